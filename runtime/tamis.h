@@ -1,0 +1,373 @@
+/*
+ * tamis.h: the public interface of libtamis, all of it.
+ *
+ * libtamis runs Token Sparse Attention for the prefill of a language model: per layer and head it scores tokens by the
+ * last queries' attention, keeps enough of them to cover all but a small part of the mass, attends among the kept tokens
+ * only, and scatters the result back to full length with zeros elsewhere. Method: "Token Sparse Attention: Efficient
+ * Long-Context Inference with Interleaved Token Selection", arXiv 2602.03216.
+ *
+ * In rising order of difficulty:
+ *   1. the operator in one call      tamis_context_create, tamis_store_open, tamis_plan_create, tamis_run
+ *   2. the operator in its steps     tamis_score, tamis_select, tamis_compress, tamis_attend, tamis_decompress
+ *   3. device memory and streams     tamis_memory_*, tamis_stream_*: for hosts that use no CUDA toolkit of their own
+ *
+ * Conventions, which hold for every function:
+ *   - Symbols in shapes: B batch, Hq query heads, Hkv key/value heads, L seq_len, D head_dim, W window, C capacity.
+ *   - A function that can fail returns a tamis_status; tamis_last_error() then has one line of text. Out-parameters come
+ *     first; on failure a handle out-parameter is set to NULL and every other one is left as it was.
+ *   - Handles are opaque. Each `create` or `open` has a `free`; freeing NULL does nothing. Free plans before the context
+ *     and store they were made from.
+ *   - Option and problem structs begin with their own size (`struct_size`), set by the *_INIT macros, so that a later
+ *     library can tell which members the caller knew.
+ *   - The library never prints, exits or aborts. Messages go to the log callback, if one was given.
+ *   - Running a plan allocates nothing, synchronises nothing and puts every launch on the caller's stream, so a run can be
+ *     captured in a CUDA graph and replayed with other data. The number of kept tokens never visits the host.
+ */
+#ifndef TAMIS_H
+#define TAMIS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TAMIS_API __attribute__((visibility("default")))
+#else
+#define TAMIS_API
+#endif
+
+/* ---------------------------------------------------------------------------------------------- version and errors */
+
+#define TAMIS_VERSION_MAJOR 0
+#define TAMIS_VERSION_MINOR 1
+#define TAMIS_VERSION_PATCH 0
+#define TAMIS_VERSION_NUMBER (TAMIS_VERSION_MAJOR * 10000 + TAMIS_VERSION_MINOR * 100 + TAMIS_VERSION_PATCH)
+
+/** Version of the library that is linked; compare with TAMIS_VERSION_NUMBER. */
+TAMIS_API uint32_t tamis_version(void);
+
+/** The same as text, "0.1.0". */
+TAMIS_API const char *tamis_version_string(void);
+
+/** Result of a call. The values are pinned; new ones are appended. */
+typedef enum tamis_status {
+    TAMIS_OK = 0,
+    TAMIS_EINVAL = -1,       /* an argument is wrong; the message names it */
+    TAMIS_ENOMEM = -2,       /* host or device memory ran out */
+    TAMIS_ENOTFOUND = -3,    /* no such file, spec or kernel */
+    TAMIS_EUNSUPPORTED = -4, /* a valid request that this build, store or device cannot serve */
+    TAMIS_EIO = -5,          /* reading or writing a file failed */
+    TAMIS_ECORRUPT = -6,     /* a file's content is damaged */
+    TAMIS_EVERSION = -7,     /* a file was made by a newer tamis */
+    TAMIS_ENODEVICE = -8,    /* no NVIDIA driver, or no such GPU */
+    TAMIS_ECUDA = -9,        /* a CUDA driver call failed */
+    TAMIS_ECOMPILE = -10,    /* NVRTC is missing or rejected a kernel; tamis_last_error_detail() has its log */
+    TAMIS_EWORKSPACE = -11   /* the workspace is smaller than the plan asks for */
+} tamis_status;
+
+/** The name of a status, "TAMIS_EINVAL"; "unknown status" for a value that is none. */
+TAMIS_API const char *tamis_status_name(tamis_status status);
+
+/**
+ * What the last call of this thread that returns a tamis_status had to say: one line, "" after success. Never NULL. It
+ * belongs to the thread and holds until its next such call.
+ */
+TAMIS_API const char *tamis_last_error(void);
+
+/** More about it where there is more: a compiler's log, several lines. "" if none. Same lifetime. */
+TAMIS_API const char *tamis_last_error_detail(void);
+
+/* --------------------------------------------------------------------------------------------------------- context */
+
+typedef struct tamis_context tamis_context; /* one device and one log; may be shared by threads */
+typedef struct tamis_store tamis_store;     /* one open store; may be shared by threads */
+typedef struct tamis_plan tamis_plan;       /* immutable; may be run by many threads with separate workspaces */
+
+/** A CUDA stream: the type behind CUstream and cudaStream_t, so either can be passed as it is. NULL: the default stream. */
+typedef struct CUstream_st *tamis_stream;
+
+typedef enum tamis_log_level { TAMIS_LOG_WARNING = 1, TAMIS_LOG_INFO = 2 } tamis_log_level;
+
+/** Receives one line without a newline. May be called from any thread that is inside a tamis call. */
+typedef void (*tamis_log_fn)(void *payload, tamis_log_level level, const char *message);
+
+#define TAMIS_DEVICE_CPU (-1) /* the CPU backend: same stages in plain C, on all cores; "device" pointers are host ones */
+
+/** Arithmetic of the CPU backend. The GPU always computes scores, softmax and sums in fp32. */
+typedef enum tamis_precision { TAMIS_FP32 = 0, TAMIS_FP64 = 1 } tamis_precision;
+
+typedef struct tamis_context_options {
+    size_t struct_size;
+    int32_t device;            /* CUDA ordinal, or TAMIS_DEVICE_CPU */
+    int32_t cpu_threads;       /* CPU backend: number of threads; 0: one per online core */
+    tamis_precision precision; /* CPU backend only */
+    tamis_log_fn log;          /* NULL: silent */
+    void *log_payload;
+} tamis_context_options;
+
+#define TAMIS_CONTEXT_OPTIONS_INIT {sizeof(tamis_context_options), 0, 0, TAMIS_FP32, NULL, NULL}
+
+/**
+ * Open a device. A GPU context uses the device's primary CUDA context, the one that the CUDA runtime and frameworks use.
+ *
+ * @param options  NULL: GPU 0, silent.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_ENODEVICE (no libcuda, no such ordinal); TAMIS_EUNSUPPORTED (driver older than
+ *         CUDA 12.0, or a GPU older than compute capability 8.0); TAMIS_ECUDA; TAMIS_ENOMEM.
+ */
+TAMIS_API tamis_status tamis_context_create(tamis_context **out, const tamis_context_options *options);
+TAMIS_API void tamis_context_free(tamis_context *context);
+
+/* ----------------------------------------------------------------------------------------------------------- store */
+
+typedef enum tamis_store_mode {
+    TAMIS_STORE_READ = 0,  /* never written; a store on read-only media is opened this way too */
+    TAMIS_STORE_WRITE = 1, /* kernels compiled on first use are added; falls back to READ, with a warning, if it must */
+    TAMIS_STORE_CREATE = 2 /* like WRITE, and made if absent; fails if it cannot be written */
+} tamis_store_mode;
+
+typedef struct tamis_store_options {
+    size_t struct_size;
+    tamis_store_mode mode;
+    tamis_log_fn log; /* told of damaged entries, which count as absent; NULL: silent */
+    void *log_payload;
+} tamis_store_options;
+
+#define TAMIS_STORE_OPTIONS_INIT {sizeof(tamis_store_options), TAMIS_STORE_WRITE, NULL, NULL}
+
+/**
+ * Open a store, the file that `tamis gen` writes: specs, kernel sources, cubins.
+ *
+ * Several processes may use one store at once. A damaged entry counts as absent and is reported to `log`.
+ *
+ * @param path     File name; NULL: the user's cache, $TAMIS_CACHE_DIR/cache.tamis, else $XDG_CACHE_HOME/tamis/cache.tamis,
+ *                 else $HOME/.cache/tamis/cache.tamis.
+ * @param options  NULL: the defaults of TAMIS_STORE_OPTIONS_INIT.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_ENOTFOUND; TAMIS_EIO; TAMIS_ECORRUPT (no tamis store, or damaged beyond its
+ *         entries); TAMIS_EVERSION (made by a newer tamis); TAMIS_ENOMEM.
+ */
+TAMIS_API tamis_status tamis_store_open(tamis_store **out, const char *path, const tamis_store_options *options);
+TAMIS_API void tamis_store_free(tamis_store *store);
+
+/* --------------------------------------------------------------------------------------------------------- problem */
+
+typedef enum tamis_dtype { TAMIS_BF16 = 0, TAMIS_FP16 = 1 } tamis_dtype;
+
+/** How many tokens are kept (operator definition, step 3). */
+typedef enum tamis_policy {
+    TAMIS_DENSE = 0,    /* all of them: plain causal attention */
+    TAMIS_COVERAGE = 1, /* enough to cover all but `coverage` of the head-mean score mass: differs between sequences */
+    TAMIS_RATIO = 2,    /* ceil(ratio * (L - W)) */
+    TAMIS_COUNT = 3     /* `count` */
+} tamis_policy;
+
+/** Which heads choose together (step 4). */
+typedef enum tamis_scope {
+    TAMIS_SCOPE_HEAD = 0,     /* each query head its own tokens: the paper's */
+    TAMIS_SCOPE_KV_GROUP = 1, /* the query heads of one KV head choose by their summed score; K and V stay shared */
+    TAMIS_SCOPE_LAYER = 2     /* all heads choose by the head-mean score */
+} tamis_scope;
+
+typedef struct tamis_selection {
+    tamis_policy policy;
+    tamis_scope scope;
+    int32_t window;     /* W: the last queries, which score the keys before them and are always kept; 1..1024 */
+    int32_t pool;       /* width of the moving average over scores; odd, 1..63; 1: none */
+    int64_t min_tokens; /* M: never keep fewer outside the window; L <= M + W is dense */
+    double coverage;    /* tau in [0, 1), TAMIS_COVERAGE */
+    double ratio;       /* in (0, 1], TAMIS_RATIO */
+    int64_t count;      /* >= 0, TAMIS_COUNT */
+} tamis_selection;
+
+typedef struct tamis_problem {
+    size_t struct_size;
+    tamis_dtype dtype; /* storage of Q, K, V and the output */
+    int32_t batch;     /* B */
+    int32_t q_heads;   /* Hq, a multiple of kv_heads */
+    int32_t kv_heads;  /* Hkv; query head h reads KV head h / (Hq / Hkv) */
+    int32_t head_dim;  /* D: 64, 96, 128 or 256 */
+    int64_t seq_len;   /* L, from 1 to 2^24 */
+    double scale;      /* of the logits; 0: 1 / sqrt(D) */
+    tamis_selection selection;
+} tamis_problem;
+
+/** A dense bf16 problem of batch 1 with the paper's window 128, pool 7 and min_tokens 1024; geometry and length unset. */
+#define TAMIS_PROBLEM_INIT                                                                                                 \
+    {                                                                                                                      \
+        sizeof(tamis_problem), TAMIS_BF16, 1, 0, 0, 0, 0, 0.0, { TAMIS_DENSE, TAMIS_SCOPE_HEAD, 128, 7, 1024, 0.0, 1.0, 0 } \
+    }
+
+/**
+ * Fill a problem from a spec in the store: head geometry, dtype, scale and selection. `batch` becomes 1 and `seq_len` 0:
+ * set them.
+ *
+ * @param out   Must come with `struct_size` set (TAMIS_PROBLEM_INIT).
+ * @param name  The spec's name; NULL: the store's only spec.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_ENOTFOUND (the message lists the names there are); TAMIS_EIO; TAMIS_ECORRUPT.
+ */
+TAMIS_API tamis_status tamis_store_problem(tamis_problem *out, tamis_store *store, const char *name);
+
+/* ------------------------------------------------------------------------------------------------------------ plan */
+
+/**
+ * Choose, and where needed compile and load, the kernels for a problem. All that can fail for want of a kernel fails here.
+ *
+ * A GPU plan takes kernels from `store` for this GPU's architecture. A kernel whose cubin the store lacks is compiled with
+ * NVRTC, where that is installed, and added to the store; if the store cannot be written, to the user's cache; else it is
+ * kept in memory.
+ *
+ * @param store  NULL is allowed for the CPU backend, which needs none.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EUNSUPPORTED (the store has no kernel for this head_dim, dtype and GPU);
+ *         TAMIS_ECOMPILE; TAMIS_ECUDA; TAMIS_EIO; TAMIS_ENOMEM.
+ */
+TAMIS_API tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store,
+                                         const tamis_problem *problem);
+TAMIS_API void tamis_plan_free(tamis_plan *plan);
+
+/** Bytes of device memory that tamis_run and the steps need as workspace; 0 for NULL. */
+TAMIS_API size_t tamis_plan_workspace_bytes(const tamis_plan *plan);
+
+/** C: the most tokens a head can keep under this plan, the row length of index and compact buffers; 0 for NULL. */
+TAMIS_API int64_t tamis_plan_capacity(const tamis_plan *plan);
+
+/** Hi: how many index lists a sequence has: Hq, Hkv or 1 by the scope; 0 for NULL. */
+TAMIS_API int32_t tamis_plan_index_heads(const tamis_plan *plan);
+
+/** Hc: how many heads compact K and V have: Hq for scope head, else Hkv; 0 for NULL. */
+TAMIS_API int32_t tamis_plan_compact_heads(const tamis_plan *plan);
+
+/**
+ * Describe a plan in text: device, policy, each stage's kernel and resources, workspace.
+ *
+ * @param buffer  Receives at most `size` bytes, always terminated when size > 0; may be NULL when size is 0.
+ * @param needed  If not NULL: bytes for the whole text with its terminator.
+ */
+TAMIS_API tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer, size_t size, size_t *needed);
+
+/* ------------------------------------------------------------------------------------------------ 1. the one call */
+
+/**
+ * A (B, H, L, D) tensor in the plan's dtype, the last dimension contiguous. Strides are in elements, and may describe any
+ * order of the other dimensions, (B, L, H, D) too; multiples of 8. `data` is 16-byte aligned device memory of the plan's
+ * context (host memory for the CPU backend).
+ */
+typedef struct tamis_tensor {
+    void *data;
+    int64_t batch_stride;
+    int64_t head_stride;
+    int64_t token_stride;
+} tamis_tensor;
+
+typedef struct tamis_run_args {
+    size_t struct_size;
+    tamis_tensor q;      /* (B, Hq, L, D), read */
+    tamis_tensor k;      /* (B, Hkv, L, D), read */
+    tamis_tensor v;      /* (B, Hkv, L, D), read */
+    tamis_tensor output; /* (B, Hq, L, D), every row written: zero where the token was not selected. No overlap with inputs */
+    float *lse;          /* (B, Hq, L) or NULL: natural log of the sum of exp(scaled logits); -inf in dropped rows */
+    float *score;        /* (B, Hq, L - W) or NULL: the scores before pooling */
+    int32_t *kept;       /* (B) or NULL: kept tokens of each sequence, window included */
+    int32_t *indices;    /* (B, Hi, C) or NULL: kept[b] ascending positions each; what lies behind them is unspecified */
+} tamis_run_args;
+
+#define TAMIS_RUN_ARGS_INIT {sizeof(tamis_run_args), {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, \
+                             NULL, NULL, NULL, NULL}
+
+/**
+ * Run the whole operator on `stream`. Returns as soon as the work is queued (the CPU backend: when it is done).
+ *
+ * @param workspace        Device memory, 256-byte aligned, private to this call until `stream` has passed it; may be NULL
+ *                         if the plan needs none. Its content does not matter.
+ * @param workspace_bytes  At least tamis_plan_workspace_bytes(plan).
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EWORKSPACE; TAMIS_ECUDA. A fault inside a kernel is reported by the next call that
+ *         synchronises, not here.
+ */
+TAMIS_API tamis_status tamis_run(const tamis_plan *plan, const tamis_run_args *args, void *workspace,
+                                 size_t workspace_bytes, tamis_stream stream);
+
+/* --------------------------------------------------------------------------------------------------- 2. the steps */
+/*
+ * The same operator with its intermediate results in the caller's memory, for a host that brings its own attention
+ * kernel, or that averages `mean` over tensor-parallel ranks between score and select. A step reads what the one before it
+ * wrote. `workspace` as for tamis_run; the steps of one sequence of calls may share it. Running the five steps gives the
+ * same bits as tamis_run.
+ */
+
+/**
+ * Score every token before the window (definition, steps 1 and 2). Writes nothing when L <= W.
+ *
+ * @param score  (B, Hq, L - W): mean over the last W queries of their softmax probability for the token.
+ * @param rank   (B, Hi, L - W): what heads choose by: the pooled score (scope head), its sum over the group (kv_group) or
+ *               the head mean (layer).
+ * @param mean   (B, L - W): the pooled score's mean over the query heads, not normalised.
+ */
+TAMIS_API tamis_status tamis_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
+                                   float *rank, float *mean, void *workspace, size_t workspace_bytes, tamis_stream stream);
+
+/**
+ * Decide how many tokens to keep, and which (steps 3 and 4). `mean` is normalised here.
+ *
+ * @param kept     (B), written.
+ * @param indices  (B, Hi, C), written: kept[b] ascending positions; equal ranks: the lower position wins.
+ */
+TAMIS_API tamis_status tamis_select(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
+                                    int32_t *indices, void *workspace, size_t workspace_bytes, tamis_stream stream);
+
+/**
+ * Copy the kept rows together (step 5). Rows at and after kept[b] are not written.
+ *
+ * @param compact_q             (B, Hq, C, D); may be NULL, together with q, where the host gathers Q itself.
+ * @param compact_k, compact_v  (B, Hc, C, D).
+ */
+TAMIS_API tamis_status tamis_compress(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                      const tamis_tensor *v, const int32_t *kept, const int32_t *indices,
+                                      const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                      const tamis_tensor *compact_v, void *workspace, size_t workspace_bytes,
+                                      tamis_stream stream);
+
+/**
+ * Causal attention among the first kept[b] compact rows (step 6).
+ *
+ * @param compact_output  (B, Hq, C, D), rows before kept[b] written.
+ * @param compact_lse     (B, Hq, C) or NULL: natural log-sum-exp of the scaled logits, rows before kept[b] written.
+ */
+TAMIS_API tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                    const tamis_tensor *compact_v, const int32_t *kept, const tamis_tensor *compact_output,
+                                    float *compact_lse, void *workspace, size_t workspace_bytes, tamis_stream stream);
+
+/**
+ * Put compact rows back at their tokens' places, and zero in every other row (step 7).
+ *
+ * @param compact_lse, lse  (B, Hq, C) and (B, Hq, L), or both NULL; dropped rows become -inf.
+ * @param output            (B, Hq, L, D), every row written.
+ */
+TAMIS_API tamis_status tamis_decompress(const tamis_plan *plan, const tamis_tensor *compact_output,
+                                        const float *compact_lse, const int32_t *kept, const int32_t *indices,
+                                        const tamis_tensor *output, float *lse, void *workspace, size_t workspace_bytes,
+                                        tamis_stream stream);
+
+/* ---------------------------------------------------------------------------------------- 3. memory and streams */
+/* For hosts without a CUDA toolkit. On the CPU backend they are malloc and memcpy, and streams are NULL. */
+
+/** Allocate device memory, 256-byte aligned. TAMIS_EINVAL for 0 bytes; TAMIS_ENOMEM. */
+TAMIS_API tamis_status tamis_memory_alloc(void **out, tamis_context *context, size_t bytes);
+TAMIS_API void tamis_memory_free(tamis_context *context, void *memory);
+
+/** Copy from host to device; the host memory may be reused on return. Waits for `stream`. */
+TAMIS_API tamis_status tamis_memory_write(tamis_context *context, void *device, const void *host, size_t bytes,
+                                          tamis_stream stream);
+/** Copy from device to host; waits for `stream`. */
+TAMIS_API tamis_status tamis_memory_read(tamis_context *context, void *host, const void *device, size_t bytes,
+                                         tamis_stream stream);
+
+TAMIS_API tamis_status tamis_stream_create(tamis_stream *out, tamis_context *context);
+TAMIS_API void tamis_stream_free(tamis_context *context, tamis_stream stream);
+/** Wait until all work queued on `stream` is done; reports faults of the kernels in it. */
+TAMIS_API tamis_status tamis_stream_synchronize(tamis_context *context, tamis_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* TAMIS_H */
