@@ -1,0 +1,409 @@
+/*
+ * store_format.c: what a row of the store is: its columns, its id, its checksum, and how structs become rows and back.
+ *
+ * Pure: no SQL runs here and no file is touched. Columns have no declared type, so that SQLite keeps every value exactly as
+ * it was bound, and a value of another type is damage. Layer: the store's lowest; see store_internal.h.
+ */
+#include "store_internal.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct tamisi_table_info tables[TAMISI_TABLES] = {
+    [TAMISI_SPECS] = {"spec", "tnnnnrnnnnirrintt",
+                      "CREATE TABLE spec(id INTEGER PRIMARY KEY, checksum, name, dtype, q_heads, kv_heads, head_dim, scale, "
+                      "policy, scope, window, pool, min_tokens, coverage, ratio, count, layers, sparse_layers, text)"},
+    [TAMISI_SOURCES] = {"source", "htt", "CREATE TABLE source(id INTEGER PRIMARY KEY, checksum, hash, name, text)"},
+    [TAMISI_VARIANTS] = {"variant", "ttttnnnntht",
+                         "CREATE TABLE variant(id INTEGER PRIMARY KEY, checksum, spec, family, name, arch, dtype, head_dim, "
+                         "rank, abi, params, source, entries)"},
+    [TAMISI_CUBINS] = {"cubin", "httttb",
+                       "CREATE TABLE cubin(id INTEGER PRIMARY KEY, checksum, source, arch, options, nvrtc, resources, "
+                       "data)"},
+};
+
+const struct tamisi_table_info *tamisi_table_info(enum tamisi_table table)
+{
+    return &tables[table];
+}
+
+/* ------------------------------------------------------------------------------------------------- building rows */
+
+void tamisi_row_init(struct tamisi_row *row, enum tamisi_table table, int64_t id)
+{
+    memset(row, 0, sizeof *row);
+    row->table = table;
+    row->id = id;
+    row->intact = true;
+}
+
+static void add_integer(struct tamisi_row *row, int64_t integer)
+{
+    row->values[row->count++] = (struct tamisi_value){.integer = integer, .data = ""};
+}
+
+static void add_real(struct tamisi_row *row, double real)
+{
+    row->values[row->count++] = (struct tamisi_value){.real = real, .data = ""};
+}
+
+static void add_bytes(struct tamisi_row *row, const void *data, size_t bytes)
+{
+    row->values[row->count++] = (struct tamisi_value){.data = bytes > 0 ? data : "", .bytes = bytes};
+}
+
+static void add_text(struct tamisi_row *row, const char *text)
+{
+    add_bytes(row, text, strlen(text));
+}
+
+/* ------------------------------------------------------------------------------------------------------ checksum */
+
+static void put_integer(unsigned char *out, uint64_t value)
+{
+    for (int i = 0; i < 8; i++) out[i] = (unsigned char)(value >> (56 - 8 * i));
+}
+
+/* Over the table's name, the id, and for each column its kind with the integer, the real's bits or the bytes. */
+struct tamisi_hash tamisi_row_checksum(const struct tamisi_row *row)
+{
+    const struct tamisi_table_info *info = &tables[row->table];
+    unsigned char fixed[8 + 9 * TAMISI_STORE_COLUMNS];
+    struct tamisi_hash_part parts[2 + TAMISI_STORE_COLUMNS];
+    size_t fixed_bytes = 8, part_count = 2;
+
+    put_integer(fixed, (uint64_t)row->id);
+    for (int i = 0; i < row->count; i++) {
+        const struct tamisi_value *value = &row->values[i];
+        uint64_t word = (uint64_t)value->integer;
+
+        if (info->kinds[i] == 'r') memcpy(&word, &value->real, sizeof word);
+        fixed[fixed_bytes] = (unsigned char)info->kinds[i];
+        put_integer(fixed + fixed_bytes + 1, word);
+        fixed_bytes += 9;
+        parts[part_count++] = (struct tamisi_hash_part){value->data, value->bytes};
+    }
+    parts[0] = (struct tamisi_hash_part){info->name, strlen(info->name)};
+    parts[1] = (struct tamisi_hash_part){fixed, fixed_bytes};
+    return tamisi_hash_parts(parts, part_count);
+}
+
+bool tamisi_row_agree(const struct tamisi_row *a, const struct tamisi_row *b, int values)
+{
+    for (int i = 0; i < values; i++) {
+        const struct tamisi_value *x = &a->values[i], *y = &b->values[i];
+
+        if (x->integer != y->integer || memcmp(&x->real, &y->real, sizeof x->real) != 0) return false;
+        if (x->bytes != y->bytes || memcmp(x->data, y->data, x->bytes) != 0) return false;
+    }
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- ids */
+
+static int64_t make_id(enum tamisi_table table, const struct tamisi_hash_part *key, size_t count)
+{
+    struct tamisi_hash_part parts[8] = {{tables[table].name, strlen(tables[table].name)}};
+    struct tamisi_hash hash;
+    uint64_t id = 0;
+
+    memcpy(parts + 1, key, count * sizeof *key);
+    hash = tamisi_hash_parts(parts, count + 1);
+    for (int i = 0; i < 8; i++) id = id << 8 | hash.bytes[i];
+    return (int64_t)(id >> 1); /* never negative, so that a range's end does not overflow */
+}
+
+int64_t tamisi_spec_id(const char *name)
+{
+    return make_id(TAMISI_SPECS, &(struct tamisi_hash_part){name, strlen(name)}, 1);
+}
+
+int64_t tamisi_source_id(const struct tamisi_hash *hash)
+{
+    return make_id(TAMISI_SOURCES, &(struct tamisi_hash_part){hash->bytes, sizeof hash->bytes}, 1);
+}
+
+/* What a plan asks for, a family's variants for an architecture, lies together: the high bits come from these two. */
+struct tamisi_range tamisi_variant_range(const char *family, const char *arch)
+{
+    struct tamisi_hash_part key[] = {{family, strlen(family)}, {arch, strlen(arch)}};
+    int64_t first = make_id(TAMISI_VARIANTS, key, 2) >> 48 << 48;
+
+    return (struct tamisi_range){first, first + ((int64_t)1 << 48) - 1};
+}
+
+static int64_t variant_id(const struct tamisi_variant *variant)
+{
+    struct tamisi_range range = tamisi_variant_range(variant->family, variant->arch);
+    unsigned char numbers[16];
+    struct tamisi_hash_part key[] = {{variant->spec, strlen(variant->spec)},
+                                     {variant->name, strlen(variant->name)},
+                                     {numbers, sizeof numbers}};
+
+    put_integer(numbers, (uint64_t)variant->dtype);
+    put_integer(numbers + 8, (uint64_t)variant->head_dim);
+    return range.first + (make_id(TAMISI_VARIANTS, key, 3) & (((int64_t)1 << 48) - 1));
+}
+
+/* The compiler is not in the id: its cubins take the range's slots in the order they come, the newest highest. */
+struct tamisi_range tamisi_cubin_range(const struct tamisi_hash *source, const char *arch, const char *options)
+{
+    struct tamisi_hash_part key[] = {{source->bytes, sizeof source->bytes},
+                                     {arch, strlen(arch)},
+                                     {options, strlen(options)}};
+    int64_t first = make_id(TAMISI_CUBINS, key, 3) / TAMISI_STORE_SLOTS * TAMISI_STORE_SLOTS;
+
+    return (struct tamisi_range){first, first + TAMISI_STORE_SLOTS - 1};
+}
+
+/* --------------------------------------------------------------------------------- lists in text: "word ... number\n" */
+
+static bool read_word(const char **at, char *out, size_t size)
+{
+    size_t length = strcspn(*at, " \n");
+
+    if (length == 0 || length >= size || (*at)[length] != ' ') return false;
+    memcpy(out, *at, length);
+    out[length] = '\0';
+    *at += length + 1;
+    return true;
+}
+
+/* Numbers up to the line's end, exactly `count` of them. */
+static bool read_numbers(const char **at, int *const *out, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char *end;
+        long value;
+
+        if (!isdigit((unsigned char)**at)) return false;
+        value = strtol(*at, &end, 10);
+        if (value > INT_MAX || *end != (i + 1 < count ? ' ' : '\n')) return false;
+        *out[i] = (int)value;
+        *at = end + 1;
+    }
+    return true;
+}
+
+static bool read_entries(struct tamisi_entry *entries, int *count, const char *text)
+{
+    for (*count = 0; *text != '\0'; (*count)++) {
+        struct tamisi_entry *entry = &entries[*count];
+        int *numbers[] = {&entry->threads, &entry->shared_bytes, &entry->block_m, &entry->block_n};
+
+        if (*count == TAMISI_MAX_ENTRIES) return false;
+        if (!read_word(&text, entry->stage, sizeof entry->stage)) return false;
+        if (!read_word(&text, entry->symbol, sizeof entry->symbol)) return false;
+        if (!read_numbers(&text, numbers, 4)) return false;
+    }
+    return *count > 0;
+}
+
+static bool read_resources(struct tamisi_resource *resources, int *count, const char *text)
+{
+    for (*count = 0; *text != '\0'; (*count)++) {
+        struct tamisi_resource *resource = &resources[*count];
+        int *numbers[] = {&resource->registers, &resource->shared_bytes, &resource->stack_bytes, &resource->spill_stores,
+                          &resource->spill_loads};
+
+        if (*count == TAMISI_MAX_ENTRIES) return false;
+        if (!read_word(&text, resource->symbol, sizeof resource->symbol)) return false;
+        if (!read_numbers(&text, numbers, 5)) return false;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------- structs and rows */
+
+void tamisi_row_from_spec(struct tamisi_row *row, const struct tamisi_spec_row *spec)
+{
+    const tamis_problem *problem = &spec->problem;
+    const tamis_selection *selection = &problem->selection;
+
+    tamisi_row_init(row, TAMISI_SPECS, tamisi_spec_id(spec->name));
+    add_text(row, spec->name);
+    add_integer(row, problem->dtype);
+    add_integer(row, problem->q_heads);
+    add_integer(row, problem->kv_heads);
+    add_integer(row, problem->head_dim);
+    add_real(row, problem->scale);
+    add_integer(row, selection->policy);
+    add_integer(row, selection->scope);
+    add_integer(row, selection->window);
+    add_integer(row, selection->pool);
+    add_integer(row, selection->min_tokens);
+    add_real(row, selection->coverage);
+    add_real(row, selection->ratio);
+    add_integer(row, selection->count);
+    add_integer(row, spec->layers);
+    add_text(row, spec->sparse_layers != NULL ? spec->sparse_layers : "");
+    add_text(row, spec->text != NULL ? spec->text : "");
+}
+
+void tamisi_row_to_problem(tamis_problem *out, const struct tamisi_row *row)
+{
+    const struct tamisi_value *value = row->values;
+
+    *out = (tamis_problem)TAMIS_PROBLEM_INIT;
+    out->dtype = (tamis_dtype)value[1].integer;
+    out->q_heads = (int32_t)value[2].integer;
+    out->kv_heads = (int32_t)value[3].integer;
+    out->head_dim = (int32_t)value[4].integer;
+    out->scale = value[5].real;
+    out->selection.policy = (tamis_policy)value[6].integer;
+    out->selection.scope = (tamis_scope)value[7].integer;
+    out->selection.window = (int32_t)value[8].integer;
+    out->selection.pool = (int32_t)value[9].integer;
+    out->selection.min_tokens = value[10].integer;
+    out->selection.coverage = value[11].real;
+    out->selection.ratio = value[12].real;
+    out->selection.count = value[13].integer;
+}
+
+void tamisi_row_from_source(struct tamisi_row *row, const struct tamisi_hash *hash, const char *name, const char *text)
+{
+    tamisi_row_init(row, TAMISI_SOURCES, tamisi_source_id(hash));
+    add_bytes(row, hash->bytes, sizeof hash->bytes);
+    add_text(row, name);
+    add_text(row, text);
+}
+
+void tamisi_row_from_variant(struct tamisi_row *row, const struct tamisi_variant *variant, struct tamisi_buf *text)
+{
+    for (int i = 0; i < variant->entry_count; i++) {
+        const struct tamisi_entry *entry = &variant->entries[i];
+
+        tamisi_buf_printf(text, "%s %s %d %d %d %d\n", entry->stage, entry->symbol, entry->threads, entry->shared_bytes,
+                          entry->block_m, entry->block_n);
+    }
+    tamisi_row_init(row, TAMISI_VARIANTS, variant_id(variant));
+    add_text(row, variant->spec);
+    add_text(row, variant->family);
+    add_text(row, variant->name);
+    add_text(row, variant->arch);
+    add_integer(row, variant->dtype);
+    add_integer(row, variant->head_dim);
+    add_integer(row, variant->rank);
+    add_integer(row, variant->abi);
+    add_text(row, variant->params);
+    add_bytes(row, variant->source.bytes, sizeof variant->source.bytes);
+    add_bytes(row, text->data, text->size);
+}
+
+static bool read_text(char *out, size_t size, const struct tamisi_value *value)
+{
+    if (value->bytes >= size) return false;
+    memcpy(out, value->data, value->bytes + 1);
+    return true;
+}
+
+bool tamisi_row_to_variant(struct tamisi_variant *out, const struct tamisi_row *row)
+{
+    const struct tamisi_value *value = row->values;
+
+    memset(out, 0, sizeof *out);
+    out->dtype = (int)value[4].integer;
+    out->head_dim = (int)value[5].integer;
+    out->rank = (int)value[6].integer;
+    out->abi = (int)value[7].integer;
+    memcpy(out->source.bytes, value[9].data, sizeof out->source.bytes);
+    return read_text(out->spec, sizeof out->spec, &value[0]) && read_text(out->family, sizeof out->family, &value[1]) &&
+           read_text(out->name, sizeof out->name, &value[2]) && read_text(out->arch, sizeof out->arch, &value[3]) &&
+           read_text(out->params, sizeof out->params, &value[8]) &&
+           read_entries(out->entries, &out->entry_count, value[10].data);
+}
+
+void tamisi_row_from_cubin(struct tamisi_row *row, const struct tamisi_hash *source, const char *arch,
+                           const char *options, const char *nvrtc, const struct tamisi_compiled *compiled,
+                           struct tamisi_buf *text)
+{
+    for (int i = 0; i < compiled->resource_count; i++) {
+        const struct tamisi_resource *resource = &compiled->resources[i];
+
+        tamisi_buf_printf(text, "%s %d %d %d %d %d\n", resource->symbol, resource->registers, resource->shared_bytes,
+                          resource->stack_bytes, resource->spill_stores, resource->spill_loads);
+    }
+    tamisi_row_init(row, TAMISI_CUBINS, tamisi_cubin_range(source, arch, options).first);
+    add_bytes(row, source->bytes, sizeof source->bytes);
+    add_text(row, arch);
+    add_text(row, options);
+    add_text(row, nvrtc);
+    add_bytes(row, text->data, text->size);
+    add_bytes(row, compiled->cubin, compiled->cubin_bytes);
+}
+
+bool tamisi_row_to_cubin(struct tamisi_cubin *out, const struct tamisi_row *row)
+{
+    const struct tamisi_value *value = row->values;
+
+    memset(out, 0, sizeof *out);
+    out->bytes = value[TAMISI_CUBIN_DATA].bytes;
+    return out->bytes > 0 && read_text(out->nvrtc, sizeof out->nvrtc, &value[TAMISI_CUBIN_NVRTC]) &&
+           read_resources(out->resources, &out->resource_count, value[TAMISI_CUBIN_RESOURCES].data);
+}
+
+/* ------------------------------------------------------------------------------------------------- judging rows */
+
+static bool problem_in_range(const struct tamisi_row *row)
+{
+    const struct tamisi_value *value = row->values;
+
+    return value[1].integer >= TAMIS_BF16 && value[1].integer <= TAMIS_FP16 && value[6].integer >= TAMIS_DENSE &&
+           value[6].integer <= TAMIS_COUNT && value[7].integer >= TAMIS_SCOPE_HEAD && value[7].integer <= TAMIS_SCOPE_LAYER;
+}
+
+bool tamisi_row_well_formed(const struct tamisi_row *row)
+{
+    struct tamisi_variant variant;
+    struct tamisi_cubin cubin;
+
+    for (int i = 0; i < row->count; i++) {
+        const struct tamisi_value *value = &row->values[i];
+
+        switch (tables[row->table].kinds[i]) {
+        case 'n':
+            if (value->integer < INT_MIN || value->integer > INT_MAX) return false;
+            break;
+        case 'h':
+            if (value->bytes != sizeof(struct tamisi_hash)) return false;
+            break;
+        case 't':
+            if (strlen(value->data) != value->bytes) return false;
+            break;
+        default:
+            break;
+        }
+    }
+    switch (row->table) {
+    case TAMISI_SPECS:
+        return problem_in_range(row);
+    case TAMISI_VARIANTS:
+        return tamisi_row_to_variant(&variant, row);
+    case TAMISI_CUBINS:
+        return tamisi_row_to_cubin(&cubin, row);
+    case TAMISI_SOURCES:
+    case TAMISI_TABLES:
+        break;
+    }
+    return true;
+}
+
+/* A spec's, source's or variant's name; a cubin's first kernel. */
+void tamisi_row_label(const struct tamisi_row *row, char *out, size_t size)
+{
+    static const int places[TAMISI_TABLES] = {TAMISI_SPEC_NAME, TAMISI_SOURCE_NAME, TAMISI_VARIANT_NAME,
+                                              TAMISI_CUBIN_RESOURCES};
+    const struct tamisi_value *value = &row->values[places[row->table]];
+    size_t length = row->table == TAMISI_CUBINS ? strcspn(value->data, " ") : value->bytes;
+
+    if (length >= size) length = size - 1;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)value->data[i];
+
+        out[i] = byte >= ' ' && byte < 0x7f ? (char)byte : '?';
+    }
+    out[length] = '\0';
+}
