@@ -1,0 +1,220 @@
+/*
+ * cpu.c: the CPU backend: its context, memory, streams (there are none), and the operator put together from the stages.
+ * It is the reference that GPUs are compared with, and what runs where there is none.
+ */
+#include "cpu_stage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static tamis_status cpu_open(tamis_context *context, const tamis_context_options *options)
+{
+    if (options->cpu_threads < 0 || options->cpu_threads > TAMISI_CPU_THREADS_MAX)
+        return tamisi_fail(TAMIS_EINVAL, "cpu_threads is %d: 0 (one per core) to %d", options->cpu_threads,
+                           TAMISI_CPU_THREADS_MAX);
+    struct tamisi_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a context");
+    cpu->arithmetic = options->precision == TAMIS_FP64 ? &tamisi_cpu_double : &tamisi_cpu_float;
+    const tamis_status status = tamisi_cpu_threads_create(&cpu->threads, options->cpu_threads);
+    if (status != TAMIS_OK) {
+        free(cpu);
+        return status;
+    }
+    context->state = cpu;
+    return TAMIS_OK;
+}
+
+static void cpu_close(tamis_context *context)
+{
+    struct tamisi_cpu *cpu = context->state;
+    if (!cpu) return;
+    tamisi_cpu_threads_free(cpu->threads);
+    free(cpu);
+    context->state = NULL;
+}
+
+/* The stages are compiled in: a plan needs nothing loaded, and no store. */
+static tamis_status cpu_plan_open(tamis_plan *plan, tamis_store *store)
+{
+    (void)store;
+    plan->state = NULL;
+    return TAMIS_OK;
+}
+
+static void cpu_plan_close(tamis_plan *plan) { plan->state = NULL; }
+
+static void cpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
+{
+    static const char *const stages[] = {"score", "select", "compress", "attend", "decompress"};
+    const struct tamisi_cpu *cpu = tamisi_cpu_of(plan);
+    const int threads = tamisi_cpu_threads_count(cpu->threads);
+    tamisi_buf_printf(out, "device: CPU, %d thread%s\n", threads, threads == 1 ? "" : "s");
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        tamisi_buf_printf(out, "%s: plain C, %s\n", stages[i], cpu->arithmetic->name);
+}
+
+/* ---- the steps as the API calls them; a stream means nothing here, all is done on return */
+
+static tamis_status cpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
+                              float *rank, float *mean, char *workspace, tamis_stream stream)
+{
+    (void)stream;
+    tamisi_cpu_score(plan, q, k, score, rank, mean, workspace);
+    return TAMIS_OK;
+}
+
+static tamis_status cpu_select(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
+                               int32_t *indices, char *workspace, tamis_stream stream)
+{
+    (void)workspace;
+    (void)stream;
+    tamisi_cpu_select(plan, rank, mean, kept, indices);
+    return TAMIS_OK;
+}
+
+static tamis_status cpu_compress(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                 const tamis_tensor *v, const int32_t *kept, const int32_t *indices,
+                                 const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                 const tamis_tensor *compact_v, tamis_stream stream)
+{
+    const int q_heads = plan->problem.q_heads, kv_heads = plan->problem.kv_heads, heads = plan->facts.compact_heads;
+    (void)stream;
+    TAMIS_TRY(tamisi_cpu_check(plan, kept, indices));
+    if (compact_q) tamisi_cpu_compress(plan, q, q_heads, compact_q, q_heads, kept, indices);
+    tamisi_cpu_compress(plan, k, kv_heads, compact_k, heads, kept, indices);
+    tamisi_cpu_compress(plan, v, kv_heads, compact_v, heads, kept, indices);
+    return TAMIS_OK;
+}
+
+static tamis_status cpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
+                               const int32_t *kept, const tamis_tensor *output, float *lse, tamis_stream stream)
+{
+    (void)stream;
+    TAMIS_TRY(tamisi_cpu_check(plan, kept, NULL));
+    const struct tamisi_cpu_attend_args args = {q,    k,    v,   output, plan->facts.compact_heads,
+                                                kept, NULL, lse, plan->facts.capacity};
+    tamisi_cpu_attend(plan, &args);
+    return TAMIS_OK;
+}
+
+static tamis_status cpu_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
+                                   const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
+                                   tamis_stream stream)
+{
+    (void)stream;
+    TAMIS_TRY(tamisi_cpu_check(plan, kept, indices));
+    tamisi_cpu_decompress(plan, compact_output, compact_lse, kept, indices, output, lse);
+    return TAMIS_OK;
+}
+
+/* ---- the operator in one call */
+
+/* Every token is kept, whatever the data: plain attention, and what else was asked for. */
+static void run_dense(const tamis_plan *plan, const tamis_run_args *run, char *workspace)
+{
+    const long long seq_len = plan->problem.seq_len, batch = plan->problem.batch;
+    const struct tamisi_cpu_attend_args attend = {
+        &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, NULL, NULL, run->lse, seq_len};
+    if (run->score) tamisi_cpu_score(plan, &run->q, &run->k, run->score, NULL, NULL, workspace);
+    tamisi_cpu_attend(plan, &attend);
+    for (long long b = 0; run->kept && b < batch; b++) run->kept[b] = (int32_t)seq_len;
+    for (long long row = 0; run->indices && row < batch * plan->facts.index_heads; row++)
+        for (long long j = 0; j < seq_len; j++) run->indices[row * plan->facts.capacity + j] = (int32_t)j;
+}
+
+/* Attention makes real numbers of rows tile by tile anyway, and does so through the indices: there are no compact copies. */
+static void run_sparse(const tamis_plan *plan, const tamis_run_args *run, char *workspace)
+{
+    const struct tamisi_workspace *parts = &plan->workspace;
+    float *score = run->score ? run->score : (float *)(void *)(workspace + parts->score);
+    float *rank = (float *)(void *)(workspace + parts->rank), *mean = (float *)(void *)(workspace + parts->mean);
+    int32_t *kept = run->kept ? run->kept : (int32_t *)(void *)(workspace + parts->kept);
+    int32_t *indices = run->indices ? run->indices : (int32_t *)(void *)(workspace + parts->indices);
+    const struct tamisi_cpu_attend_args attend = {
+        &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, kept, indices, run->lse, plan->problem.seq_len};
+    tamisi_cpu_score(plan, &run->q, &run->k, score, rank, mean, workspace);
+    tamisi_cpu_select(plan, rank, mean, kept, indices);
+    tamisi_cpu_attend(plan, &attend);
+    tamisi_cpu_decompress(plan, NULL, NULL, kept, indices, &run->output, run->lse);
+}
+
+static tamis_status cpu_run(const tamis_plan *plan, const tamis_run_args *args, char *workspace, tamis_stream stream)
+{
+    (void)stream;
+    if (plan->facts.dense)
+        run_dense(plan, args, workspace);
+    else
+        run_sparse(plan, args, workspace);
+    return TAMIS_OK;
+}
+
+/* ---- memory and streams */
+
+#define MEMORY_ALIGN 256
+
+static tamis_status memory_alloc(tamis_context *context, void **out, size_t bytes)
+{
+    (void)context;
+    void *memory = NULL;
+    if (bytes <= SIZE_MAX - MEMORY_ALIGN)
+        memory = aligned_alloc(MEMORY_ALIGN, (bytes + MEMORY_ALIGN - 1) / MEMORY_ALIGN * MEMORY_ALIGN);
+    if (!memory) return tamisi_fail(TAMIS_ENOMEM, "out of memory: %zu bytes asked for", bytes);
+    *out = memory;
+    return TAMIS_OK;
+}
+
+static void memory_free(tamis_context *context, void *memory)
+{
+    (void)context;
+    free(memory);
+}
+
+static tamis_status memory_copy(tamis_context *context, void *to, const void *from, size_t bytes, tamis_stream stream)
+{
+    (void)context;
+    (void)stream;
+    if (bytes > 0) memcpy(to, from, bytes);
+    return TAMIS_OK;
+}
+
+static tamis_status stream_create(tamis_context *context, tamis_stream *out)
+{
+    (void)context;
+    *out = NULL;
+    return TAMIS_OK;
+}
+
+static void stream_free(tamis_context *context, tamis_stream stream)
+{
+    (void)context;
+    (void)stream;
+}
+
+static tamis_status stream_synchronize(tamis_context *context, tamis_stream stream)
+{
+    (void)context;
+    (void)stream;
+    return TAMIS_OK;
+}
+
+const struct tamisi_backend tamisi_backend_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .plan_open = cpu_plan_open,
+    .plan_close = cpu_plan_close,
+    .describe = cpu_describe,
+    .score = cpu_score,
+    .select = cpu_select,
+    .compress = cpu_compress,
+    .attend = cpu_attend,
+    .decompress = cpu_decompress,
+    .run = cpu_run,
+    .memory_alloc = memory_alloc,
+    .memory_free = memory_free,
+    .memory_write = memory_copy,
+    .memory_read = memory_copy,
+    .stream_create = stream_create,
+    .stream_free = stream_free,
+    .stream_synchronize = stream_synchronize,
+};

@@ -1,0 +1,59 @@
+/*
+ * cpu_stage.h: the CPU backend's stages. Each cuts its work into tiles and hands them to the context's threads; arguments
+ * have been checked by the API. Above cpu_tile and cpu_threads, below cpu.c, which puts the stages together.
+ */
+#ifndef TAMISI_CPU_STAGE_H
+#define TAMISI_CPU_STAGE_H
+
+#include "cpu_threads.h"
+#include "cpu_tile.h"
+#include "plan.h"
+
+/* The state of a CPU context. */
+struct tamisi_cpu {
+    struct tamisi_cpu_threads *threads;
+    const struct tamisi_cpu_arithmetic *arithmetic;
+};
+
+static inline const struct tamisi_cpu *tamisi_cpu_of(const tamis_plan *plan) { return plan->context->state; }
+
+static inline long long tamisi_cpu_tiles(long long rows, int tile) { return (rows + tile - 1) / tile; }
+
+/* Rows of (sequence, head) of a tensor; offsets in 64 bits. */
+static inline struct tamisi_cpu_rows tamisi_cpu_rows_of(const tamis_tensor *tensor, long long sequence, long long head)
+{
+    uint16_t *data = tensor->data;
+    return (struct tamisi_cpu_rows){data + sequence * tensor->batch_stride + head * tensor->head_stride,
+                                    tensor->token_stride};
+}
+
+/* Steps 1 and 2. rank and mean may both be NULL: the score alone. */
+void tamisi_cpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score, float *rank,
+                      float *mean, char *workspace);
+
+/* Steps 3 and 4. rank and mean are not read under a dense plan. */
+void tamisi_cpu_select(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept, int32_t *indices);
+
+/* Step 5 for one tensor: `heads` compact heads out of `source_heads`. */
+void tamisi_cpu_compress(const tamis_plan *plan, const tamis_tensor *source, int source_heads, const tamis_tensor *compact,
+                         int heads, const int32_t *kept, const int32_t *indices);
+
+/* Step 6. kept NULL: every sequence has L rows. indices as in struct tamisi_cpu_attend. */
+struct tamisi_cpu_attend_args {
+    const tamis_tensor *q, *k, *v, *output;
+    int kv_heads; /* of k and v */
+    const int32_t *kept;
+    const int32_t *indices;
+    float *lse;         /* or NULL */
+    long long lse_rows; /* its row length */
+};
+void tamisi_cpu_attend(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args);
+
+/* Step 7. compact NULL: kept rows are in place already, only the dropped ones are written. */
+void tamisi_cpu_decompress(const tamis_plan *plan, const tamis_tensor *compact, const float *compact_lse,
+                           const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse);
+
+/* The host may have made kept and indices (NULL: not used) itself: TAMIS_EINVAL unless they are within bounds, ascending. */
+tamis_status tamisi_cpu_check(const tamis_plan *plan, const int32_t *kept, const int32_t *indices);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * cpu_tile.c: cpu_tile.inc in both precisions. The text is the same; `real` and what depends on it are named here.
+ */
+#include "cpu_tile.h"
+
+#include "half.h"
+
+#include <math.h>
+#include <string.h>
+
+#define TILE TAMISI_CPU_TILE
+#define HEAD_DIM_MAX TAMISI_CPU_HEAD_DIM_MAX
+
+static long long min_of(long long a, long long b) { return a < b ? a : b; }
+
+/* The place of row i. */
+static long long place_of(const int32_t *indices, long long i) { return indices ? indices[i] : i; }
+
+#define real float
+#define NAMED(name) name##_float
+#define real_exp expf
+#define real_log logf
+#define real_read tamisi_half_read_float
+#define real_write tamisi_half_write_float
+#include "cpu_tile.inc"
+const struct tamisi_cpu_arithmetic tamisi_cpu_float = {"fp32", attend_float, score_lse_float, score_mean_float};
+#undef real
+#undef NAMED
+#undef real_exp
+#undef real_log
+#undef real_read
+#undef real_write
+
+#define real double
+#define NAMED(name) name##_double
+#define real_exp exp
+#define real_log log
+#define real_read tamisi_half_read_double
+#define real_write tamisi_half_write_double
+#include "cpu_tile.inc"
+const struct tamisi_cpu_arithmetic tamisi_cpu_double = {"fp64", attend_double, score_lse_double, score_mean_double};

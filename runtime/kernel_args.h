@@ -1,0 +1,121 @@
+/*
+ * kernel_args.h: what the host passes to each kernel, one struct a stage.
+ *
+ * Read by two compilers: gcc, through the gpu_*.c files that fill the structs, and NVRTC, through the templates that
+ * include this text. So it uses only types that both give the same layout. A change of any struct needs a new
+ * TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
+ *
+ * Shapes as in tamis.h: B batch, Hq, Hkv, L, D, W window, C capacity, Hi index_heads, Hc compact_heads; N = L - W, the
+ * number of candidates.
+ */
+#ifndef TAMIS_KERNEL_ARGS_H
+#define TAMIS_KERNEL_ARGS_H
+
+#define TAMIS_KERNEL_ABI 1
+
+/* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
+struct tamis_rows {
+    void *data;
+    long long batch_stride;
+    long long head_stride;
+    long long row_stride;
+};
+
+/* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
+struct tamis_score_args {
+    struct tamis_rows q;  /* (B, Hq, L, D) */
+    struct tamis_rows k;  /* (B, Hkv, L, D) */
+    float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
+    float *lse2;          /* (B, Hq, W): log2 of the sum of exp2 over all keys */
+    float *score;         /* (B, Hq, N) */
+    long long seq_len;    /* L */
+    long long chunk_keys; /* keys a chunk; a multiple of the stats kernel's key tile */
+    int chunks;
+    int q_heads;
+    int kv_heads;
+    int window;
+    float scale_log2; /* scale * log2(e) */
+};
+
+/* select_pool: step 2, and what heads rank by. */
+struct tamis_pool_args {
+    const float *score;   /* (B, Hq, N) */
+    float *rank;          /* (B, Hi, N) */
+    float *mean;          /* (B, N) */
+    long long candidates; /* N */
+    int q_heads;
+    int index_heads;
+    int pool;
+};
+
+/* select_budget: step 3. One block a sequence. */
+struct tamis_budget_args {
+    const float *mean;    /* (B, N); read only where fixed_keep < 0 */
+    int *kept;            /* (B) */
+    long long seq_len;    /* L */
+    long long candidates; /* N */
+    long long min_tokens; /* M */
+    long long fixed_keep; /* tokens to keep outside the window; -1: by coverage; N: all, dense */
+    double coverage;      /* tau */
+};
+
+/* select_tokens: step 4. One block a (sequence, index head). */
+struct tamis_tokens_args {
+    const float *rank; /* (B, Hi, N) */
+    const int *kept;   /* (B) */
+    int *indices;      /* (B, Hi, C) */
+    long long seq_len;
+    long long candidates;
+    long long capacity; /* C */
+    int index_heads;
+};
+
+/* compress_rows: step 5 for one tensor. */
+struct tamis_compress_args {
+    struct tamis_rows source;  /* (B, Hs, L, D) */
+    struct tamis_rows compact; /* (B, H, C, D) */
+    const int *kept;           /* (B) */
+    const int *indices;        /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int heads;        /* H, of `compact` */
+    int source_heads; /* Hs, a divisor of H */
+    int index_heads;  /* Hi, a divisor of H */
+    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+};
+
+/* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
+struct tamis_attend_args {
+    struct tamis_rows q;      /* (B, Hq, rows, D): full rows read through `indices` if given, else compact or dense ones */
+    struct tamis_rows k, v;   /* (B, Hc, C, D) */
+    struct tamis_rows k_full; /* (B, Hkv, L, D), with v_full: read instead of k, v where kept[b] == L; data may be 0 */
+    struct tamis_rows v_full;
+    struct tamis_rows output; /* (B, Hq, rows, D): rows placed through `indices` if given */
+    float *lse;               /* (B, Hq, lse_rows) or 0; natural log */
+    const int *kept;          /* (B), or 0: every sequence has seq_len rows */
+    const int *indices;       /* (B, Hi, C), or 0: row i is row i */
+    long long seq_len;        /* L */
+    long long capacity;       /* C: bound on kept[b], from which the grid is made */
+    long long lse_rows;       /* row length of lse: C or L */
+    int q_heads;
+    int kv_heads;      /* of k_full, v_full */
+    int compact_heads; /* Hc, of k, v */
+    int index_heads;   /* Hi */
+    float scale_log2;
+};
+
+/* decompress_rows: step 7. */
+struct tamis_decompress_args {
+    struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
+    struct tamis_rows output;  /* (B, Hq, L, D) */
+    const float *compact_lse;  /* (B, Hq, C) or 0 */
+    float *lse;                /* (B, Hq, L) or 0 */
+    const int *kept;           /* (B) */
+    const int *indices;        /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int q_heads;
+    int index_heads;
+};
+
+#endif /* TAMIS_KERNEL_ARGS_H */

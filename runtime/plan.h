@@ -1,0 +1,106 @@
+/*
+ * plan.h: what a plan is: the problem, what follows from it, where things lie in the workspace, and the backend that runs
+ * it. Layer: below the API functions and the stages, above store and kernel.
+ */
+#ifndef TAMISI_PLAN_H
+#define TAMISI_PLAN_H
+
+#include "buf.h"
+#include "error.h"
+#include "kernel_args.h"
+#include "store.h"
+#include "tamis.h"
+
+/* What follows from a problem alone; names as in tamis.h. */
+struct tamisi_facts {
+    int group;             /* Hq / Hkv */
+    int index_heads;       /* Hi */
+    int compact_heads;     /* Hc */
+    long long candidates;  /* N = max(L - W, 0) */
+    long long fixed_keep;  /* kept outside the window; -1: by coverage, known on the device only; N: dense */
+    long long capacity;    /* C: fixed_keep + W, or L */
+    bool dense;            /* every token is kept, whatever the data */
+    double scale;          /* of the logits */
+    int score_chunks;      /* keys are cut in so many chunks for the score's first pass; depends on L alone */
+    long long score_chunk_keys;
+};
+
+/* Byte offsets into the workspace, 256-aligned; a part of size 0 is never touched. */
+struct tamisi_workspace {
+    size_t score;      /* float (B, Hq, N) */
+    size_t rank;       /* float (B, Hi, N) */
+    size_t mean;       /* float (B, N) */
+    size_t partial;    /* float (B, Hq, W, chunks, 2) */
+    size_t lse2;       /* float (B, Hq, W) */
+    size_t kept;       /* int (B) */
+    size_t indices;    /* int (B, Hi, C) */
+    size_t compact_k;  /* 16-bit (B, Hc, C, D) */
+    size_t compact_v;  /* the same */
+    size_t bytes;      /* of it all */
+};
+
+#define TAMISI_CHUNK_ALIGN 256 /* score_chunk_keys is a multiple; every stats kernel's key tile divides it */
+
+tamis_status tamisi_problem_check(const tamis_problem *problem); /* every member in range, else TAMIS_EINVAL by name */
+void tamisi_facts_make(struct tamisi_facts *out, const tamis_problem *problem);
+/* TAMIS_EINVAL where sizes pass what 64 bits or INT_MAX rows can count. */
+tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_problem *problem,
+                                   const struct tamisi_facts *facts);
+
+struct tamisi_backend;
+
+struct tamis_context {
+    int device; /* ordinal or TAMIS_DEVICE_CPU */
+    struct tamisi_log log;
+    const struct tamisi_backend *backend;
+    void *state; /* the backend's: struct tamisi_gpu or struct tamisi_cpu */
+};
+
+struct tamis_plan {
+    tamis_context *context;
+    tamis_problem problem;
+    struct tamisi_facts facts;
+    struct tamisi_workspace workspace;
+    void *state; /* the backend's: its loaded kernels */
+};
+
+/*
+ * A device kind: the CPU or a GPU. The API layer has checked all arguments; pointers are non-NULL where tamis.h demands it.
+ */
+struct tamisi_backend {
+    const char *name;
+    tamis_status (*open)(tamis_context *context, const tamis_context_options *options); /* sets context->state */
+    void (*close)(tamis_context *context);
+    tamis_status (*plan_open)(tamis_plan *plan, tamis_store *store); /* sets plan->state */
+    void (*plan_close)(tamis_plan *plan);
+    void (*describe)(const tamis_plan *plan, struct tamisi_buf *out); /* device line, then a line a stage */
+
+    /* The steps; arguments as in tamis.h, `workspace` a base pointer that is large enough. */
+    tamis_status (*score)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score, float *rank,
+                          float *mean, char *workspace, tamis_stream stream);
+    tamis_status (*select)(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept, int32_t *indices,
+                           char *workspace, tamis_stream stream);
+    tamis_status (*compress)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
+                             const int32_t *kept, const int32_t *indices, const tamis_tensor *compact_q,
+                             const tamis_tensor *compact_k, const tamis_tensor *compact_v, tamis_stream stream);
+    tamis_status (*attend)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
+                           const int32_t *kept, const tamis_tensor *output, float *lse, tamis_stream stream);
+    tamis_status (*decompress)(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
+                               const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
+                               tamis_stream stream);
+    /* The whole operator; may fuse steps. NULL members of args (lse, score, kept, indices) stay NULL. */
+    tamis_status (*run)(const tamis_plan *plan, const tamis_run_args *args, char *workspace, tamis_stream stream);
+
+    tamis_status (*memory_alloc)(tamis_context *context, void **out, size_t bytes);
+    void (*memory_free)(tamis_context *context, void *memory);
+    tamis_status (*memory_write)(tamis_context *context, void *device, const void *host, size_t bytes, tamis_stream s);
+    tamis_status (*memory_read)(tamis_context *context, void *host, const void *device, size_t bytes, tamis_stream s);
+    tamis_status (*stream_create)(tamis_context *context, tamis_stream *out);
+    void (*stream_free)(tamis_context *context, tamis_stream stream);
+    tamis_status (*stream_synchronize)(tamis_context *context, tamis_stream stream);
+};
+
+extern const struct tamisi_backend tamisi_backend_cpu; /* cpu.c */
+extern const struct tamisi_backend tamisi_backend_gpu; /* gpu.c */
+
+#endif
