@@ -1,0 +1,2 @@
+$ -- expect: error_lines.cu.lua:2: two lines
+$ error("two\nlines")

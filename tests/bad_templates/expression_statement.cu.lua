@@ -1,0 +1,2 @@
+$ -- expect: expression_statement.cu.lua:2: ${local x = 1} is not one Lua expression
+int a = ${local x = 1};

@@ -1,0 +1,2 @@
+$ -- expect: binary.cuh: holds a zero byte
+#include "binary.cuh"

@@ -1,0 +1,3 @@
+$ -- expect: loop_recursion.cu.lua:2: 
+$ local function again() return 1 + again() end
+$ again()

@@ -1,0 +1,2 @@
+$ -- expect: name_collectgarbage.cu.lua:2: the template language has no "collectgarbage"
+$ collectgarbage('x')

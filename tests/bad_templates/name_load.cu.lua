@@ -1,0 +1,2 @@
+$ -- expect: name_load.cu.lua:2: the template language has no "load"
+$ load('x')

@@ -1,0 +1,2 @@
+$ -- expect: name_loadstring.cu.lua:2: the template language has no "loadstring"
+$ loadstring('x')

@@ -1,0 +1,2 @@
+$ -- expect: name_os.cu.lua:2: the template language has no "os"
+$ local x = os.x

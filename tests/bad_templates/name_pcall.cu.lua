@@ -1,0 +1,2 @@
+$ -- expect: name_pcall.cu.lua:2: the template language has no "pcall"
+$ pcall('x')

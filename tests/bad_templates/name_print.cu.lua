@@ -1,0 +1,2 @@
+$ -- expect: name_print.cu.lua:2: the template language has no "print"
+$ print('x')

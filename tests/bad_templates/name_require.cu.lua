@@ -1,0 +1,2 @@
+$ -- expect: name_require.cu.lua:2: the template language has no "require"
+$ require('x')

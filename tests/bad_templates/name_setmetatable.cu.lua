@@ -1,0 +1,2 @@
+$ -- expect: name_setmetatable.cu.lua:2: the template language has no "setmetatable"
+$ setmetatable('x')

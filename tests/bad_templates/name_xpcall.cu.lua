@@ -1,0 +1,2 @@
+$ -- expect: name_xpcall.cu.lua:2: the template language has no "xpcall"
+$ xpcall('x')

@@ -1,0 +1,2 @@
+$ -- expect: string_dump.cu.lua:2: string has no "dump"
+$ local s = string.dump(entry)

@@ -1,0 +1,4 @@
+$ -- expect: text_in_table.cu.lua:3: unexpected symbol near 'do'
+$ entry{stage = "attend",
+int a;
+$ }

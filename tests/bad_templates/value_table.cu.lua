@@ -1,0 +1,2 @@
+$ -- expect: value_table.cu.lua:2: ${{}} is a table
+int a = ${{}};
