@@ -1,0 +1,114 @@
+/*
+ * hopper.cuh: what sm_90a adds: mbarriers, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
+ * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
+ */
+#pragma once
+
+#include "ptx.cuh"
+
+/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
+
+__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+/* Make initialised barriers visible to the copy engine. */
+__device__ __forceinline__ void barrier_init_fence()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(unsigned barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* Arrive, and announce bytes that the copy engine will bring before the phase completes. */
+__device__ __forceinline__ void barrier_expect(unsigned barrier, int bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "@done bra finished;\n"
+                 "bra again;\n"
+                 "finished:\n"
+                 "}" ::"r"(barrier), "r"(phase) : "memory");
+}
+
+/* Named barriers: `id` from 1 to 15, `threads` how many take part. */
+__device__ __forceinline__ void named_sync(int id, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void named_arrive(int id, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+/* ---- tensor copy engine */
+
+/* Load a box of a (B, H, sub-tile, row, 64 columns) tensor map to shared memory; `barrier` counts its bytes. */
+__device__ __forceinline__ void tensor_load(unsigned shared, const void *map, unsigned barrier, int row, int head, int sequence)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %3, %5, %6}], [%2];" ::"r"(shared),
+                 "l"(map), "r"(barrier), "r"(0), "r"(row), "r"(head), "r"(sequence)
+                 : "memory");
+}
+
+__device__ __forceinline__ void prefetch_map(const void *map)
+{
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+/* Shared memory written by ordinary stores becomes visible to wgmma and the copy engine. */
+__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/* ---- warpgroup matrix multiply */
+
+__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kPending>
+__device__ __forceinline__ void wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/*
+ * Matrix descriptor of a tile in shared memory with 128-byte swizzle: rows of 128 bytes, eight rows an atom, so that the
+ * next eight rows lie 1024 bytes further. `lead` is the distance in bytes between 64-column sub-tiles, which only operands
+ * stored with the multiplied dimension outermost use.
+ */
+__device__ __forceinline__ unsigned long long matrix_descriptor(unsigned shared, unsigned lead)
+{
+    const unsigned long long stride = 1024 >> 4, swizzle_128 = 1;
+    return swizzle_128 << 62 | stride << 32 | static_cast<unsigned long long>(lead >> 4 & 0x3fff) << 16 | (shared >> 4 & 0x3fff);
+}
+
+/* Keep the compiler from moving accesses of an accumulator across a wgmma boundary. */
+template <int kCount>
+__device__ __forceinline__ void pin_registers(float (&r)[kCount])
+{
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(r[i])::"memory");
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void take_registers()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void give_registers()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}

@@ -1,0 +1,105 @@
+/*
+ * tile.cuh: tiles of rows in shared memory and the fragments that mma.sync takes from them.
+ *
+ * A tile row holds kHeadDim 16-bit elements and is 16 bytes longer than that: head dims are multiples of 32, so a row is an
+ * odd number of 16-byte chunks, and the eight rows that ldmatrix reads at once lie in eight different bank groups.
+ *
+ * Fragment layout of mma.m16n8k16, lane = 4 * g + t: an accumulator c[0..1] is row g, columns 2t and 2t + 1, and c[2..3]
+ * the same columns of row g + 8.
+ */
+#pragma once
+
+#include "kernel_args.h"
+#include "ptx.cuh"
+
+template <int kHeadDim>
+struct Tile {
+    static constexpr int kPitchBytes = 2 * kHeadDim + 16;
+    static constexpr int kChunks = kHeadDim / 8; /* 16-byte chunks a row */
+    static_assert(kHeadDim % 16 == 0, "a fragment is 16 elements deep");
+    static_assert(kPitchBytes / 16 % 2 == 1, "rows must fall into different banks");
+};
+
+/* First element of row `row` of one head. */
+__device__ __forceinline__ const char *row_pointer(const tamis_rows &rows, int sequence, int head, long long row)
+{
+    const long long element = sequence * rows.batch_stride + head * rows.head_stride + row * rows.row_stride;
+    return static_cast<const char *>(rows.data) + 2 * element;
+}
+
+/*
+ * Start copying kRows rows into the tile at `shared`, all threads of the block together. `row_of(i)` gives the address of
+ * tile row i, or null for a row of zeros.
+ */
+template <int kHeadDim, int kRows, int kThreads, typename RowOf>
+__device__ __forceinline__ void load_rows_async(unsigned shared, const void *any_row, RowOf row_of)
+{
+    constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
+        const int row = i / kChunks, chunk = i % kChunks;
+        const char *source = row_of(row);
+        const bool valid = source != nullptr;
+        copy_async_16(shared + row * Tile<kHeadDim>::kPitchBytes + chunk * 16,
+                      valid ? source + chunk * 16 : static_cast<const char *>(any_row), valid);
+    }
+}
+
+/* Byte offset, in a tile, of the address this lane gives ldmatrix for a 16x16 A operand at (row 0, column 0). */
+template <int kHeadDim>
+__device__ __forceinline__ unsigned lane_offset_a(int lane)
+{
+    return (lane & 15) * Tile<kHeadDim>::kPitchBytes + (lane >> 4) * 16;
+}
+
+/* The same for a B operand stored as [n][k] (keys by head dim): two n8 tiles, k16. */
+template <int kHeadDim>
+__device__ __forceinline__ unsigned lane_offset_b(int lane)
+{
+    return ((lane & 7) + ((lane >> 4) << 3)) * Tile<kHeadDim>::kPitchBytes + ((lane >> 3) & 1) * 16;
+}
+
+/*
+ * c[kRowTiles][kColTiles] = A * B^T over the head dim, A and B tiles in shared memory. `a` and `b` are this lane's addresses
+ * of the first row tile of A and the first column of B.
+ */
+template <typename Element, int kHeadDim, int kRowTiles, int kColTiles>
+__device__ __forceinline__ void multiply_transposed(float (&c)[kRowTiles][kColTiles][4], unsigned a, unsigned b)
+{
+    static_assert(kColTiles % 2 == 0, "ldmatrix brings two column tiles at once");
+    constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int n = 0; n < kColTiles; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) c[m][n][i] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < kHeadDim / 16; ++k) {
+        unsigned fragment_a[kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(fragment_a[m], a + m * 16 * kPitch + k * 32);
+#pragma unroll
+        for (int n = 0; n < kColTiles; n += 2) {
+            unsigned fragment_b[4];
+            load_matrix_x4(fragment_b, b + n * 8 * kPitch + k * 32);
+#pragma unroll
+            for (int m = 0; m < kRowTiles; ++m) {
+                Element::mma(c[m][n], fragment_a[m], fragment_b[0], fragment_b[1]);
+                Element::mma(c[m][n + 1], fragment_a[m], fragment_b[2], fragment_b[3]);
+            }
+        }
+    }
+}
+
+/* Maximum and sum over the four lanes that share a fragment row. */
+__device__ __forceinline__ float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}

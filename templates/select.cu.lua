@@ -1,0 +1,240 @@
+$ -- select: pooling, budget and choice of tokens (operator definition, steps 2 to 4). Nothing is sorted: scores are not
+$ -- negative, so their bits order as integers do, and both the budget and the choice descend by digits of those bits. Sums
+$ -- are integers, so the result does not depend on the order in which threads add.
+$ local symbol = "tamis_" .. p.name
+$ entry{stage = "select_pool", symbol = symbol .. "_pool", threads = p.pool_threads, shared_bytes = 0,
+$       block_m = p.pool_threads, block_n = 0}
+$ entry{stage = "select_budget", symbol = symbol .. "_budget", threads = p.threads, shared_bytes = 0, block_m = 1, block_n = 0}
+$ entry{stage = "select_tokens", symbol = symbol .. "_tokens", threads = p.threads, shared_bytes = 0, block_m = 1, block_n = 0}
+#include "kernel_args.h"
+#include "block.cuh"
+
+constexpr int kThreads = ${p.threads};
+constexpr int kPoolThreads = ${p.pool_threads};
+
+// The 31 bits below the sign in three digits. The first holds the exponent and the three bits behind it, so that scores,
+// which crowd into few powers of two, still spread over many bins.
+constexpr int kDigits = 3;
+constexpr int kBins = 2048;
+__device__ __forceinline__ int digit_shift(int digit) { return digit == 0 ? 20 : digit == 1 ? 9 : 0; }
+__device__ __forceinline__ unsigned digit_mask(int digit) { return digit == 2 ? 0x1ffu : 0x7ffu; }
+// The bits above a digit: what earlier digits have decided.
+__device__ __forceinline__ unsigned above(unsigned key, int digit) { return digit == 0 ? 0 : key >> digit_shift(digit - 1); }
+
+constexpr int kBinsAThread = (kBins + kThreads - 1) / kThreads;
+
+// The integer that orders as the score does. Without the sign bit, which only a NaN could bring, so that even then every
+// score falls into a bin and nothing is written out of bounds.
+__device__ __forceinline__ unsigned score_key(float score) { return __float_as_uint(score) & 0x7fffffffu; }
+
+// Moving average over `pool` scores, zeros outside, always divided by `pool`; added in order of position.
+__device__ __forceinline__ float pooled(const float *score, long long j, long long candidates, int pool)
+{
+    float sum = 0.0f;
+    for (long long i = j - pool / 2; i <= j + pool / 2; ++i)
+        if (i >= 0 && i < candidates) sum += score[i];
+    return sum / pool;
+}
+
+// grid = (blocks of candidates, B). One thread a token walks all heads, so that sums have one order.
+extern "C" __global__ void __launch_bounds__(kPoolThreads)
+${symbol}_pool(const __grid_constant__ tamis_pool_args args)
+{
+    const long long j = static_cast<long long>(blockIdx.x) * kPoolThreads + threadIdx.x;
+    const long long sequence = blockIdx.y;
+    if (j >= args.candidates) return;
+    const int group = args.q_heads / args.index_heads; // heads that choose together
+    float mean = 0.0f, rank = 0.0f;
+    for (int head = 0; head < args.q_heads; ++head) {
+        const float value = pooled(args.score + (sequence * args.q_heads + head) * args.candidates, j, args.candidates,
+                                   args.pool);
+        mean += value;
+        rank = head % group == 0 ? value : rank + value;
+        if (head % group == group - 1 && args.index_heads > 1)
+            args.rank[(sequence * args.index_heads + head / group) * args.candidates + j] = rank;
+    }
+    mean /= args.q_heads;
+    if (args.index_heads == 1) args.rank[sequence * args.candidates + j] = mean;
+    args.mean[sequence * args.candidates + j] = mean;
+}
+
+// A score in fixed point, in units that let 2^24 of them add up in 64 bits.
+__device__ __forceinline__ unsigned long long fixed_point(float value, double unit)
+{
+    return static_cast<unsigned long long>(static_cast<double>(value) * unit);
+}
+
+// 64-bit addition in shared memory from two 32-bit ones, which the hardware has; exact in any order of threads.
+__device__ __forceinline__ void add_shared(unsigned *s_low, unsigned *s_high, unsigned long long value)
+{
+    const unsigned low = static_cast<unsigned>(value), old = atomicAdd(s_low, low);
+    const unsigned high = static_cast<unsigned>(value >> 32) + (old + low < old);
+    if (high) atomicAdd(s_high, high);
+}
+
+// Largest power of two that keeps the sum of all scores below 2^62.
+__device__ double find_unit(const float *mean, long long candidates, double *s_warps)
+{
+    double sum = 0.0, total;
+    for (long long j = threadIdx.x; j < candidates; j += kThreads) sum += mean[j];
+    block_exclusive_scan<kThreads>(sum, s_warps, total);
+    return total > 0.0 ? exp2(61.0 - ilogb(total)) : 1.0;
+}
+
+struct BudgetBins {
+    unsigned count[kBins];
+    unsigned low[kBins], high[kBins]; // 64-bit sums of the bins' scores
+};
+
+// How many of the smallest scores add up to less than `limit`: descend to the one value at which the sum crosses it, then
+// count how many scores of that value still fit.
+__device__ long long count_below(const float *mean, long long candidates, double unit, unsigned long long limit,
+                                 BudgetBins &s_bins, unsigned long long *s_warps)
+{
+    __shared__ unsigned s_bin;
+    __shared__ unsigned long long s_sum, s_count;
+    unsigned prefix = 0;                         // digits decided so far
+    unsigned long long sum_before = 0, count_before = 0; // of all smaller scores
+    for (int digit = 0; digit < kDigits; ++digit) {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) s_bins.count[i] = s_bins.low[i] = s_bins.high[i] = 0;
+        if (threadIdx.x == 0) s_bin = kBins;
+        __syncthreads();
+        for (long long j = threadIdx.x; j < candidates; j += kThreads) {
+            const unsigned key = score_key(mean[j]);
+            if (above(key, digit) != prefix) continue;
+            const unsigned bin = key >> digit_shift(digit) & digit_mask(digit);
+            atomicAdd(&s_bins.count[bin], 1u);
+            add_shared(&s_bins.low[bin], &s_bins.high[bin], fixed_point(mean[j], unit));
+        }
+        __syncthreads();
+        unsigned long long sum = 0, count = 0, total;
+        const int first = threadIdx.x * kBinsAThread;
+        for (int i = first; i < first + kBinsAThread && i < kBins; ++i) {
+            sum += static_cast<unsigned long long>(s_bins.high[i]) << 32 | s_bins.low[i];
+            count += s_bins.count[i];
+        }
+        unsigned long long sum_at = sum_before + block_exclusive_scan<kThreads>(sum, s_warps, total);
+        unsigned long long count_at = count_before + block_exclusive_scan<kThreads>(count, s_warps, total);
+        for (int i = first; i < first + kBinsAThread && i < kBins; ++i) { // the first bin whose end reaches the limit
+            const unsigned long long here = static_cast<unsigned long long>(s_bins.high[i]) << 32 | s_bins.low[i];
+            if (sum_at < limit && sum_at + here >= limit) {
+                s_bin = i;
+                s_sum = sum_at;
+                s_count = count_at;
+            }
+            sum_at += here;
+            count_at += s_bins.count[i];
+        }
+        __syncthreads();
+        if (s_bin == kBins) return candidates; // not even the sum of all reaches it
+        prefix = prefix << (digit == 2 ? 9 : 11) | s_bin;
+        sum_before = s_sum;
+        count_before = s_count;
+        __syncthreads();
+    }
+    // All 31 bits are known: each of the equal scores adds `value`, which is not 0, since it moved the sum to the limit.
+    const unsigned long long value = fixed_point(__uint_as_float(prefix), unit);
+    return count_before + (limit - sum_before - 1) / value;
+}
+
+// grid = (1, B).
+extern "C" __global__ void __launch_bounds__(kThreads)
+${symbol}_budget(const __grid_constant__ tamis_budget_args args)
+{
+    __shared__ BudgetBins s_bins;
+    __shared__ double s_warps_real[kThreads / 32];
+    __shared__ unsigned long long s_warps[kThreads / 32];
+    const int sequence = blockIdx.y;
+    const long long window = args.seq_len - args.candidates;
+    if (args.fixed_keep >= 0) {
+        if (threadIdx.x == 0) args.kept[sequence] = static_cast<int>(args.fixed_keep + window);
+        return;
+    }
+    const float *mean = args.mean + sequence * args.candidates;
+    const double unit = find_unit(mean, args.candidates, s_warps_real);
+    unsigned long long sum = 0, total;
+    for (long long j = threadIdx.x; j < args.candidates; j += kThreads) sum += fixed_point(mean[j], unit);
+    block_exclusive_scan<kThreads>(sum, s_warps, total);
+    const unsigned long long limit = static_cast<unsigned long long>(ceil(args.coverage * static_cast<double>(total)));
+    const long long drop = limit == 0 ? 0 : count_below(mean, args.candidates, unit, limit, s_bins, s_warps);
+    if (threadIdx.x != 0) return;
+    const long long keep = max(args.min_tokens, args.candidates - (drop + 1));
+    args.kept[sequence] = static_cast<int>(drop == 0 ? args.seq_len : keep + window);
+}
+
+// The `keep`-th largest rank, and how many of the ranks equal to it are among the `keep` largest.
+struct Threshold {
+    unsigned key;
+    int ties;
+};
+
+__device__ Threshold find_threshold(const float *rank, long long candidates, int keep, unsigned *s_count, unsigned *s_warps)
+{
+    __shared__ unsigned s_bin, s_left;
+    unsigned prefix = 0, left = keep; // ranks still to be found at or below the decided digits
+    for (int digit = 0; digit < kDigits; ++digit) {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) s_count[i] = 0;
+        __syncthreads();
+        for (long long j = threadIdx.x; j < candidates; j += kThreads) {
+            const unsigned key = score_key(rank[j]);
+            if (above(key, digit) == prefix) atomicAdd(&s_count[key >> digit_shift(digit) & digit_mask(digit)], 1u);
+        }
+        __syncthreads();
+        // Bins from the top down: thread t holds the t-th group of bins from the top.
+        unsigned count = 0, total;
+        const int first = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsAThread;
+        for (int i = first; i > first - kBinsAThread && i >= 0; --i) count += s_count[i];
+        unsigned larger = block_exclusive_scan<kThreads>(count, s_warps, total);
+        for (int i = first; i > first - kBinsAThread && i >= 0; --i) {
+            if (larger < left && larger + s_count[i] >= left) {
+                s_bin = i;
+                s_left = left - larger;
+            }
+            larger += s_count[i];
+        }
+        __syncthreads();
+        prefix = prefix << (digit == 2 ? 9 : 11) | s_bin;
+        left = s_left;
+        __syncthreads();
+    }
+    return {prefix, static_cast<int>(left)};
+}
+
+// grid = (1, Hi, B). Writes ascending positions: the kept candidates, then the window.
+extern "C" __global__ void __launch_bounds__(kThreads)
+${symbol}_tokens(const __grid_constant__ tamis_tokens_args args)
+{
+    __shared__ unsigned s_count[kBins];
+    __shared__ unsigned s_warps[kThreads / 32];
+    const long long list = static_cast<long long>(blockIdx.z) * args.index_heads + blockIdx.y;
+    const float *rank = args.rank + list * args.candidates;
+    int *indices = args.indices + list * args.capacity;
+    const int kept = args.kept[blockIdx.z];
+    const int window = static_cast<int>(args.seq_len - args.candidates), keep = kept - window;
+    if (kept == args.seq_len) {
+        for (int i = threadIdx.x; i < kept; i += kThreads) indices[i] = i;
+        return;
+    }
+    for (int i = threadIdx.x; i < window; i += kThreads) indices[keep + i] = static_cast<int>(args.candidates) + i;
+    if (keep == 0) return;
+
+    // A tile of candidates at a time, in order. Low half of the scanned word: ranks equal to the threshold; high half:
+    // larger ones. A tile has fewer than 2^16 of either.
+    const Threshold threshold = find_threshold(rank, args.candidates, keep, s_count, s_warps);
+    int written = 0, ties = 0; // by earlier tiles
+    for (long long begin = 0; begin < args.candidates; begin += kThreads) {
+        const long long j = begin + threadIdx.x;
+        const unsigned key = j < args.candidates ? score_key(rank[j]) : 0;
+        const bool larger = j < args.candidates && key > threshold.key, tie = j < args.candidates && key == threshold.key;
+        unsigned total;
+        const unsigned before =
+            block_exclusive_scan<kThreads>(static_cast<unsigned>(larger) << 16 | static_cast<unsigned>(tie), s_warps, total);
+        const int ties_before = ties + static_cast<int>(before & 0xffff), larger_before = static_cast<int>(before >> 16);
+        // Position among the kept: larger ones before it, and those ties before it that are kept.
+        const int at = written + larger_before + min(ties_before, threshold.ties) - min(ties, threshold.ties);
+        if (larger || (tie && ties_before < threshold.ties)) indices[at] = static_cast<int>(j);
+        const int tile_ties = static_cast<int>(total & 0xffff);
+        written += static_cast<int>(total >> 16) + min(ties + tile_ties, threshold.ties) - min(ties, threshold.ties);
+        ties += tile_ties;
+    }
+}
