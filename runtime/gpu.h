@@ -1,0 +1,76 @@
+/*
+ * gpu.h: what the GPU backend's files share: the opened device, a plan's loaded kernels, and launching one. Layer: below
+ * the gpu_*.c files, above store, compile and driver.
+ */
+#ifndef TAMISI_GPU_H
+#define TAMISI_GPU_H
+
+#include "driver.h"
+#include "plan.h"
+
+/* context->state of a GPU context. */
+struct tamisi_gpu {
+    const struct tamisi_cuda *cuda;
+    tamisi_cu_device device;
+    tamisi_cu_context primary; /* retained; made current around every call that needs a context */
+    char name[128];
+    int cc_major, cc_minor;
+    int sm_count;
+    char arch[16]; /* whose variants and cubins this device runs: "sm_90a" */
+};
+
+/* The launches of a plan. Each is one entry of a variant; the names are the entries' `stage`. */
+enum tamisi_stage {
+    TAMISI_SCORE_STATS,
+    TAMISI_SCORE_MERGE,
+    TAMISI_SCORE_SUM,
+    TAMISI_SELECT_POOL,
+    TAMISI_SELECT_BUDGET,
+    TAMISI_SELECT_TOKENS,
+    TAMISI_COMPRESS,
+    TAMISI_ATTEND,
+    TAMISI_DECOMPRESS,
+    TAMISI_STAGE_COUNT
+};
+
+struct tamisi_kernel {
+    tamisi_cu_function function;
+    struct tamisi_entry entry;
+};
+
+#define TAMISI_FAMILY_COUNT 5
+
+/* plan->state of a GPU plan. */
+struct tamisi_gpu_plan {
+    struct tamisi_kernel kernels[TAMISI_STAGE_COUNT];
+    tamisi_cu_library libraries[TAMISI_FAMILY_COUNT];
+    struct tamisi_variant variants[TAMISI_FAMILY_COUNT];
+    struct tamisi_resource resources[TAMISI_STAGE_COUNT];
+};
+
+tamis_status tamisi_gpu_enter(const struct tamis_context *context); /* make the primary context current */
+void tamisi_gpu_leave(const struct tamis_context *context);
+
+/* gpu_plan.c */
+tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store);
+void tamisi_gpu_plan_close(tamis_plan *plan);
+void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out);
+
+/* gpu_stages.c: the vtable's steps */
+tamis_status tamisi_gpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
+                              float *rank, float *mean, char *workspace, tamis_stream stream);
+tamis_status tamisi_gpu_select(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
+                               int32_t *indices, char *workspace, tamis_stream stream);
+tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                 const tamis_tensor *v, const int32_t *kept, const int32_t *indices,
+                                 const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                 const tamis_tensor *compact_v, tamis_stream stream);
+tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                               const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
+                               tamis_stream stream);
+tamis_status tamisi_gpu_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
+                                   const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
+                                   tamis_stream stream);
+tamis_status tamisi_gpu_run(const tamis_plan *plan, const tamis_run_args *args, char *workspace, tamis_stream stream);
+
+#endif

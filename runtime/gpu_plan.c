@@ -1,0 +1,183 @@
+/*
+ * gpu_plan.c: from a problem to loaded kernels: find each family's variant in the store, get its cubin (store, user's cache,
+ * compiler: in this order), load it and look up its entries. Everything that can fail for want of a kernel fails here.
+ */
+#include "gpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const families[TAMISI_FAMILY_COUNT] = {"score", "select", "compress", "attend", "decompress"};
+
+static const char *const stage_names[TAMISI_STAGE_COUNT] = {
+    [TAMISI_SCORE_STATS] = "score_stats",     [TAMISI_SCORE_MERGE] = "score_merge",   [TAMISI_SCORE_SUM] = "score_sum",
+    [TAMISI_SELECT_POOL] = "select_pool",     [TAMISI_SELECT_BUDGET] = "select_budget",
+    [TAMISI_SELECT_TOKENS] = "select_tokens", [TAMISI_COMPRESS] = "compress",         [TAMISI_ATTEND] = "attend",
+    [TAMISI_DECOMPRESS] = "decompress"};
+
+/* The best-ranked variant of a family for this problem that this library can launch. */
+static tamis_status choose_variant(struct tamisi_variant *out, tamis_store *store, const char *family, const char *arch,
+                                   const tamis_problem *problem)
+{
+    const struct tamisi_variant_query query = {
+        .family = family, .arch = arch, .dtype = (int)problem->dtype, .head_dim = problem->head_dim};
+    struct tamisi_variant *variants = NULL;
+    size_t count = 0;
+    TAMIS_TRY(tamisi_store_find_variants(&variants, &count, store, &query));
+    size_t usable = 0;
+    while (usable < count && variants[usable].abi != TAMIS_KERNEL_ABI) usable++;
+    tamis_status status = TAMIS_OK;
+    if (usable < count)
+        *out = variants[usable];
+    else if (count > 0)
+        status = tamisi_fail(TAMIS_EUNSUPPORTED, "%s: its %s kernels are for another libtamis (interface %d, this one has %d): "
+                                                 "run tamis gen again",
+                             tamisi_store_path(store), family, variants[0].abi, TAMIS_KERNEL_ABI);
+    else
+        status = tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
+                             tamisi_store_path(store), family, problem->head_dim,
+                             problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", arch, arch);
+    free(variants);
+    return status;
+}
+
+/* Keep a cubin just compiled: in the store, else in the user's cache, else not at all. Never a reason to fail. */
+static void keep_cubin(const tamis_context *context, tamis_store *store, tamis_store *cache,
+                       const struct tamisi_variant *variant, const char *options, const struct tamisi_compiled *compiled)
+{
+    const struct tamisi_nvrtc *nvrtc;
+    if (tamisi_nvrtc_get(&nvrtc) != TAMIS_OK) return;
+    tamis_store *target = tamisi_store_writable(store) ? store : cache;
+    tamis_status status = TAMIS_EUNSUPPORTED;
+    if (target)
+        status = tamisi_store_put_cubin(target, &variant->source, variant->arch, options, nvrtc->identity, compiled);
+    if (status != TAMIS_OK)
+        tamisi_log(&context->log, TAMIS_LOG_WARNING, "%s is kept in memory only: no writable store or cache", variant->name);
+}
+
+static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_context *context, tamis_store *store,
+                                    tamis_store *cache, const struct tamisi_variant *variant, const char *options)
+{
+    struct tamisi_buf source = TAMISI_BUF_INIT;
+    struct tamisi_compiled compiled = {0};
+    TAMIS_TRY(tamisi_store_get_source(&source, store, &variant->source));
+    tamisi_log(&context->log, TAMIS_LOG_INFO, "compiling %s for %s", variant->name, variant->arch);
+    tamis_status status = tamisi_compile(&compiled, variant->name, source.data, variant->arch);
+    tamisi_buf_free(&source);
+    if (status != TAMIS_OK) return status;
+    keep_cubin(context, store, cache, variant, options, &compiled);
+    *out = (struct tamisi_cubin){.data = compiled.cubin, .bytes = compiled.cubin_bytes,
+                                 .resource_count = compiled.resource_count};
+    memcpy(out->resources, compiled.resources, sizeof out->resources);
+    compiled.cubin = NULL; /* now the cubin's */
+    tamisi_compiled_free(&compiled);
+    tamisi_error_clear(); /* keep_cubin may have failed, which is no error of this call */
+    return TAMIS_OK;
+}
+
+static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_context *context, tamis_store *store,
+                              const struct tamisi_variant *variant)
+{
+    char options[TAMISI_OPTIONS_SIZE];
+    tamisi_compile_options(options, variant->arch);
+    if (tamisi_store_get_cubin(out, store, &variant->source, variant->arch, options, NULL) == TAMIS_OK) return TAMIS_OK;
+
+    /* Only a store that cannot take the cubin itself leaves it to the user's cache. */
+    tamis_store *cache = NULL;
+    if (!tamisi_store_writable(store)) {
+        const tamis_store_options create = {sizeof create, TAMIS_STORE_CREATE, context->log.fn, context->log.payload};
+        if (tamis_store_open(&cache, NULL, &create) != TAMIS_OK) cache = NULL;
+    }
+    tamis_status status = TAMIS_ENOTFOUND;
+    if (cache) status = tamisi_store_get_cubin(out, cache, &variant->source, variant->arch, options, NULL);
+    if (status != TAMIS_OK) status = compile_variant(out, context, store, cache, variant, options);
+    tamis_store_free(cache);
+    return status;
+}
+
+static int find_stage(const char *name)
+{
+    for (int stage = 0; stage < TAMISI_STAGE_COUNT; stage++)
+        if (strcmp(stage_names[stage], name) == 0) return stage;
+    return -1;
+}
+
+/* Look up one kernel of a loaded library, and tell the driver how much shared memory it will ask for. */
+static tamis_status load_entry(struct tamisi_gpu_plan *loaded, const struct tamisi_cuda *cuda, tamisi_cu_library library,
+                               const struct tamisi_entry *entry, const struct tamisi_cubin *cubin)
+{
+    const int stage = find_stage(entry->stage);
+    if (stage < 0) return tamisi_fail(TAMIS_EUNSUPPORTED, "%s serves a stage that is unknown here: %s", entry->symbol, entry->stage);
+    struct tamisi_kernel *kernel = &loaded->kernels[stage];
+    tamisi_cu_kernel handle;
+    kernel->entry = *entry;
+    TAMIS_TRY(tamisi_cuda_check(cuda, cuda->library_get_kernel(&handle, library, entry->symbol), entry->symbol));
+    TAMIS_TRY(tamisi_cuda_check(cuda, cuda->kernel_get_function(&kernel->function, handle), entry->symbol));
+    const int unasked = 48 * 1024; /* what any block may have without asking */
+    if (entry->shared_bytes > unasked)
+        TAMIS_TRY(tamisi_cuda_check(
+            cuda, cuda->func_set_attribute(kernel->function, TAMISI_CU_FUNC_MAX_DYNAMIC_SHARED, entry->shared_bytes),
+            entry->symbol));
+    for (int i = 0; i < cubin->resource_count; i++)
+        if (strcmp(cubin->resources[i].symbol, entry->symbol) == 0) loaded->resources[stage] = cubin->resources[i];
+    return TAMIS_OK;
+}
+
+static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    struct tamisi_variant *variant = &loaded->variants[family];
+    TAMIS_TRY(choose_variant(variant, store, families[family], gpu->arch, &plan->problem));
+    struct tamisi_cubin cubin = {0};
+    TAMIS_TRY(get_cubin(&cubin, plan->context, store, variant));
+    tamis_status status = tamisi_cuda_check(
+        gpu->cuda, gpu->cuda->library_load_data(&loaded->libraries[family], cubin.data, NULL, NULL, 0, NULL, NULL, 0),
+        variant->name);
+    for (int i = 0; i < variant->entry_count && status == TAMIS_OK; i++)
+        status = load_entry(loaded, gpu->cuda, loaded->libraries[family], &variant->entries[i], &cubin);
+    tamisi_cubin_free(&cubin);
+    return status;
+}
+
+tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store)
+{
+    struct tamisi_gpu_plan *loaded = calloc(1, sizeof *loaded);
+    if (!loaded) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
+    plan->state = loaded;
+    tamis_status status = tamisi_gpu_enter(plan->context);
+    if (status == TAMIS_OK) {
+        for (int family = 0; family < TAMISI_FAMILY_COUNT && status == TAMIS_OK; family++)
+            status = load_family(loaded, plan, store, family);
+        tamisi_gpu_leave(plan->context);
+    }
+    for (int stage = 0; stage < TAMISI_STAGE_COUNT && status == TAMIS_OK; stage++)
+        if (!loaded->kernels[stage].function)
+            status = tamisi_fail(TAMIS_ECORRUPT, "%s: no kernel serves %s", tamisi_store_path(store), stage_names[stage]);
+    if (status != TAMIS_OK) tamisi_gpu_plan_close(plan);
+    return status;
+}
+
+void tamisi_gpu_plan_close(tamis_plan *plan)
+{
+    struct tamisi_gpu_plan *loaded = plan->state;
+    if (!loaded) return;
+    const struct tamisi_gpu *gpu = plan->context->state;
+    for (int family = 0; family < TAMISI_FAMILY_COUNT; family++)
+        if (loaded->libraries[family]) gpu->cuda->library_unload(loaded->libraries[family]);
+    free(loaded);
+    plan->state = NULL;
+}
+
+void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    const struct tamisi_gpu_plan *loaded = plan->state;
+    tamisi_buf_printf(out, "device: %s, compute capability %d.%d, %d SMs, kernels for %s\n", gpu->name, gpu->cc_major,
+                      gpu->cc_minor, gpu->sm_count, gpu->arch);
+    for (int stage = 0; stage < TAMISI_STAGE_COUNT; stage++) {
+        const struct tamisi_entry *entry = &loaded->kernels[stage].entry;
+        tamisi_buf_printf(out, "%s: %s, %d threads, %d registers, %d bytes shared\n", stage_names[stage], entry->symbol,
+                          entry->threads, loaded->resources[stage].registers,
+                          entry->shared_bytes + loaded->resources[stage].shared_bytes);
+    }
+}

@@ -1,0 +1,289 @@
+/*
+ * gpu_stages.c: the GPU backend's steps: fill a kernel's arguments, shape its grid, put it on the stream. Nothing here
+ * allocates, synchronises or copies; arguments have been checked by the API.
+ */
+#include "gpu.h"
+
+#include <math.h>
+
+static const double log2_e = 1.44269504088896340736;
+
+static struct tamis_rows rows_of(const tamis_tensor *tensor)
+{
+    return (struct tamis_rows){tensor->data, tensor->batch_stride, tensor->head_stride, tensor->token_stride};
+}
+
+/* A plain (B, heads, rows, D) tensor of the plan at `data`. */
+static tamis_tensor plain_tensor(const tamis_plan *plan, void *data, int heads, long long rows)
+{
+    const long long head_stride = rows * plan->problem.head_dim;
+    return (tamis_tensor){data, heads * head_stride, head_stride, plan->problem.head_dim};
+}
+
+static unsigned tiles_of(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
+
+static tamis_status launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z, void *args,
+                           tamis_stream stream)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    const struct tamisi_kernel *kernel = &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage];
+    void *params[] = {args};
+    return tamisi_cuda_check(gpu->cuda,
+                             gpu->cuda->launch_kernel(kernel->function, x, y, z, (unsigned)kernel->entry.threads, 1, 1,
+                                                      (unsigned)kernel->entry.shared_bytes, stream, params, NULL),
+                             kernel->entry.symbol);
+}
+
+static const struct tamisi_entry *entry_of(const tamis_plan *plan, enum tamisi_stage stage)
+{
+    return &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage].entry;
+}
+
+static float scale_log2(const tamis_plan *plan) { return (float)(plan->facts.scale * log2_e); }
+
+/* ---- the stages, in a current context */
+
+static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
+                                float *rank, float *mean, char *workspace, tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    const struct tamisi_facts *facts = &plan->facts;
+    const unsigned batch = (unsigned)problem->batch, q_heads = (unsigned)problem->q_heads;
+    const unsigned kv_heads = (unsigned)problem->kv_heads;
+    const int window = problem->selection.window;
+    if (facts->candidates == 0) return TAMIS_OK;
+
+    struct tamis_score_args args = {.q = rows_of(q),
+                                    .k = rows_of(k),
+                                    .partial = (float *)(void *)(workspace + plan->workspace.partial),
+                                    .lse2 = (float *)(void *)(workspace + plan->workspace.lse2),
+                                    .score = score,
+                                    .seq_len = problem->seq_len,
+                                    .chunk_keys = facts->score_chunk_keys,
+                                    .chunks = facts->score_chunks,
+                                    .q_heads = problem->q_heads,
+                                    .kv_heads = problem->kv_heads,
+                                    .window = window,
+                                    .scale_log2 = scale_log2(plan)};
+    const unsigned row_tiles = tiles_of((long long)facts->group * window, entry_of(plan, TAMISI_SCORE_STATS)->block_m);
+    TAMIS_TRY(launch(plan, TAMISI_SCORE_STATS, (unsigned)facts->score_chunks, row_tiles, batch * kv_heads, &args, stream));
+    const unsigned query_blocks = tiles_of(window, entry_of(plan, TAMISI_SCORE_MERGE)->block_m);
+    TAMIS_TRY(launch(plan, TAMISI_SCORE_MERGE, query_blocks, q_heads, batch, &args, stream));
+    const unsigned key_tiles = tiles_of(facts->candidates, entry_of(plan, TAMISI_SCORE_SUM)->block_m);
+    TAMIS_TRY(launch(plan, TAMISI_SCORE_SUM, key_tiles, kv_heads, batch, &args, stream));
+
+    struct tamis_pool_args pool = {.score = score,
+                                   .rank = rank,
+                                   .mean = mean,
+                                   .candidates = facts->candidates,
+                                   .q_heads = problem->q_heads,
+                                   .index_heads = facts->index_heads,
+                                   .pool = problem->selection.pool};
+    const unsigned blocks = tiles_of(facts->candidates, entry_of(plan, TAMISI_SELECT_POOL)->block_m);
+    return launch(plan, TAMISI_SELECT_POOL, blocks, batch, 1, &pool, stream);
+}
+
+static tamis_status select_stage(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
+                                 int32_t *indices, tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    const struct tamisi_facts *facts = &plan->facts;
+    struct tamis_budget_args budget = {.mean = mean,
+                                       .kept = kept,
+                                       .seq_len = problem->seq_len,
+                                       .candidates = facts->candidates,
+                                       .min_tokens = problem->selection.min_tokens,
+                                       .fixed_keep = facts->fixed_keep,
+                                       .coverage = problem->selection.coverage};
+    TAMIS_TRY(launch(plan, TAMISI_SELECT_BUDGET, 1, (unsigned)problem->batch, 1, &budget, stream));
+    struct tamis_tokens_args tokens = {.rank = rank,
+                                       .kept = kept,
+                                       .indices = indices,
+                                       .seq_len = problem->seq_len,
+                                       .candidates = facts->candidates,
+                                       .capacity = facts->capacity,
+                                       .index_heads = facts->index_heads};
+    return launch(plan, TAMISI_SELECT_TOKENS, 1, (unsigned)facts->index_heads, (unsigned)problem->batch, &tokens, stream);
+}
+
+/* Compress one tensor of `source_heads` heads into `heads`. */
+static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *source, int source_heads,
+                                   const tamis_tensor *compact, int heads, const int32_t *kept, const int32_t *indices,
+                                   bool skip_dense, tamis_stream stream)
+{
+    const struct tamisi_facts *facts = &plan->facts;
+    struct tamis_compress_args args = {.source = rows_of(source),
+                                       .compact = rows_of(compact),
+                                       .kept = kept,
+                                       .indices = indices,
+                                       .seq_len = plan->problem.seq_len,
+                                       .capacity = facts->capacity,
+                                       .heads = heads,
+                                       .source_heads = source_heads,
+                                       .index_heads = facts->index_heads,
+                                       .skip_dense = skip_dense};
+    return launch(plan, TAMISI_COMPRESS, tiles_of(facts->capacity, entry_of(plan, TAMISI_COMPRESS)->block_m),
+                  (unsigned)heads, (unsigned)plan->problem.batch, &args, stream);
+}
+
+static tamis_status attend_stage(const tamis_plan *plan, struct tamis_attend_args *args, tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    args->seq_len = problem->seq_len;
+    args->capacity = plan->facts.capacity;
+    args->q_heads = problem->q_heads;
+    args->kv_heads = problem->kv_heads;
+    args->index_heads = plan->facts.index_heads;
+    args->scale_log2 = scale_log2(plan);
+    return launch(plan, TAMISI_ATTEND, tiles_of(plan->facts.capacity, entry_of(plan, TAMISI_ATTEND)->block_m),
+                  (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);
+}
+
+static tamis_status decompress_stage(const tamis_plan *plan, const tamis_tensor *compact, const float *compact_lse,
+                                     const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
+                                     tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    struct tamis_decompress_args args = {.output = rows_of(output),
+                                         .compact_lse = compact_lse,
+                                         .lse = lse,
+                                         .kept = kept,
+                                         .indices = indices,
+                                         .seq_len = problem->seq_len,
+                                         .capacity = plan->facts.capacity,
+                                         .q_heads = problem->q_heads,
+                                         .index_heads = plan->facts.index_heads};
+    if (compact) args.compact = rows_of(compact);
+    return launch(plan, TAMISI_DECOMPRESS, tiles_of(problem->seq_len, entry_of(plan, TAMISI_DECOMPRESS)->block_m),
+                  (unsigned)problem->q_heads, (unsigned)problem->batch, &args, stream);
+}
+
+/* ---- the steps as the API calls them */
+
+tamis_status tamisi_gpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
+                              float *rank, float *mean, char *workspace, tamis_stream stream)
+{
+    TAMIS_TRY(tamisi_gpu_enter(plan->context));
+    const tamis_status status = score_stage(plan, q, k, score, rank, mean, workspace, stream);
+    tamisi_gpu_leave(plan->context);
+    return status;
+}
+
+tamis_status tamisi_gpu_select(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
+                               int32_t *indices, char *workspace, tamis_stream stream)
+{
+    (void)workspace; /* its sums fit in shared memory */
+    TAMIS_TRY(tamisi_gpu_enter(plan->context));
+    const tamis_status status = select_stage(plan, rank, mean, kept, indices, stream);
+    tamisi_gpu_leave(plan->context);
+    return status;
+}
+
+tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                 const tamis_tensor *v, const int32_t *kept, const int32_t *indices,
+                                 const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                 const tamis_tensor *compact_v, tamis_stream stream)
+{
+    const int q_heads = plan->problem.q_heads, kv_heads = plan->problem.kv_heads, heads = plan->facts.compact_heads;
+    TAMIS_TRY(tamisi_gpu_enter(plan->context));
+    tamis_status status = compress_stage(plan, k, kv_heads, compact_k, heads, kept, indices, false, stream);
+    if (status == TAMIS_OK) status = compress_stage(plan, v, kv_heads, compact_v, heads, kept, indices, false, stream);
+    if (status == TAMIS_OK && compact_q)
+        status = compress_stage(plan, q, q_heads, compact_q, q_heads, kept, indices, false, stream);
+    tamisi_gpu_leave(plan->context);
+    return status;
+}
+
+tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                               const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
+                               tamis_stream stream)
+{
+    struct tamis_attend_args args = {.q = rows_of(q),
+                                     .k = rows_of(k),
+                                     .v = rows_of(v),
+                                     .output = rows_of(output),
+                                     .lse = lse,
+                                     .kept = kept,
+                                     .lse_rows = plan->facts.capacity,
+                                     .compact_heads = plan->facts.compact_heads};
+    TAMIS_TRY(tamisi_gpu_enter(plan->context));
+    const tamis_status status = attend_stage(plan, &args, stream);
+    tamisi_gpu_leave(plan->context);
+    return status;
+}
+
+tamis_status tamisi_gpu_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
+                                   const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
+                                   tamis_stream stream)
+{
+    TAMIS_TRY(tamisi_gpu_enter(plan->context));
+    const tamis_status status = decompress_stage(plan, compact_output, compact_lse, kept, indices, output, lse, stream);
+    tamisi_gpu_leave(plan->context);
+    return status;
+}
+
+/* ---- the operator in one call */
+
+/* Every token is kept, whatever the data: plain attention, and what else was asked for. */
+static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run, char *workspace, tamis_stream stream)
+{
+    if (run->score)
+        TAMIS_TRY(score_stage(plan, &run->q, &run->k, run->score, (float *)(void *)(workspace + plan->workspace.rank),
+                              (float *)(void *)(workspace + plan->workspace.mean), workspace, stream));
+    if (run->kept || run->indices) {
+        int32_t *kept = run->kept ? run->kept : (int32_t *)(void *)(workspace + plan->workspace.kept);
+        int32_t *indices = run->indices ? run->indices : (int32_t *)(void *)(workspace + plan->workspace.indices);
+        TAMIS_TRY(select_stage(plan, NULL, NULL, kept, indices, stream));
+    }
+    struct tamis_attend_args args = {.q = rows_of(&run->q),
+                                     .k = rows_of(&run->k),
+                                     .v = rows_of(&run->v),
+                                     .output = rows_of(&run->output),
+                                     .lse = run->lse,
+                                     .lse_rows = plan->problem.seq_len,
+                                     .compact_heads = plan->problem.kv_heads};
+    return attend_stage(plan, &args, stream);
+}
+
+/*
+ * The attention kernel gathers Q and scatters its rows itself, so compact Q and output do not exist. A sequence that turns
+ * out to drop nothing is attended to in place: compress and decompress find it so on the device and return at once.
+ */
+static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run, char *workspace, tamis_stream stream)
+{
+    const struct tamisi_workspace *parts = &plan->workspace;
+    const int heads = plan->facts.compact_heads, kv_heads = plan->problem.kv_heads;
+    float *score = run->score ? run->score : (float *)(void *)(workspace + parts->score);
+    float *rank = (float *)(void *)(workspace + parts->rank), *mean = (float *)(void *)(workspace + parts->mean);
+    int32_t *kept = run->kept ? run->kept : (int32_t *)(void *)(workspace + parts->kept);
+    int32_t *indices = run->indices ? run->indices : (int32_t *)(void *)(workspace + parts->indices);
+    const tamis_tensor k = plain_tensor(plan, workspace + parts->compact_k, heads, plan->facts.capacity);
+    const tamis_tensor v = plain_tensor(plan, workspace + parts->compact_v, heads, plan->facts.capacity);
+
+    TAMIS_TRY(score_stage(plan, &run->q, &run->k, score, rank, mean, workspace, stream));
+    TAMIS_TRY(select_stage(plan, rank, mean, kept, indices, stream));
+    TAMIS_TRY(compress_stage(plan, &run->k, kv_heads, &k, heads, kept, indices, true, stream));
+    TAMIS_TRY(compress_stage(plan, &run->v, kv_heads, &v, heads, kept, indices, true, stream));
+    struct tamis_attend_args args = {.q = rows_of(&run->q),
+                                     .k = rows_of(&k),
+                                     .v = rows_of(&v),
+                                     .k_full = rows_of(&run->k),
+                                     .v_full = rows_of(&run->v),
+                                     .output = rows_of(&run->output),
+                                     .lse = run->lse,
+                                     .kept = kept,
+                                     .indices = indices,
+                                     .lse_rows = plan->problem.seq_len,
+                                     .compact_heads = heads};
+    TAMIS_TRY(attend_stage(plan, &args, stream));
+    return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);
+}
+
+tamis_status tamisi_gpu_run(const tamis_plan *plan, const tamis_run_args *args, char *workspace, tamis_stream stream)
+{
+    TAMIS_TRY(tamisi_gpu_enter(plan->context));
+    const tamis_status status = plan->facts.dense ? run_dense(plan, args, workspace, stream)
+                                                  : run_sparse(plan, args, workspace, stream);
+    tamisi_gpu_leave(plan->context);
+    return status;
+}

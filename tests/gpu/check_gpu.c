@@ -1,0 +1,284 @@
+/*
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|full] [device]` prints a line a check and exits 1 if one
+ * failed. quick: small problems, for running under compute-sanitizer; full: those, many shapes, and real sizes.
+ * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
+ */
+#include "gpu_case.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static tamis_context *context;
+static tamis_store *store;
+static int passed_count, failed_count;
+static unsigned long long seeds = 20261124;
+
+static void report(bool ok, const char *name)
+{
+    if (ok)
+        passed_count++;
+    else
+        failed_count++;
+    printf("%s %s\n", ok ? "ok    " : "FAILED", name);
+    fflush(stdout);
+}
+
+static void name_of(char *out, size_t size, const tamis_problem *p, const char *what)
+{
+    const tamis_selection *s = &p->selection;
+    char policy[64];
+    if (s->policy == TAMIS_COVERAGE)
+        snprintf(policy, sizeof policy, "coverage %g", s->coverage);
+    else if (s->policy == TAMIS_RATIO)
+        snprintf(policy, sizeof policy, "ratio %g", s->ratio);
+    else if (s->policy == TAMIS_COUNT)
+        snprintf(policy, sizeof policy, "count %lld", (long long)s->count);
+    else
+        snprintf(policy, sizeof policy, "dense");
+    snprintf(out, size, "%s: %s B%d Hq%d Hkv%d L%lld D%d, %s, scope %d, W%d P%d M%lld", what,
+             p->dtype == TAMIS_BF16 ? "bf16" : "fp16", p->batch, p->q_heads, p->kv_heads, (long long)p->seq_len, p->head_dim,
+             policy, (int)s->scope, s->window, s->pool, (long long)s->min_tokens);
+}
+
+static tamis_problem make_problem(tamis_dtype dtype, int batch, int q_heads, int kv_heads, long long seq_len, int head_dim)
+{
+    tamis_problem p = TAMIS_PROBLEM_INIT;
+    p.dtype = dtype;
+    p.batch = batch;
+    p.q_heads = q_heads;
+    p.kv_heads = kv_heads;
+    p.seq_len = seq_len;
+    p.head_dim = head_dim;
+    p.selection.min_tokens = 16;
+    return p;
+}
+
+/* The whole check of one problem: values, selection, guards, and the same bits a second time. */
+static bool check_values(struct gpu_case *c, int samples)
+{
+    if (!gpu_case_poison(c) || !gpu_case_run(c) || !gpu_case_fetch(c) || !gpu_case_check(c, samples) ||
+        !gpu_case_check_selection(c))
+        return false;
+    void *first = malloc(c->output.bytes);
+    if (!first) return false;
+    memcpy(first, c->output.host, c->output.bytes);
+    bool ok = gpu_case_poison(c) && gpu_case_run(c) && gpu_case_fetch(c);
+    if (ok && memcmp(first, c->output.host, c->output.bytes) != 0) {
+        printf("  a second run gives other bits\n");
+        ok = false;
+    }
+    free(first);
+    return ok;
+}
+
+static void check_problem(const char *what, const tamis_problem *problem, double sharpness, int samples)
+{
+    struct gpu_case c;
+    char name[256];
+    memset(&c, 0, sizeof c);
+    c.problem = *problem;
+    c.sharpness = sharpness;
+    c.seed = seeds++;
+    name_of(name, sizeof name, problem, what);
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    const bool ok = gpu_case_open(&c, context, store) && check_values(&c, samples);
+    gpu_case_close(&c);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    const double seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+    snprintf(name + strlen(name), sizeof name - strlen(name), " (%.1f s)", seconds);
+    report(ok, name);
+}
+
+/* ---- shapes */
+
+static void check_small(void)
+{
+    static const int dims[] = {64, 96, 128, 256};
+    for (int i = 0; i < 4; i++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            tamis_problem p = make_problem((tamis_dtype)dtype, 1, 4, 2, 300 + 37 * i, dims[i]);
+            p.selection.policy = TAMIS_COVERAGE;
+            p.selection.coverage = 0.1;
+            p.selection.window = 32;
+            check_problem("small", &p, 1.0, 300);
+        }
+    tamis_problem dense = make_problem(TAMIS_BF16, 2, 2, 1, 257, 128);
+    check_problem("small", &dense, 1.0, 257);
+}
+
+static void check_lengths(void)
+{
+    static const long long lengths[] = {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000, 4097};
+    static const int dims[] = {64, 96, 128, 256};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        tamis_problem p = make_problem(i % 2 ? TAMIS_FP16 : TAMIS_BF16, 1, 4, i % 3 ? 2 : 4, lengths[i], dims[i % 4]);
+        check_problem("length, dense", &p, 1.0, 64);
+        p.head_dim = dims[(i + 1) % 4];
+        p.selection.policy = TAMIS_RATIO;
+        p.selection.ratio = 0.4;
+        p.selection.min_tokens = 1;
+        p.selection.window = 24;
+        check_problem("length, ratio", &p, 1.0, 64);
+    }
+}
+
+static void check_selections(void)
+{
+    static const int windows[] = {1, 7, 64, 128, 256, 1024}, pools[] = {1, 3, 7, 15, 31, 63};
+    for (int i = 0; i < 6; i++)
+        for (int scope = 0; scope < 3; scope++) {
+            tamis_problem p = make_problem(TAMIS_BF16, 2, 8, 2, 3000 + 333 * i, i % 2 ? 128 : 64);
+            p.selection.scope = (tamis_scope)scope;
+            p.selection.window = windows[i];
+            p.selection.pool = pools[(i + scope) % 6];
+            p.selection.policy = TAMIS_COVERAGE;
+            p.selection.coverage = 0.02 + 0.1 * scope;
+            check_problem("selection", &p, 0.5 + 0.5 * i, 32);
+            p.selection.policy = TAMIS_COUNT;
+            p.selection.count = 700 + i;
+            check_problem("selection", &p, 0.0001, 32); /* scores nearly all equal */
+        }
+    tamis_problem last = make_problem(TAMIS_BF16, 1, 2, 1, 128 + 16 + 1, 128); /* L just above M + W; kept = L - 1 */
+    last.selection.policy = TAMIS_COUNT;
+    last.selection.count = 16;
+    check_problem("edge", &last, 1.0, 64);
+    last.selection.policy = TAMIS_COVERAGE;
+    last.selection.coverage = 1e-9; /* drops nothing: dense, found out on the device */
+    last.seq_len = 2000;
+    check_problem("edge", &last, 1.0, 64);
+}
+
+/* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
+static void check_batch(void)
+{
+    struct gpu_case both, alone;
+    memset(&both, 0, sizeof both);
+    memset(&alone, 0, sizeof alone);
+    both.problem = make_problem(TAMIS_BF16, 2, 8, 2, 2500, 128);
+    both.problem.selection.policy = TAMIS_COVERAGE;
+    both.problem.selection.coverage = 0.1;
+    both.seed = seeds++;
+    alone.problem = both.problem;
+    alone.problem.batch = 1;
+    bool ok = gpu_case_open(&both, context, store) && gpu_case_poison(&both) && gpu_case_run(&both) && gpu_case_fetch(&both) &&
+              gpu_case_open(&alone, context, store);
+    for (int b = 0; b < 2 && ok; b++) {
+        struct gpu_array *from[] = {&both.q, &both.k, &both.v}, *to[] = {&alone.q, &alone.k, &alone.v};
+        for (int i = 0; i < 3 && ok; i++)
+            ok = tamis_memory_write(context, to[i]->device, (char *)from[i]->host + (size_t)b * to[i]->bytes, to[i]->bytes,
+                                    NULL) == TAMIS_OK;
+        ok = ok && gpu_case_poison(&alone) && gpu_case_run(&alone) && gpu_case_fetch(&alone) &&
+             memcmp(alone.output.host, (char *)both.output.host + (size_t)b * alone.output.bytes, alone.output.bytes) == 0;
+    }
+    gpu_case_close(&both);
+    gpu_case_close(&alone);
+    report(ok, "a sequence of a batch has the bits it has alone");
+}
+
+/* ---- a CUDA graph, captured once and replayed with other data */
+
+typedef int (*capture_begin_fn)(tamis_stream, int);
+typedef int (*capture_end_fn)(tamis_stream, void **);
+typedef int (*instantiate_fn)(void **, void *, unsigned long long);
+typedef int (*launch_fn)(void *, tamis_stream);
+
+static bool replay_equals_eager(struct gpu_case *c, void *exec, launch_fn launch)
+{
+    bool ok = gpu_case_fill(c) && gpu_case_poison(c) && gpu_case_run(c) && gpu_case_fetch(c) && gpu_case_check(c, 8);
+    void *eager = malloc(c->output.bytes);
+    if (!ok || !eager) return false;
+    memcpy(eager, c->output.host, c->output.bytes);
+    ok = gpu_case_poison(c) && launch(exec, c->stream) == 0 && tamis_stream_synchronize(context, c->stream) == TAMIS_OK &&
+         gpu_case_fetch(c) && memcmp(eager, c->output.host, c->output.bytes) == 0;
+    free(eager);
+    return ok;
+}
+
+static bool check_replays(struct gpu_case *c, void *cuda)
+{
+    /* Casting dlsym's result is what POSIX asks for. */
+    const capture_begin_fn begin = (capture_begin_fn)dlsym(cuda, "cuStreamBeginCapture_v2");
+    const capture_end_fn end = (capture_end_fn)dlsym(cuda, "cuStreamEndCapture");
+    const instantiate_fn instantiate = (instantiate_fn)dlsym(cuda, "cuGraphInstantiateWithFlags");
+    const launch_fn launch = (launch_fn)dlsym(cuda, "cuGraphLaunch");
+    void *graph = NULL, *exec = NULL;
+    if (!begin || !end || !instantiate || !launch) return false;
+    if (tamis_stream_create(&c->stream, context) != TAMIS_OK || !gpu_case_open(c, context, store)) return false;
+    const int thread_local_mode = 1;
+    bool ok = begin(c->stream, thread_local_mode) == 0 &&
+              tamis_run(c->plan, &c->args, c->workspace.device, tamis_plan_workspace_bytes(c->plan), c->stream) == TAMIS_OK;
+    ok = end(c->stream, &graph) == 0 && ok && instantiate(&exec, graph, 0) == 0;
+    int kept[3] = {0, 0, 0};
+    for (int i = 0; i < 3 && ok; i++) {
+        c->seed = seeds++;
+        c->sharpness = i == 2 ? 0.001 : 0.5 + i; /* uneven scores drop much, even ones little */
+        ok = replay_equals_eager(c, exec, launch);
+        kept[i] = ((const int *)c->kept.host)[0];
+    }
+    if (ok && kept[0] == kept[1]) {
+        printf("  kept %d both times: the inputs do not tell replays apart\n", kept[0]);
+        ok = false;
+    }
+    return ok;
+}
+
+static void check_graph(void)
+{
+    struct gpu_case c;
+    memset(&c, 0, sizeof c);
+    c.problem = make_problem(TAMIS_BF16, 1, 8, 2, 4096, 128);
+    c.problem.selection.policy = TAMIS_COVERAGE;
+    c.problem.selection.coverage = 0.05;
+    void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
+    const bool ok = cuda && check_replays(&c, cuda);
+    gpu_case_close(&c);
+    if (c.stream) tamis_stream_free(context, c.stream);
+    report(ok, "a captured graph replayed on other data has the bits of eager runs");
+}
+
+/* ---- real sizes */
+
+static void check_large(void)
+{
+    tamis_problem p = make_problem(TAMIS_BF16, 1, 32, 8, 131072, 128);
+    p.selection.min_tokens = 1024;
+    p.selection.policy = TAMIS_COVERAGE;
+    p.selection.coverage = 0.05;
+    check_problem("128K", &p, 1.0, 64);
+    /* Q and the output hold 2^31 elements and 4 GiB each: 32-bit offsets would show. */
+    tamis_problem huge = make_problem(TAMIS_BF16, 1, 32, 8, 524288, 128);
+    huge.selection.policy = TAMIS_RATIO;
+    huge.selection.ratio = 0.02;
+    check_problem("512K", &huge, 1.0, 8);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fprintf(stderr, "usage: %s STORE [quick|full] [device]\n", argv[0]);
+        return 2;
+    }
+    tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;
+    if (argc > 3) options.device = atoi(argv[3]);
+    if (tamis_context_create(&context, &options) != TAMIS_OK || tamis_store_open(&store, argv[1], NULL) != TAMIS_OK) {
+        fprintf(stderr, "check_gpu: %s\n", tamis_last_error());
+        return 1;
+    }
+    const bool full = argc <= 2 || strcmp(argv[2], "quick") != 0;
+    check_small();
+    if (full) {
+        check_lengths();
+        check_selections();
+        check_batch();
+        check_graph();
+        check_large();
+    }
+    tamis_store_free(store);
+    tamis_context_free(context);
+    printf("%d passed, %d failed\n", passed_count, failed_count);
+    return failed_count > 0;
+}

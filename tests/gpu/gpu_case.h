@@ -1,0 +1,54 @@
+/*
+ * gpu_case.h: one random problem on a GPU, for check_gpu.c: inputs on both sides, poisoned and guarded outputs, and rows of
+ * the result recomputed in double precision. Uses tamis.h alone.
+ */
+#ifndef GPU_CASE_H
+#define GPU_CASE_H
+
+#include "tamis.h"
+
+#include <stdbool.h>
+
+/* An array on the device with its copy on the host. The device one has poisoned guard bytes on both sides. */
+struct gpu_array {
+    void *host;
+    char *device; /* what kernels get; the guards lie around it */
+    size_t bytes;
+};
+
+struct gpu_case {
+    tamis_problem problem;
+    tamis_context *context; /* borrowed */
+    tamis_plan *plan;
+    struct gpu_array q, k, v, output, lse, score, kept, indices, workspace;
+    tamis_run_args args;
+    tamis_stream stream; /* borrowed; NULL: the default stream */
+    double sharpness;    /* of the last queries' attention: how uneven the scores are */
+    unsigned long long seed;
+};
+
+/* Allocate, fill inputs, make the plan. Prints and returns false on failure, as all of these do. */
+bool gpu_case_open(struct gpu_case *c, tamis_context *context, tamis_store *store);
+void gpu_case_close(struct gpu_case *c);
+bool gpu_case_fill(struct gpu_case *c);   /* new inputs from c->seed, copied to the device */
+bool gpu_case_poison(struct gpu_case *c); /* outputs to NaN, ints to 0x7f7f7f7f, guards to 0xa5 */
+bool gpu_case_run(struct gpu_case *c);    /* tamis_run and wait */
+bool gpu_case_fetch(struct gpu_case *c);  /* outputs to the host; checks that guards are whole */
+
+/*
+ * Check what was fetched against the definition, given what was selected: kept counts in range, indices ascending with the
+ * window at their end, dropped rows bitwise zero with lse -inf, and `samples` rows of each head against double precision
+ * within operator.md's tolerance, over the sampled rows together. Threads: one a core.
+ */
+bool gpu_case_check(const struct gpu_case *c, int samples);
+
+/*
+ * Check the selection itself against the CPU backend in double precision: kept counts and index lists by operator.md's
+ * "equal".
+ */
+bool gpu_case_check_selection(const struct gpu_case *c);
+
+unsigned long long gpu_random(unsigned long long *state);
+float gpu_element(tamis_dtype dtype, unsigned short bits);
+
+#endif
