@@ -24,14 +24,39 @@ typedef struct CUfunc_st *tamisi_cu_function;
 typedef struct CUevent_st *tamisi_cu_event;
 
 enum { /* CUdevice_attribute */
-    TAMISI_CU_ATTR_SHARED_PER_BLOCK_OPTIN = 97,
     TAMISI_CU_ATTR_SM_COUNT = 16,
     TAMISI_CU_ATTR_L2_BYTES = 38,
     TAMISI_CU_ATTR_CC_MAJOR = 75,
-    TAMISI_CU_ATTR_CC_MINOR = 76
+    TAMISI_CU_ATTR_CC_MINOR = 76,
+    TAMISI_CU_ATTR_SHARED_PER_BLOCK_OPTIN = 97
 };
 enum { TAMISI_CU_FUNC_MAX_DYNAMIC_SHARED = 8 }; /* CUfunction_attribute */
 enum { TAMISI_CU_ERROR_OUT_OF_MEMORY = 2 };
+
+/* What the tensor copy engine of sm_90 and newer reads a tile by; opaque, passed to kernels by value. */
+struct tamisi_cu_tensor_map {
+    _Alignas(64) unsigned long long opaque[16];
+};
+enum { /* CUtensorMapDataType */
+    TAMISI_CU_TENSOR_UINT16 = 1,
+    TAMISI_CU_TENSOR_FLOAT16 = 6,
+    TAMISI_CU_TENSOR_FLOAT32 = 7,
+    TAMISI_CU_TENSOR_BFLOAT16 = 9
+};
+enum { TAMISI_CU_INTERLEAVE_NONE = 0 }; /* CUtensorMapInterleave */
+enum {                                  /* CUtensorMapSwizzle */
+    TAMISI_CU_SWIZZLE_NONE = 0,
+    TAMISI_CU_SWIZZLE_32B = 1,
+    TAMISI_CU_SWIZZLE_64B = 2,
+    TAMISI_CU_SWIZZLE_128B = 3
+};
+enum { /* CUtensorMapL2promotion */
+    TAMISI_CU_L2_PROMOTION_NONE = 0,
+    TAMISI_CU_L2_PROMOTION_64B = 1,
+    TAMISI_CU_L2_PROMOTION_128B = 2,
+    TAMISI_CU_L2_PROMOTION_256B = 3
+};
+enum { TAMISI_CU_OOB_FILL_NONE = 0 }; /* CUtensorMapFloatOOBfill: zeros outside the tensor */
 
 struct tamisi_cuda {
     char path[512]; /* where the library was found */
@@ -62,6 +87,7 @@ struct tamisi_cuda {
     tamisi_cu_result (*mem_get_info)(size_t *, size_t *);
     tamisi_cu_result (*memcpy_htod_async)(tamisi_cu_deviceptr, const void *, size_t, tamis_stream);
     tamisi_cu_result (*memcpy_dtoh_async)(void *, tamisi_cu_deviceptr, size_t, tamis_stream);
+    tamisi_cu_result (*memset_d8_async)(tamisi_cu_deviceptr, unsigned char, size_t, tamis_stream);
     tamisi_cu_result (*memset_d32_async)(tamisi_cu_deviceptr, unsigned, size_t, tamis_stream);
     tamisi_cu_result (*stream_create)(tamis_stream *, unsigned);
     tamisi_cu_result (*stream_destroy)(tamis_stream);
@@ -71,11 +97,18 @@ struct tamisi_cuda {
     tamisi_cu_result (*event_record)(tamisi_cu_event, tamis_stream);
     tamisi_cu_result (*event_synchronize)(tamisi_cu_event);
     tamisi_cu_result (*event_elapsed_ms)(float *, tamisi_cu_event, tamisi_cu_event);
+    /* map, data type, rank, address, rank sizes, rank - 1 strides in bytes, rank box sizes, rank steps in elements,
+       interleave, swizzle, L2 promotion, what is read out of bounds */
+    tamisi_cu_result (*tensor_map_encode_tiled)(struct tamisi_cu_tensor_map *, int, unsigned, void *,
+                                                const unsigned long long *, const unsigned long long *, const unsigned *,
+                                                const unsigned *, int, int, int, int);
 };
 
 /*
- * The driver's table, initialised (cuInit done). $TAMIS_LIBCUDA names another library file.
- * TAMIS_ENODEVICE: not found, or found without what is needed; the message says which file and which symbol.
+ * The driver's table, initialised (cuInit done). Looked for in $TAMIS_LIBCUDA, and nowhere else if that is set; then as
+ * libcuda.so.1 in the linker's path; then where WSL keeps it.
+ * TAMIS_ENODEVICE: not found, without a symbol that is needed, or cuInit failed; TAMIS_EUNSUPPORTED: older than CUDA 12.0.
+ * The message says which file, and what it lacks. A failure stays: every later call reports the same.
  */
 tamis_status tamisi_cuda_get(const struct tamisi_cuda **out);
 
@@ -104,9 +137,11 @@ struct tamisi_nvrtc {
 };
 
 /*
- * NVRTC's table. Looked for in $TAMIS_LIBNVRTC, then by soname in the linker's path, then in the usual toolkit folders
- * ($CUDA_HOME, $CUDA_PATH, /usr/local/cuda). The matching libnvrtc-builtins is opened first, from the same folder.
- * TAMIS_ECOMPILE: not found, or not usable; the message says what was tried.
+ * NVRTC's table. Looked for in $TAMIS_LIBNVRTC (a file, or a folder like those below), and nowhere else if that is set; then
+ * by soname in the linker's path; then in the usual toolkit folders ($CUDA_HOME, $CUDA_PATH, /usr/local/cuda), where lib,
+ * lib64 and the folders of NVIDIA's Python wheels are looked through. NVRTC opens libnvrtc-builtins by name alone when it
+ * first compiles: the matching one from its own folder is opened before that.
+ * TAMIS_ECOMPILE: not found, or not usable; the message says what was tried. A failure stays, as above.
  */
 tamis_status tamisi_nvrtc_get(const struct tamisi_nvrtc **out);
 

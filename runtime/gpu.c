@@ -52,9 +52,6 @@ static tamis_status gpu_open(tamis_context *context, const tamis_context_options
     struct tamisi_gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a context");
     tamis_status status = tamisi_cuda_get(&gpu->cuda);
-    if (status == TAMIS_OK && gpu->cuda->version < 12000)
-        status = tamisi_fail(TAMIS_EUNSUPPORTED, "the driver supports CUDA %d.%d: 12.0 or newer is needed",
-                             gpu->cuda->version / 1000, gpu->cuda->version % 1000 / 10);
     if (status == TAMIS_OK) status = read_device(gpu, options->device);
     if (status == TAMIS_OK) status = find_arch(gpu);
     if (status == TAMIS_OK)
