@@ -29,11 +29,14 @@ struct tamisi_compiled {
     char *log; /* owned; the compiler's whole log, "" if none */
     struct tamisi_resource resources[TAMISI_MAX_ENTRIES];
     int resource_count;
-    bool serialized_wgmma; /* ptxas said that it serialised wgmma: the kernel is right but slow */
+    bool serialized_wgmma; /* ptxas reports a loss: wgmma serialised, setmaxnreg ignored. The kernel is right but slow */
     double milliseconds;
 };
 
-/* The options for an architecture ("sm_90a"), each followed by a newline: the option vector as it enters keys. */
+/*
+ * The options for an architecture ("sm_90a"), each followed by a newline: the option vector as it enters keys. It does not
+ * depend on which NVRTC there is, so that a store's cubins are found where there is none.
+ */
 #define TAMISI_OPTIONS_SIZE 256
 void tamisi_compile_options(char out[TAMISI_OPTIONS_SIZE], const char *arch);
 
@@ -47,7 +50,18 @@ struct tamisi_hash tamisi_compile_key(const struct tamisi_hash *source, const ch
 tamis_status tamisi_compile(struct tamisi_compiled *out, const char *name, const char *source, const char *arch);
 void tamisi_compiled_free(struct tamisi_compiled *compiled);
 
-/* Read ptxas -v output. Pure. Returns how many kernels were found, at most `capacity`. */
+/* ---- compile_log.c: reading the compiler's log. Pure. */
+
+/*
+ * Read ptxas -v output. Returns how many kernels were found, at most `capacity`. What a log does not say stays 0; spills of
+ * functions that were not inlined count for the kernel that they are reported with.
+ */
 int tamisi_compile_read_log(const char *log, struct tamisi_resource *resources, int capacity, bool *serialized_wgmma);
+
+/*
+ * The first error in one line: "attend.cu.lua:41: identifier "x" is undefined", folders left out; "ptxas: ..." for errors of
+ * the assembler; the first line that is not blank where nothing looks like an error; "" for an empty log.
+ */
+void tamisi_compile_first_error(char *out, size_t size, const char *log);
 
 #endif
