@@ -18,8 +18,8 @@ struct tamisi_facts {
     int compact_heads;     /* Hc */
     long long candidates;  /* N = max(L - W, 0) */
     long long fixed_keep;  /* kept outside the window; -1: by coverage, known on the device only; N: dense */
-    long long capacity;    /* C: fixed_keep + W, or L */
-    bool dense;            /* every token is kept, whatever the data */
+    long long capacity;    /* C: fixed_keep + W; L if dense or by coverage */
+    bool dense;            /* every token is kept, whatever the data: the policy, L <= M + W, coverage 0, or a keep of N */
     double scale;          /* of the logits */
     int score_chunks;      /* keys are cut in so many chunks for the score's first pass; depends on L alone */
     long long score_chunk_keys;
@@ -27,23 +27,24 @@ struct tamisi_facts {
 
 /* Byte offsets into the workspace, 256-aligned; a part of size 0 is never touched. */
 struct tamisi_workspace {
-    size_t score;      /* float (B, Hq, N) */
+    size_t score;      /* float (B, Hq, N); 0 bytes under a dense plan, which scores into the caller's memory or not at all */
     size_t rank;       /* float (B, Hi, N) */
     size_t mean;       /* float (B, N) */
-    size_t partial;    /* float (B, Hq, W, chunks, 2) */
-    size_t lse2;       /* float (B, Hq, W) */
+    size_t partial;    /* float (B, Hq, W, chunks, 2); 0 bytes where N is 0 */
+    size_t lse2;       /* float (B, Hq, W); the same */
     size_t kept;       /* int (B) */
     size_t indices;    /* int (B, Hi, C) */
-    size_t compact_k;  /* 16-bit (B, Hc, C, D) */
+    size_t compact_k;  /* 16-bit (B, Hc, C, D); 0 bytes under a dense plan */
     size_t compact_v;  /* the same */
     size_t bytes;      /* of it all */
 };
 
 #define TAMISI_CHUNK_ALIGN 256 /* score_chunk_keys is a multiple; every stats kernel's key tile divides it */
 
-tamis_status tamisi_problem_check(const tamis_problem *problem); /* every member in range, else TAMIS_EINVAL by name */
-void tamisi_facts_make(struct tamisi_facts *out, const tamis_problem *problem);
-/* TAMIS_EINVAL where sizes pass what 64 bits or INT_MAX rows can count. */
+/* TAMIS_EINVAL with the name of a member that is out of range. struct_size is the API's to check. */
+tamis_status tamisi_problem_check(const tamis_problem *problem);
+void tamisi_facts_make(struct tamisi_facts *out, const tamis_problem *problem); /* of a problem that passed the check */
+/* TAMIS_EINVAL where the sizes pass 63 bits. */
 tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_problem *problem,
                                    const struct tamisi_facts *facts);
 

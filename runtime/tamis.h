@@ -18,7 +18,8 @@
  *   - Handles are opaque. Each `create` or `open` has a `free`; freeing NULL does nothing. Free plans before the context
  *     and store they were made from.
  *   - Option and problem structs begin with their own size (`struct_size`), set by the *_INIT macros, so that a later
- *     library can tell which members the caller knew.
+ *     library can tell which members the caller knew. A longer struct, of a newer header, is fine while the members that
+ *     this library does not know are zero.
  *   - The library never prints, exits or aborts. Messages go to the log callback, if one was given.
  *   - Running a plan allocates nothing, synchronises nothing and puts every launch on the caller's stream, so a run can be
  *     captured in a CUDA graph and replayed with other data. The number of kept tokens never visits the host.
@@ -184,8 +185,8 @@ typedef struct tamis_selection {
 typedef struct tamis_problem {
     size_t struct_size;
     tamis_dtype dtype; /* storage of Q, K, V and the output */
-    int32_t batch;     /* B */
-    int32_t q_heads;   /* Hq, a multiple of kv_heads */
+    int32_t batch;     /* B; batch * kv_heads is at most 65535 */
+    int32_t q_heads;   /* Hq, a multiple of kv_heads, at most 1024 */
     int32_t kv_heads;  /* Hkv; query head h reads KV head h / (Hq / Hkv) */
     int32_t head_dim;  /* D: 64, 96, 128 or 256 */
     int64_t seq_len;   /* L, from 1 to 2^24 */
@@ -250,8 +251,9 @@ TAMIS_API tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer,
 
 /**
  * A (B, H, L, D) tensor in the plan's dtype, the last dimension contiguous. Strides are in elements, and may describe any
- * order of the other dimensions, (B, L, H, D) too; multiples of 8. `data` is 16-byte aligned device memory of the plan's
- * context (host memory for the CPU backend).
+ * order of the other dimensions, (B, L, H, D) too; multiples of 8, the token's at least D, the others 0 where inputs share
+ * rows. `data` is 16-byte aligned device memory of the plan's context (host memory for the CPU backend). What is written
+ * must not overlap anything else; tensors of one token stride may interleave, as parts of one (B, L, heads, D) buffer.
  */
 typedef struct tamis_tensor {
     void *data;
@@ -292,11 +294,12 @@ TAMIS_API tamis_status tamis_run(const tamis_plan *plan, const tamis_run_args *a
  * The same operator with its intermediate results in the caller's memory, for a host that brings its own attention
  * kernel, or that averages `mean` over tensor-parallel ranks between score and select. A step reads what the one before it
  * wrote. `workspace` as for tamis_run; the steps of one sequence of calls may share it. Running the five steps gives the
- * same bits as tamis_run.
+ * same bits as tamis_run. Each returns what tamis_run does.
  */
 
 /**
- * Score every token before the window (definition, steps 1 and 2). Writes nothing when L <= W.
+ * Score every token before the window (definition, steps 1 and 2). Writes nothing when L <= W, where score, rank and mean
+ * may be NULL.
  *
  * @param score  (B, Hq, L - W): mean over the last W queries of their softmax probability for the token.
  * @param rank   (B, Hi, L - W): what heads choose by: the pooled score (scope head), its sum over the group (kv_group) or
@@ -309,6 +312,8 @@ TAMIS_API tamis_status tamis_score(const tamis_plan *plan, const tamis_tensor *q
 /**
  * Decide how many tokens to keep, and which (steps 3 and 4). `mean` is normalised here.
  *
+ * @param rank     May be NULL where the plan keeps every token.
+ * @param mean     May be NULL but for TAMIS_COVERAGE, where it decides how many.
  * @param kept     (B), written.
  * @param indices  (B, Hi, C), written: kept[b] ascending positions; equal ranks: the lower position wins.
  */
@@ -355,7 +360,7 @@ TAMIS_API tamis_status tamis_decompress(const tamis_plan *plan, const tamis_tens
 TAMIS_API tamis_status tamis_memory_alloc(void **out, tamis_context *context, size_t bytes);
 TAMIS_API void tamis_memory_free(tamis_context *context, void *memory);
 
-/** Copy from host to device; the host memory may be reused on return. Waits for `stream`. */
+/** Copy from host to device; the host memory may be reused on return. Waits for `stream`. 0 bytes: nothing to do. */
 TAMIS_API tamis_status tamis_memory_write(tamis_context *context, void *device, const void *host, size_t bytes,
                                           tamis_stream stream);
 /** Copy from device to host; waits for `stream`. */

@@ -414,11 +414,12 @@ START_TEST(steps_check_lists)
     indices[cases[_i].entry] = cases[_i].index;
     const tamis_tensor q = {c.q, 4 * 300 * 64, 300 * 64, 64}, k = {c.k, 2 * 300 * 64, 300 * 64, 64};
     uint16_t *rows = guarded_alloc(cpu_case_elements(&c, 4) * sizeof *rows);
-    const tamis_tensor out = {rows, 4 * 300 * 64, 300 * 64, 64};
+    uint16_t *others = guarded_alloc(cpu_case_elements(&c, 4) * sizeof *others);
+    const tamis_tensor out = {rows, 4 * 300 * 64, 300 * 64, 64}, other = {others, 4 * 300 * 64, 300 * 64, 64};
     void *workspace = guarded_alloc(tamis_plan_workspace_bytes(c.plan));
     const size_t bytes = tamis_plan_workspace_bytes(c.plan);
 
-    ck_assert_int_eq(tamis_compress(c.plan, NULL, &k, &k, &kept, indices, NULL, &out, &out, workspace, bytes, NULL),
+    ck_assert_int_eq(tamis_compress(c.plan, NULL, &k, &k, &kept, indices, NULL, &out, &other, workspace, bytes, NULL),
                      TAMIS_EINVAL);
     ck_assert_str_eq(tamis_last_error(), cases[_i].message);
     ck_assert_int_eq(tamis_decompress(c.plan, &q, NULL, &kept, indices, &out, NULL, workspace, bytes, NULL), TAMIS_EINVAL);
@@ -428,6 +429,7 @@ START_TEST(steps_check_lists)
         ck_assert_str_eq(tamis_last_error(), cases[_i].message);
     }
     guarded_free(workspace);
+    guarded_free(others);
     guarded_free(rows);
     free(indices);
     cpu_case_close(&c);

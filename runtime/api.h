@@ -1,0 +1,59 @@
+/*
+ * api.h: what the API's own files share: the checks of arguments. Top of the runtime, above plan and the backends; nothing
+ * but api*.c includes it.
+ *
+ * Every check fails with TAMIS_EINVAL (the workspace's size with TAMIS_EWORKSPACE) and a message that opens with the
+ * argument's name as tamis.h spells it. They look at addresses and numbers only, never at what a pointer points to: it may
+ * be a GPU's.
+ */
+#ifndef TAMISI_API_H
+#define TAMISI_API_H
+
+#include "plan.h"
+
+#include <stdbool.h>
+
+tamis_status tamisi_check_pointer(const void *pointer, const char *name); /* not NULL */
+
+/*
+ * A struct that begins with its size: not smaller than this library's first (there is one so far), and where it is longer
+ * than this library's, because of a newer header, its further members are not set.
+ */
+tamis_status tamisi_check_struct(const void *options, size_t known_bytes, const char *name, const char *init);
+
+/* The memory that arguments of one call take up, collected to see that nothing is written over another. */
+#define TAMISI_SPANS 12
+
+struct tamisi_span {
+    const char *name;
+    uintptr_t begin, end;       /* end is one past the last byte; empty spans are not collected */
+    const tamis_tensor *tensor; /* or NULL: an array */
+    uintptr_t token_bytes;      /* a tensor's: from the first byte of one token to past its last head's */
+    bool written;
+};
+
+struct tamisi_spans {
+    struct tamisi_span list[TAMISI_SPANS];
+    int count;
+};
+
+/*
+ * A (B, heads, rows, D) tensor of the plan: there, aligned, of sound strides, and inside the address space. One that is
+ * written must not have two rows in one place. `name` must outlive the spans.
+ */
+tamis_status tamisi_check_tensor(struct tamisi_spans *spans, const tamis_plan *plan, const tamis_tensor *tensor,
+                                 const char *name, int heads, int64_t rows, bool written);
+
+/* An array of (B, heads, row) 4-byte elements, aligned to them. NULL passes if it may be left out, or has no elements. */
+tamis_status tamisi_check_array(struct tamisi_spans *spans, const tamis_plan *plan, const void *array, const char *name,
+                                int heads, int64_t row, bool written, bool may_be_null);
+
+tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes);
+
+/* No written span meets another. Tensors may lie interleaved token by token, like the parts of a fused projection. */
+tamis_status tamisi_check_overlap(const struct tamisi_spans *spans, const tamis_plan *plan);
+
+/* The CPU backend has no streams: one given is another context's. */
+tamis_status tamisi_check_stream(const tamis_context *context, tamis_stream stream);
+
+#endif

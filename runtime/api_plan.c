@@ -1,0 +1,110 @@
+/*
+ * api_plan.c: the public functions that make, free and describe plans. Above plan.c, which does the sums, and the backends,
+ * which load kernels.
+ */
+#include "api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static tamis_status check_arguments(tamis_context *context, tamis_store *store, const tamis_problem *problem)
+{
+    TAMIS_TRY(tamisi_check_pointer(context, "context"));
+    TAMIS_TRY(tamisi_check_pointer(problem, "problem"));
+    TAMIS_TRY(tamisi_check_struct(problem, sizeof *problem, "problem", "TAMIS_PROBLEM_INIT"));
+    if (!store && context->device != TAMIS_DEVICE_CPU)
+        return tamisi_fail(TAMIS_EINVAL, "store: is NULL, which the CPU backend alone can do without");
+    return tamisi_problem_check(problem);
+}
+
+tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *problem)
+{
+    struct tamisi_facts facts;
+    struct tamisi_workspace workspace;
+    tamisi_error_clear();
+    TAMIS_TRY(tamisi_check_pointer(out, "out"));
+    *out = NULL;
+    TAMIS_TRY(check_arguments(context, store, problem));
+    tamisi_facts_make(&facts, problem);
+    TAMIS_TRY(tamisi_workspace_make(&workspace, problem, &facts));
+
+    tamis_plan *plan = calloc(1, sizeof *plan);
+    if (!plan) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
+    *plan = (tamis_plan){context, *problem, facts, workspace, NULL};
+    plan->problem.struct_size = sizeof plan->problem; /* what was copied, whatever the caller's header knew */
+    const tamis_status status = context->backend->plan_open(plan, store);
+    if (status != TAMIS_OK) {
+        free(plan);
+        return status;
+    }
+    *out = plan;
+    return TAMIS_OK;
+}
+
+void tamis_plan_free(tamis_plan *plan)
+{
+    if (!plan) return;
+    plan->context->backend->plan_close(plan);
+    free(plan);
+}
+
+size_t tamis_plan_workspace_bytes(const tamis_plan *plan) { return plan ? plan->workspace.bytes : 0; }
+
+int64_t tamis_plan_capacity(const tamis_plan *plan) { return plan ? plan->facts.capacity : 0; }
+
+int32_t tamis_plan_index_heads(const tamis_plan *plan) { return plan ? plan->facts.index_heads : 0; }
+
+int32_t tamis_plan_compact_heads(const tamis_plan *plan) { return plan ? plan->facts.compact_heads : 0; }
+
+/* ------------------------------------------------------------------------------------------------------ description */
+
+static void describe_problem(struct tamisi_buf *out, const tamis_problem *problem)
+{
+    tamisi_buf_printf(out, "problem: %s, batch %d, q_heads %d, kv_heads %d, head_dim %d, seq_len %lld\n",
+                      problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", problem->batch, problem->q_heads, problem->kv_heads,
+                      problem->head_dim, (long long)problem->seq_len);
+}
+
+static void describe_policy(struct tamisi_buf *out, const tamis_selection *selection, const struct tamisi_facts *facts)
+{
+    static const char *const scopes[] = {"head", "kv_group", "layer"};
+    tamisi_buf_puts(out, "policy: ");
+    switch (selection->policy) {
+    case TAMIS_COVERAGE: tamisi_buf_printf(out, "coverage %g", selection->coverage); break;
+    case TAMIS_RATIO: tamisi_buf_printf(out, "ratio %g", selection->ratio); break;
+    case TAMIS_COUNT: tamisi_buf_printf(out, "count %lld", (long long)selection->count); break;
+    default: tamisi_buf_puts(out, "dense"); break;
+    }
+    if (selection->policy != TAMIS_DENSE)
+        tamisi_buf_printf(out, ", scope %s, window %d, pool %d, min_tokens %lld", scopes[selection->scope],
+                          selection->window, selection->pool, (long long)selection->min_tokens);
+    if (facts->dense)
+        tamisi_buf_puts(out, "; every token is kept\n");
+    else
+        tamisi_buf_printf(out, "; %s%lld tokens are kept\n", facts->fixed_keep < 0 ? "up to " : "", facts->capacity);
+}
+
+tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer, size_t size, size_t *needed)
+{
+    struct tamisi_buf text = TAMISI_BUF_INIT;
+    tamisi_error_clear();
+    TAMIS_TRY(tamisi_check_pointer(plan, "plan"));
+    if (size > 0) TAMIS_TRY(tamisi_check_pointer(buffer, "buffer"));
+
+    describe_problem(&text, &plan->problem);
+    describe_policy(&text, &plan->problem.selection, &plan->facts);
+    plan->context->backend->describe(plan, &text);
+    tamisi_buf_printf(&text, "workspace: %zu bytes\n", plan->workspace.bytes);
+    if (text.failed) {
+        tamisi_buf_free(&text);
+        return tamisi_fail(TAMIS_ENOMEM, "out of memory for a description");
+    }
+    if (size > 0) {
+        const size_t kept = text.size < size ? text.size : size - 1;
+        memcpy(buffer, text.data, kept);
+        buffer[kept] = '\0';
+    }
+    if (needed) *needed = text.size + 1;
+    tamisi_buf_free(&text);
+    return TAMIS_OK;
+}
