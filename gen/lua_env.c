@@ -7,6 +7,8 @@
  */
 #include "lua_host.h"
 
+#include "nearest.h"
+
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
@@ -14,7 +16,6 @@
 #include <string.h>
 
 #define MAX_LISTED 64 /* names that a message considers */
-#define MAX_NAME 48   /* longer ones have no nearest name */
 
 /* ---- read-only tables */
 
@@ -33,47 +34,6 @@ static int list_names(lua_State *lua, int index, const char *names[MAX_LISTED])
     return count;
 }
 
-/* Levenshtein distance; both shorter than MAX_NAME. */
-static int edit_distance(const char *a, const char *b)
-{
-    int row[MAX_NAME];
-    const int columns = (int)strlen(b);
-    for (int j = 0; j <= columns; j++) row[j] = j;
-    for (int i = 1; a[i - 1]; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= columns; j++) {
-            const int replace = diagonal + (a[i - 1] != b[j - 1]);
-            const int shift = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
-            diagonal = row[j];
-            row[j] = replace < shift ? replace : shift;
-        }
-    }
-    return row[columns];
-}
-
-/* What might have been meant: the nearest name where one is near, else all of them. */
-static void describe_names(char *out, size_t out_bytes, const char *wrong, const char *const *names, int count)
-{
-    const int length = (int)strlen(wrong);
-    int best = length / 3 > 1 ? length / 3 : 1;
-    const char *nearest = NULL;
-    for (int i = 0; i < count && length < MAX_NAME; i++) {
-        const int distance = strlen(names[i]) < MAX_NAME ? edit_distance(wrong, names[i]) : MAX_NAME;
-        if (distance < best + (nearest == NULL)) {
-            best = distance;
-            nearest = names[i];
-        }
-    }
-    if (nearest) {
-        snprintf(out, out_bytes, "did you mean \"%s\"?", nearest);
-        return;
-    }
-    size_t used = (size_t)snprintf(out, out_bytes, "there are:");
-    for (int i = 0; i < count && used < out_bytes; i++)
-        used += (size_t)snprintf(out + used, out_bytes - used, "%s %s", i ? "," : "", names[i]);
-}
-
 /* __index of a sealed table. Upvalues: its members, what messages call it. */
 static int read_member(lua_State *lua)
 {
@@ -85,7 +45,7 @@ static int read_member(lua_State *lua)
     lua_pushvalue(lua, lua_upvalueindex(1));
     const int count = list_names(lua, lua_gettop(lua), names);
     char hint[320];
-    describe_names(hint, sizeof hint, lua_tostring(lua, 2), names, count);
+    nearest_describe(hint, sizeof hint, lua_tostring(lua, 2), names, count);
     return luaL_error(lua, "%s has no \"%s\"; %s", what, lua_tostring(lua, 2), hint);
 }
 

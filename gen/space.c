@@ -138,12 +138,12 @@ static void abbreviate_unique(char out[32], const struct spec_tile *tile, int in
     snprintf(out, 32, "%s", tile->params[index].name);
 }
 
-/* Set the variant's name and params from a point; they are one to one within an entry. */
+/* Set the variant's name, which begins with its template's, and params from a point; they are one to one within an entry. */
 static tamis_status name_variant(struct tamisi_variant *variant, const struct combination *combination,
                                  const struct spec_tile *tile, const long values[SPEC_MAX_PARAMS])
 {
     char name[512], params[1024];
-    size_t name_used = (size_t)snprintf(name, sizeof name, "%s", combination->family->family), params_used = 0;
+    size_t name_used = (size_t)snprintf(name, sizeof name, "%s", tile->template_name), params_used = 0;
     if (combination->dtype != TAMISI_ANY)
         name_used += (size_t)snprintf(name + name_used, sizeof name - name_used, "_%s",
                                       spec_dtype_name((tamis_dtype)combination->dtype));
@@ -197,12 +197,12 @@ static tamis_status expand_variant(struct template_output *out, const struct tam
     if (combination->head_dim) add_int(params, &count, "head_dim", combination->head_dim);
     for (int i = 0; i < tile->param_count; i++) add_int(params, &count, tile->params[i].name, values[i]);
 
+    /* Not the spec's name: the same kernel of two specs is the same text, compiled once. */
     char banner[320];
-    snprintf(banner, sizeof banner, "tamis show --spec %s --variant %s --arch %s", combination->spec->name, variant->name,
-             combination->arch->arch);
+    snprintf(banner, sizeof banner, "made by: tamis show SPEC --variant %s --arch %s", variant->name, combination->arch->arch);
     const struct template_request request = {.templates_dir = combination->options->templates_dir,
                                              .abi_dir = combination->options->abi_dir,
-                                             .family = combination->family->family,
+                                             .family = tile->template_name,
                                              .params = params,
                                              .param_count = count,
                                              .banner = banner};

@@ -6,9 +6,9 @@
  * rejected is the default (rank 0).
  *
  * Templates get the tile parameters and name, arch, cc and shared_limit; head_dim (all but select) and dtype (score and
- * attend). A variant is named by family, dtype, head dim and its parameters' initials: attend_bf16_d128_bm128_bn64_s2_w8;
+ * attend). A variant is named by template, dtype, head dim and its parameters' initials: attend_bf16_d128_bm128_bn64_s2_w8;
  * parameters that would share their initials give more letters of their first word. Its source's first line is the command
- * that shows it.
+ * that shows it, without the spec's name, so that the same kernel of two specs is the same text under the same hash.
  */
 #ifndef SPACE_H
 #define SPACE_H

@@ -25,7 +25,8 @@ struct spec_param {
 
 /* One entry of a tile list: for these architectures, head dims and dtypes, these parameters. Empty lists match all. */
 struct spec_tile {
-    char family[16]; /* score, select, compress, attend, decompress */
+    char family[16];        /* score, select, compress, attend, decompress */
+    char template_name[24]; /* which template expands it: attend, attend_wgmma; never "" */
     char archs[SPEC_MAX_ARCHS][16];
     int arch_count;
     int head_dims[8];
@@ -58,12 +59,13 @@ struct spec {
 /*
  * Read and check a spec and the tile lists it names (relative to the spec's own folder, else to `shared_dir`).
  *
- * On failure the error is TAMIS_EINVAL (or TAMIS_EIO, TAMIS_ENOTFOUND, TAMIS_ENOMEM) with the message
- * "file:line:column: what is wrong, what would be right", lines and columns from 1; the file is named as given in `path`.
+ * On failure the error is TAMIS_EINVAL with the message "file:line:column: what is wrong, what would be right", lines and
+ * columns from 1; the file is named as given in `path`, a tile list as it was found. A spec that cannot be read at all is
+ * TAMIS_ENOTFOUND or TAMIS_EIO and "file: why". TAMIS_ENOMEM.
  */
 tamis_status spec_read(struct spec *out, const char *path, const char *shared_dir);
 
-/* The same from memory: `name` is what messages call it. Tile lists are still files. For tests and fuzzing. */
+/* The same from memory: `name` is what messages call it; its folder is where tile lists, still files, are looked for. */
 tamis_status spec_parse(struct spec *out, const char *name, const char *text, size_t bytes, const char *shared_dir);
 
 void spec_free(struct spec *spec);

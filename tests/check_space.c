@@ -55,6 +55,7 @@ static struct spec_tile *add_tile(const char *family)
     struct spec_tile *tile = &tiles[spec.tile_count++];
     memset(tile, 0, sizeof *tile);
     snprintf(tile->family, sizeof tile->family, "%s", family);
+    snprintf(tile->template_name, sizeof tile->template_name, "%s", family);
     snprintf(tile->file, sizeof tile->file, "tiles.yaml");
     snprintf(tile->reason, sizeof tile->reason, "reason %zu", spec.tile_count);
     tile->line = (int)spec.tile_count;
@@ -201,7 +202,7 @@ START_TEST(variant_members)
     ck_assert_int_eq(variant->entries[0].threads, 128);
     ck_assert_str_eq(attend->reason, "reason 5");
     ck_assert_str_eq(attend->text,
-                     "// tamis show --spec model-8b --variant attend_bf16_d128_bm64_qir0_w4 --arch sm_86\n"
+                     "// made by: tamis show SPEC --variant attend_bf16_d128_bm64_qir0_w4 --arch sm_86\n"
                      "// tamis_attend_bf16_d128_bm64_qir0_w4: 128 threads, 65536 bytes of dynamic shared memory\n\n"
                      "attend_bf16_d128_bm64_qir0_w4 sm_86 86 101376 bf16 0\n");
     ck_assert_ptr_nonnull(strstr(attend->lined, "#line 4 \"attend.cu.lua\"\nattend_bf16"));

@@ -1,0 +1,49 @@
+/*
+ * nearest.c: the name among a few that is nearest to a wrong one. Depends on nothing.
+ */
+#include "nearest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_NAME 48 /* longer ones have no nearest name */
+
+/* Levenshtein distance; both shorter than MAX_NAME. */
+static int edit_distance(const char *a, const char *b)
+{
+    int row[MAX_NAME];
+    const int columns = (int)strlen(b);
+    for (int j = 0; j <= columns; j++) row[j] = j;
+    for (int i = 1; a[i - 1]; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= columns; j++) {
+            const int replace = diagonal + (a[i - 1] != b[j - 1]);
+            const int shift = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
+            diagonal = row[j];
+            row[j] = replace < shift ? replace : shift;
+        }
+    }
+    return row[columns];
+}
+
+void nearest_describe(char *out, size_t out_bytes, const char *wrong, const char *const *names, int count)
+{
+    const size_t length = strlen(wrong);
+    int best = length < MAX_NAME && length / 3 > 1 ? (int)length / 3 : 1;
+    const char *nearest = NULL;
+    for (int i = 0; i < count && length < MAX_NAME; i++) {
+        const int distance = strlen(names[i]) < MAX_NAME ? edit_distance(wrong, names[i]) : MAX_NAME;
+        if (distance < best + (nearest == NULL)) {
+            best = distance;
+            nearest = names[i];
+        }
+    }
+    if (nearest) {
+        snprintf(out, out_bytes, "did you mean \"%s\"?", nearest);
+        return;
+    }
+    size_t used = (size_t)snprintf(out, out_bytes, "there are:");
+    for (int i = 0; i < count && used < out_bytes; i++)
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s %s", i ? "," : "", names[i]);
+}

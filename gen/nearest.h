@@ -1,0 +1,10 @@
+/* nearest.h: what might have been meant by a wrong name. Lowest of gen/: for the messages of the spec reader and of Lua. */
+#ifndef NEAREST_H
+#define NEAREST_H
+
+#include <stddef.h>
+
+/* `did you mean "block_m"?` where one of the names is near, else all of them: `there are: block_m, block_n`. */
+void nearest_describe(char *out, size_t out_bytes, const char *wrong, const char *const *names, int count);
+
+#endif
