@@ -58,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_co
     for (int i = threadIdx.x; i < tokens; i += kThreads) {
         const int row = s_row[i];
         if (row == kDropped)
-            args.lse[list * seq_len + first + i] = -__builtin_huge_valf();
+            args.lse[list * seq_len + first + i] = __builtin_bit_cast(float, 0xff800000);
         else if (args.compact_lse)
             args.lse[list * seq_len + first + i] = args.compact_lse[list * args.capacity + row];
     }

@@ -89,4 +89,4 @@ struct Fp16 {
     }
 };
 
-constexpr float kInfinity = __builtin_huge_valf();
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
