@@ -3,6 +3,7 @@
  * failed. quick: small problems, for running under compute-sanitizer; full: those, many shapes, and real sizes.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
  */
+#define _GNU_SOURCE
 #include "gpu_case.h"
 
 #include <dlfcn.h>

@@ -1,7 +1,10 @@
 /*
  * gpu_case.c: arrays and inputs of gpu_case.h. The checks are in gpu_check_rows.c.
  */
+#define _GNU_SOURCE
 #include "gpu_case.h"
+
+#include "half.h"
 
 #include <pthread.h>
 #include <math.h>
@@ -28,31 +31,9 @@ static float random_normal(unsigned long long *state)
     return (float)((sum / 65536.0 - 2.0) * 1.7320508);
 }
 
-static unsigned short to_bits(tamis_dtype dtype, float value)
-{
-    if (dtype == TAMIS_BF16) {
-        unsigned bits;
-        memcpy(&bits, &value, sizeof bits);
-        return (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-    }
-    const _Float16 half = (_Float16)value;
-    unsigned short bits;
-    memcpy(&bits, &half, sizeof bits);
-    return bits;
-}
+static unsigned short to_bits(tamis_dtype dtype, float value) { return tamisi_half_from_float(value, dtype); }
 
-float gpu_element(tamis_dtype dtype, unsigned short bits)
-{
-    if (dtype == TAMIS_BF16) {
-        const unsigned wide = (unsigned)bits << 16;
-        float value;
-        memcpy(&value, &wide, sizeof value);
-        return value;
-    }
-    _Float16 half;
-    memcpy(&half, &bits, sizeof half);
-    return (float)half;
-}
+float gpu_element(tamis_dtype dtype, unsigned short bits) { return tamisi_half_to_float(bits, dtype); }
 
 static bool passed(tamis_status status, const char *what)
 {

@@ -1,6 +1,6 @@
 /*
  * gpu_case.h: one random problem on a GPU, for check_gpu.c: inputs on both sides, poisoned and guarded outputs, and rows of
- * the result recomputed in double precision. Uses tamis.h alone.
+ * the result recomputed in double precision. Runs through tamis.h alone; half.h converts elements.
  */
 #ifndef GPU_CASE_H
 #define GPU_CASE_H

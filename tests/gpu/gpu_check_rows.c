@@ -2,6 +2,7 @@
  * gpu_check_rows.c: the checks of gpu_case.h: sampled rows in double precision, one thread a (sequence, head), and the
  * selection against the CPU backend.
  */
+#define _GNU_SOURCE
 #include "gpu_case.h"
 
 #include <math.h>
