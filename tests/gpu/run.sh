@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# run.sh BUILD_DIR [OUT_DIR]: everything that needs a GPU, with binaries that were built before (TAMIS_STATIC_DEPS makes them
+# run on a machine that lacks the libraries). Needs a driver, NVRTC, and this tree's templates/, runtime/ and tests/; no git.
+#
+# Kernels are generated here for the GPU at hand, into two stores: "default", with the tiles that users get, and "portable",
+# whose specs put the sm_80 attention first, so that it is run on newer GPUs too. Then on both: the reference cases, check_gpu
+# in full, and check_gpu's small cases under compute-sanitizer where that tool works.
+#
+# Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
+# tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=$(cd "${1:?usage: tests/gpu/run.sh BUILD_DIR [OUT_DIR]}" && pwd)
+out=${2:-$here}
+tamis=$build/tamis
+check_gpu=$build/tests/gpu/check_gpu
+work=$(mktemp -d "${TMPDIR:-/tmp}/tamis-gpu-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+export TAMIS_DATA_DIR=$root TAMIS_CACHE_DIR=$work/cache
+passed=0 failed=0 not_run=0
+: >"$work/results"
+
+fail() {
+    echo "gpu: failed: $*" >&2
+    exit 1
+}
+
+# ---- results, one JSON object each
+
+quote() { printf '%s' "$1" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g; s/.*/"&"/'; }
+
+since() { awk -v start="$1" -v now="$EPOCHREALTIME" 'BEGIN { printf "%.2f", now - start }'; }
+
+record() { # NAME true|false SECONDS
+    local what=ok
+    if [ "$2" = true ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1)) what=FAILED
+    fi
+    printf '{"name": %s, "passed": %s, "seconds": %s}\n' "$(quote "$1")" "$2" "$3" >>"$work/results"
+    printf '%-7s %7s s  %s\n' "$what" "$3" "$1"
+}
+
+record_not_run() { # NAME REASON
+    not_run=$((not_run + 1))
+    printf '{"name": %s, "passed": null, "not_run": %s}\n' "$(quote "$1")" "$(quote "$2")" >>"$work/results"
+    printf 'NOT RUN            %s: %s\n' "$1" "$2"
+}
+
+# One command as one result; its output is shown where it fails.
+check() { # NAME COMMAND...
+    local name=$1 start=$EPOCHREALTIME ok=true
+    shift
+    "$@" >"$work/output" 2>&1 || ok=false
+    record "$name" $ok "$(since "$start")"
+    [ $ok = true ] || tail -n 40 "$work/output" | sed 's/^/        | /'
+    [ $ok = true ]
+}
+
+# check_gpu's own lines as results. A line that is neither "ok" nor "FAILED" is detail of the next.
+check_full() { # STORE
+    local store=$1 start=$EPOCHREALTIME line code=0 lines=0 took='^(.*) \([0-9.]+ s\)$'
+    "$check_gpu" "$work/$store.tamis" full >"$work/pipe" 2>&1 &
+    local pid=$!
+    while IFS= read -r line; do
+        [[ ! $line =~ $took ]] || line=${BASH_REMATCH[1]} # it is measured here
+        case $line in
+            'ok     '*) record "$store: ${line#ok     }" true "$(since "$start")" ;;
+            'FAILED '*) record "$store: ${line#FAILED }" false "$(since "$start")" ;;
+            *) echo "        | $line" && continue ;;
+        esac
+        lines=$((lines + 1)) start=$EPOCHREALTIME
+    done <"$work/pipe"
+    wait $pid || code=$?
+    [ $lines -gt 0 ] || record "$store: check_gpu (no line of it, exit code $code)" false "$(since "$start")"
+    # A crash after the last line must not pass.
+    [ $code -le 1 ] || record "$store: check_gpu ends (exit code $code)" false 0
+}
+
+check_sanitized() { # TOOL STORE
+    local tool=$1 store=$2 name="$2: check_gpu quick under $1" start=$EPOCHREALTIME ok=true
+    if ! command -v "$sanitizer" >/dev/null 2>&1; then
+        record_not_run "$name" "no compute-sanitizer here"
+        return
+    fi
+    timeout 240 "$sanitizer" --tool "$tool" --error-exitcode 99 "$check_gpu" "$work/$store.tamis" quick >"$work/output" 2>&1 || ok=false
+    if grep -qiE 'device not supported|unsupported device|failed to initialize the (sanitizer|debugger)' "$work/output"; then
+        record_not_run "$name" "$(grep -iE 'not supported|unsupported|failed to initialize' "$work/output" | head -n 1)"
+        return
+    fi
+    # A tool that did not attach would find nothing: it must have summed up.
+    grep -qE 'ERROR SUMMARY|RACECHECK SUMMARY' "$work/output" || ok=false
+    record "$name" $ok "$(since "$start")"
+    [ $ok = true ] || tail -n 40 "$work/output" | sed 's/^/        | /'
+}
+
+# ---- the machine
+
+if ! [ -x "$tamis" ] || ! [ -x "$check_gpu" ]; then fail "$build has no tamis and tests/gpu/check_gpu: build first"; fi
+command -v nvidia-smi >/dev/null || fail "no nvidia-smi here: this needs a machine with an NVIDIA GPU"
+query() { nvidia-smi --id=0 --query-gpu="$1" --format=csv,noheader; }
+device=$(query name) driver=$(query driver_version) capability=$(query compute_cap | tr -d .)
+case $capability in
+    90) arch=sm_90a ;;
+    *) arch=sm_$capability ;;
+esac
+sanitizer=${TAMIS_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
+hash=$("$here/tree_hash.sh" "$root")
+mkfifo "$work/pipe"
+echo "gpu: $device, driver $driver, $arch"
+"$tamis" doctor || echo "gpu: doctor found something amiss, as above"
+
+# ---- the tests
+
+for store in default portable; do
+    check "$store: generate for $arch" "$tamis" gen "$here"/specs/"$store"_*.yaml -o "$work/$store.tamis" --arch "$arch" \
+        --defaults-only --strict || continue
+    for case in "$root"/tests/reference/*/; do
+        check "$store: reference $(basename "$case")" "$tamis" verify "$case" --store "$work/$store.tamis" --device cuda:0 || true
+    done
+    check_full "$store"
+    for tool in memcheck racecheck synccheck; do check_sanitized $tool "$store"; done
+done
+
+# ---- the record
+
+mkdir -p "$out"
+{
+    printf '{\n  "device": %s,\n  "arch": "%s",\n  "driver": %s,\n' "$(quote "$device")" "$arch" "$(quote "$driver")"
+    printf '  "date": "%s",\n  "tree": "%s",\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$hash"
+    printf '  "passed": %d,\n  "failed": %d,\n  "not_run": %d,\n  "results": [\n' $passed $failed $not_run
+    sed '$!s/$/,/; s/^/    /' "$work/results"
+    printf '  ]\n}\n'
+} >"$work/record.json"
+cp "$work/record.json" "$out/record.json"
+echo "gpu: record in $out/record.json${not_run:+; $not_run not run}"
+echo
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
