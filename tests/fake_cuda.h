@@ -1,0 +1,47 @@
+/*
+ * fake_cuda.h: how tests steer and question fake_cuda.c, the libcuda that is none. The library is opened by the code under
+ * test through TAMIS_LIBCUDA; a test opens the same file (TAMIS_FAKE_CUDA) and looks these functions up by name.
+ *
+ * The environment, read when the library is opened:
+ *   FAKE_CUDA_DEVICES  how many GPUs (1); 0: cuInit fails
+ *   FAKE_CUDA_CC       their compute capability ("9.0")
+ *   FAKE_CUDA_VERSION  cuDriverGetVersion (13000)
+ *   FAKE_CUDA_MEMORY   bytes that each GPU has (80 GiB)
+ *   FAKE_CUDA_MISSING  kernels whose name contains this are not found
+ *   FAKE_CUDA_FAIL     "cuMemAlloc_v2:3:2": its 3rd call fails with 2; several, separated by commas; "*" is any function
+ */
+#ifndef FAKE_CUDA_H
+#define FAKE_CUDA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What is open now, and what was done wrong. All but calls and launches must be 0 when everything is closed. */
+struct fake_cuda_counts {
+    long calls;    /* that can fail; see fake_cuda_fail */
+    long launches; /* that were accepted */
+    long retained; /* primary contexts, by reference */
+    long pushed;   /* contexts on the stacks of all threads */
+    long libraries, streams, events, allocations;
+    long misuses;     /* calls that a driver answers with an error, or with a crash */
+    char misuse[160]; /* the first of them */
+};
+
+struct fake_cuda_launch {
+    const char *symbol;
+    const char *image; /* the start of the library's data, up to its first zero byte */
+    unsigned grid[3], block[3];
+    unsigned shared_bytes;
+    void *stream;
+    void **params;
+};
+
+typedef void fake_cuda_counts_fn(struct fake_cuda_counts *out);
+typedef void fake_cuda_fail_fn(const char *function, long nth, int code); /* counted from now; NULL: no failures any more */
+typedef void fake_cuda_watch_fn(void (*watch)(void *payload, const struct fake_cuda_launch *launch), void *payload);
+
+fake_cuda_counts_fn fake_cuda_counts;
+fake_cuda_fail_fn fake_cuda_fail;
+fake_cuda_watch_fn fake_cuda_watch; /* called for each accepted launch, on the launching thread */
+
+#endif
