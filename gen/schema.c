@@ -190,6 +190,17 @@ static void expect_real(char *out, size_t size, const struct schema_key *key)
              key->flags & SCHEMA_BELOW_HIGH ? "below" : "at most", key->high);
 }
 
+void schema_expect_mapping(char *out, size_t size, enum schema_section section)
+{
+    size_t used = (size_t)snprintf(out, size, "a mapping with keys");
+    const char *comma = "";
+    for (int i = 0; i < schema_key_count && used < size; i++) {
+        if (schema_keys[i].section != section) continue;
+        used += (size_t)snprintf(out + used, size - used, "%s %s", comma, schema_keys[i].key);
+        comma = ",";
+    }
+}
+
 void schema_expect(char *out, size_t size, const struct schema_key *key)
 {
     switch (key->type) {
@@ -199,7 +210,7 @@ void schema_expect(char *out, size_t size, const struct schema_key *key)
     case SCHEMA_TEXT: snprintf(out, size, "printable text of at most %zu bytes", key->bytes - 1); return;
     case SCHEMA_REAL: expect_real(out, size, key); return;
     case SCHEMA_LAYERS: snprintf(out, size, "layers as in 15-30 or [14, 15, 20-37]"); return;
-    case SCHEMA_MAPPING: snprintf(out, size, "a mapping"); return;
+    case SCHEMA_MAPPING: schema_expect_mapping(out, size, key->inner); return;
     case SCHEMA_TILES: snprintf(out, size, "a list of tile entries%s", key->section == SCHEMA_SPEC ? " and files" : ""); return;
     case SCHEMA_PARAMS: snprintf(out, size, "a mapping of tile parameters"); return;
     default: break;

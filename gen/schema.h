@@ -60,6 +60,9 @@ extern const int schema_key_count;
 int schema_find(enum schema_section section, const char *key); /* place in schema_keys, or -1 */
 const char *schema_section_name(enum schema_section section);  /* "the spec", "selection" */
 
+/* "a mapping with keys q_heads, kv_heads, ..." */
+void schema_expect_mapping(char *out, size_t size, enum schema_section section);
+
 /* What would be right: "an odd integer from 1 to 63"; of a list's element, if it is one. */
 void schema_expect(char *out, size_t size, const struct schema_key *key);
 

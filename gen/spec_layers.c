@@ -84,6 +84,8 @@ tamis_status spec_layers_read(const struct spec_reader *reader, const yaml_node_
     struct spec *spec = reader->spec;
     struct layers layers = {.reader = reader, .limit = spec->layers ? spec->layers : MAX_LAYERS};
     if (node->type == YAML_SEQUENCE_NODE) {
+        if (node->data.sequence.items.start == node->data.sequence.items.top)
+            return spec_yaml_fail(reader->yaml, node, "sparse_layers is an empty list, at least one layer would be right");
         for (const yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++)
             TAMIS_TRY(read_text(&layers, spec_yaml_node(reader->yaml, *item)));
     } else {

@@ -78,8 +78,9 @@ static tamis_status fail_param(const struct spec_reader *reader, const char *tem
     for (const struct schema_param *at = schema_params; at->name && count < SPEC_MAX_PARAMS; at++)
         if (strcmp(at->template_name, template_name) == 0) names[count++] = at->name;
     spec_yaml_show(shown, node);
-    const char *text = node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value : "";
-    nearest_describe(hint, sizeof hint, text, names, count);
+    if (node->type != YAML_SCALAR_NODE)
+        return spec_yaml_fail(reader->yaml, node, "a key of params is %s, a name would be right", shown);
+    nearest_describe(hint, sizeof hint, (const char *)node->data.scalar.value, names, count);
     return spec_yaml_fail(reader->yaml, node, "template %s has no parameter %s, %s", template_name, shown, hint);
 }
 

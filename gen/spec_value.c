@@ -189,8 +189,9 @@ static tamis_status fail_unknown(const struct spec_reader *reader, enum schema_s
     for (int i = 0; i < schema_key_count; i++)
         if (schema_keys[i].section == section) names[count++] = schema_keys[i].key;
     spec_yaml_show(shown, node);
-    const char *text = node->type == YAML_SCALAR_NODE ? (const char *)node->data.scalar.value : "";
-    nearest_describe(hint, sizeof hint, text, names, count);
+    if (node->type != YAML_SCALAR_NODE)
+        return spec_yaml_fail(reader->yaml, node, "a key of %s is %s, a name would be right", schema_section_name(section), shown);
+    nearest_describe(hint, sizeof hint, (const char *)node->data.scalar.value, names, count);
     return spec_yaml_fail(reader->yaml, node, "unknown key %s in %s, %s", shown, schema_section_name(section), hint);
 }
 
@@ -213,9 +214,10 @@ tamis_status spec_mapping_read(const struct spec_reader *reader, void *base, enu
                                const yaml_node_t *node, struct spec_seen *seen)
 {
     if (node->type != YAML_MAPPING_NODE) {
-        char shown[SPEC_YAML_SHOWN];
+        char shown[SPEC_YAML_SHOWN], expected[160];
         spec_yaml_show(shown, node);
-        return spec_yaml_fail(reader->yaml, node, "%s is %s, a mapping would be right", schema_section_name(section), shown);
+        schema_expect_mapping(expected, sizeof expected, section);
+        return spec_yaml_fail(reader->yaml, node, "%s is %s, %s would be right", schema_section_name(section), shown, expected);
     }
     for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++)
         TAMIS_TRY(read_pair(reader, base, section, pair, seen));
