@@ -9,17 +9,12 @@
 #ifndef TAMISI_API_H
 #define TAMISI_API_H
 
+#include "options.h"
 #include "plan.h"
 
 #include <stdbool.h>
 
 tamis_status tamisi_check_pointer(const void *pointer, const char *name); /* not NULL */
-
-/*
- * A struct that begins with its size: not smaller than this library's first (there is one so far), and where it is longer
- * than this library's, because of a newer header, its further members are not set.
- */
-tamis_status tamisi_check_struct(const void *options, size_t known_bytes, const char *name, const char *init);
 
 /* The memory that arguments of one call take up, collected to see that nothing is written over another. */
 #define TAMISI_SPANS 12

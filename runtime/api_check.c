@@ -8,27 +8,10 @@
 #define TENSOR_ALIGN 16
 #define STRIDE_ALIGN 8 /* elements of 2 bytes: rows stay aligned */
 #define WORKSPACE_ALIGN 256
-#define STRUCT_MAX 4096 /* a struct of options longer than this is a size that was never set */
 
 tamis_status tamisi_check_pointer(const void *pointer, const char *name)
 {
     return pointer ? TAMIS_OK : tamisi_fail(TAMIS_EINVAL, "%s: is NULL", name);
-}
-
-tamis_status tamisi_check_struct(const void *options, size_t known_bytes, const char *name, const char *init)
-{
-    const unsigned char *bytes = options;
-    const size_t size = *(const size_t *)options;
-    if (size < known_bytes)
-        return tamisi_fail(TAMIS_EINVAL, "%s: struct_size is %zu, at least %zu is needed: use %s", name, size, known_bytes,
-                           init);
-    if (size > STRUCT_MAX)
-        return tamisi_fail(TAMIS_EINVAL, "%s: struct_size is %zu, which no version has: use %s", name, size, init);
-    for (size_t i = known_bytes; i < size; i++)
-        if (bytes[i] != 0)
-            return tamisi_fail(TAMIS_EINVAL, "%s: struct_size is %zu, and a member is set that libtamis %s does not know", name,
-                               size, tamis_version_string());
-    return TAMIS_OK;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- tensors */

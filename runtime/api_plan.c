@@ -11,7 +11,7 @@ static tamis_status check_arguments(tamis_context *context, tamis_store *store, 
 {
     TAMIS_TRY(tamisi_check_pointer(context, "context"));
     TAMIS_TRY(tamisi_check_pointer(problem, "problem"));
-    TAMIS_TRY(tamisi_check_struct(problem, sizeof *problem, "problem", "TAMIS_PROBLEM_INIT"));
+    TAMIS_TRY(tamisi_options_check(problem, sizeof *problem, "problem", "TAMIS_PROBLEM_INIT"));
     if (!store && context->device != TAMIS_DEVICE_CPU)
         return tamisi_fail(TAMIS_EINVAL, "store: is NULL, which the CPU backend alone can do without");
     return tamisi_problem_check(problem);
