@@ -1,0 +1,15 @@
+/* cmd.h: the commands of the tool, one cmd_<name>.c each. main.c alone knows them all. */
+#ifndef CMD_H
+#define CMD_H
+
+#include "cli.h"
+
+extern const struct cli_command cmd_gen;
+extern const struct cli_command cmd_show;
+extern const struct cli_command cmd_run;
+extern const struct cli_command cmd_verify;
+extern const struct cli_command cmd_spec;   /* check, show, keys */
+extern const struct cli_command cmd_cache;  /* ls, gc, verify */
+extern const struct cli_command cmd_doctor;
+
+#endif

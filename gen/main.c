@@ -1,0 +1,108 @@
+/*
+ * main.c: from the command line to a command: its name, `help`, `--version`, and what to say to an unknown one.
+ */
+#include "cmd.h"
+
+#include "nearest.h"
+
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_command *const commands[] = {&cmd_gen,  &cmd_show,  &cmd_run,    &cmd_verify,
+                                                     &cmd_spec, &cmd_cache, &cmd_doctor, NULL};
+
+static const struct cli_command tool = {
+    .name = "",
+    .operands = "COMMAND [argument...]",
+    .operand_max = -1,
+    .summary = "token-sparse attention kernels for your model and GPU",
+    .description = "tamis makes token-sparse attention kernels for a model and a GPU: it generates CUDA from a spec, compiles "
+                   "it into a store, runs and checks it.\n"
+                   "'tamis help COMMAND' or 'tamis COMMAND --help' tells more; 'tamis --version' names the version; "
+                   "'tamis doctor' says what this machine can do.",
+    .children = commands};
+
+/* The last word of a command's name: "check" of "spec check". */
+static const char *last_word(const struct cli_command *command)
+{
+    const char *blank = strrchr(command->name, ' ');
+    return blank ? blank + 1 : command->name;
+}
+
+static const struct cli_command *find(const struct cli_command *const *among, const char *word)
+{
+    for (; *among; among++)
+        if (strcmp(last_word(*among), word) == 0) return *among;
+    return NULL;
+}
+
+static int help(const struct cli_command *command)
+{
+    struct cli cli;
+    const int code = cli_open(&cli, command, 1, (char *[]){"--help", NULL}) ? CLI_OK : CLI_USAGE;
+    if (code == CLI_OK) cli_help(&cli);
+    return cli_close(&cli, code);
+}
+
+/* A message about a word that names no command below `parent`. */
+static int unknown(const struct cli_command *parent, const char *word)
+{
+    const char *names[16];
+    char advice[256];
+    int count = 0;
+    struct cli cli;
+    for (const struct cli_command *const *child = parent->children; *child && count < 16; child++)
+        names[count++] = last_word(*child);
+    cli_open(&cli, parent, 0, NULL);
+    if (word) {
+        nearest_describe(advice, sizeof advice, word, names, count);
+        cli_usage(&cli, "unknown command %s: %s", word, advice);
+    } else {
+        nearest_describe(advice, sizeof advice, "", names, count);
+        cli_usage(&cli, "a command is missing, %s", advice);
+    }
+    return cli_close(&cli, CLI_USAGE);
+}
+
+static int run(const struct cli_command *command, int argc, char **argv)
+{
+    struct cli cli;
+    int code = CLI_USAGE;
+    if (cli_open(&cli, command, argc, argv)) {
+        code = CLI_OK;
+        if (cli.help)
+            cli_help(&cli);
+        else
+            code = command->run(&cli);
+    }
+    return cli_close(&cli, code);
+}
+
+static int version(void)
+{
+    printf("tamis %s\n", tamis_version_string());
+    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static bool is_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
+/* Go down the commands as far as words name one; `help` may stand before them. */
+int main(int argc, char **argv)
+{
+    const struct cli_command *command = &tool;
+    int at = 1;
+    setlocale(LC_ALL, "C"); /* numbers are written and read alike everywhere */
+    if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) return version();
+    const bool asked = argc > 1 && (strcmp(argv[1], "help") == 0 || is_help(argv[1]));
+    if (asked) at++;
+    while (command->children) {
+        if (at >= argc) return asked ? help(command) : unknown(command, NULL);
+        if (is_help(argv[at])) return help(command);
+        const struct cli_command *next = find(command->children, argv[at]);
+        if (!next) return unknown(command, argv[at]);
+        command = next;
+        at++;
+    }
+    return asked ? help(command) : run(command, argc - at, argv + at);
+}
