@@ -1,0 +1,301 @@
+/*
+ * cmd_run.c: `tamis run`: the operator on a folder of arrays, results to another. Nothing is written before all is computed,
+ * and each file appears whole or not at all.
+ */
+#define _GNU_SOURCE
+#include "case.h"
+#include "cmd.h"
+#include "device.h"
+#include "error.h"
+#include "runner.h"
+#include "spec.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define TOKENS (1LL << 24) /* the longest sequence */
+
+struct job {
+    struct cli *cli;
+    struct device device;
+    struct case_input input;
+    struct runner *runner;
+    struct runner_result result;
+    struct runner_times times;
+    bool stepped;
+};
+
+/* ---- what to compute */
+
+/* Exactly one policy, or what is there already. */
+static int read_policy(struct cli *cli, tamis_selection *selection)
+{
+    static const struct {
+        const char *option;
+        tamis_policy policy;
+    } policies[] = {{"coverage", TAMIS_COVERAGE}, {"ratio", TAMIS_RATIO}, {"count", TAMIS_COUNT}, {"dense", TAMIS_DENSE}};
+    const char *first = NULL;
+    long long count = selection->count;
+    for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
+        if (!cli_given(cli, policies[i].option)) continue;
+        if (first) return cli_usage(cli, "--%s and --%s: one policy would be right", first, policies[i].option);
+        first = policies[i].option;
+        selection->policy = policies[i].policy;
+    }
+    if (!cli_real(cli, "coverage", 0, 1, &selection->coverage) || !cli_real(cli, "ratio", 0, 1, &selection->ratio) ||
+        !cli_integer(cli, "count", 0, TOKENS, &count))
+        return CLI_USAGE;
+    selection->count = count;
+    return CLI_OK;
+}
+
+/* Options win over what the case and the spec say. */
+static int read_selection(struct cli *cli, tamis_selection *selection)
+{
+    static const char *const scopes[] = {"head", "kv_group", "layer", NULL};
+    long long window = selection->window, pool = selection->pool, min_tokens = selection->min_tokens;
+    int scope = (int)selection->scope;
+    if (!cli_integer(cli, "window", 1, 1024, &window) || !cli_integer(cli, "pool", 1, 63, &pool) ||
+        !cli_integer(cli, "min-tokens", 0, TOKENS, &min_tokens) || !cli_choice(cli, "scope", scopes, &scope))
+        return CLI_USAGE;
+    selection->window = (int32_t)window;
+    selection->pool = (int32_t)pool;
+    selection->min_tokens = min_tokens;
+    selection->scope = (tamis_scope)scope;
+    return read_policy(cli, selection);
+}
+
+/* A case.yaml is complete in itself, so the store's spec counts without one only, or where --spec names it. */
+static int base_problem(struct job *job, const char *folder, tamis_problem *base)
+{
+    const char *name = cli_value(job->cli, "spec");
+    if (name && !job->device.store) return cli_usage(job->cli, "--spec needs --store");
+    if (!name && (!job->device.store || case_has_yaml(folder))) return CLI_OK;
+    const tamis_status status = tamis_store_problem(base, job->device.store, name);
+    return status == TAMIS_OK ? CLI_OK : cli_fail(job->cli, status);
+}
+
+static int read_input(struct job *job)
+{
+    const char *folder = cli_value(job->cli, "input");
+    tamis_problem base = TAMIS_PROBLEM_INIT;
+    int code = base_problem(job, folder, &base);
+    if (code != CLI_OK) return code;
+    const tamis_status status = case_read(&job->input, folder, &base);
+    if (status != TAMIS_OK) return cli_fail(job->cli, status);
+    return read_selection(job->cli, &job->input.problem.selection);
+}
+
+/* ---- computing */
+
+static int compute(struct job *job)
+{
+    tamis_status status = runner_open(&job->runner, job->device.context, job->device.store, &job->input);
+    if (status == TAMIS_OK) status = runner_run(job->runner, &job->result, &job->times);
+    if (status != TAMIS_OK) return cli_fail(job->cli, status);
+    if (cli_given(job->cli, "no-steps")) return CLI_OK;
+
+    struct runner_result steps;
+    status = runner_steps(job->runner, &steps, &job->times);
+    const char *difference = status == TAMIS_OK ? runner_difference(job->runner, &job->result, &steps) : NULL;
+    runner_result_free(&steps);
+    job->stepped = status == TAMIS_OK;
+    if (status != TAMIS_OK) return cli_fail(job->cli, status);
+    return difference ? cli_error(job->cli, CLI_NUMERICS, "the five steps give another %s than the one call", difference)
+                      : CLI_OK;
+}
+
+static size_t count_nan(const struct job *job)
+{
+    const tamis_problem *p = &job->input.problem;
+    const size_t count = (size_t)p->batch * (size_t)p->q_heads * (size_t)p->seq_len * (size_t)p->head_dim;
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) found += isnan(job->result.output[i]) != 0;
+    return found;
+}
+
+/* ---- files */
+
+/* The lists cut to the longest, with -1 behind each one's end. */
+static tamis_status write_indices(const struct job *job, const char *path)
+{
+    const tamis_problem *p = &job->input.problem;
+    const long long capacity = tamis_plan_capacity(runner_plan(job->runner));
+    const long long heads = tamis_plan_index_heads(runner_plan(job->runner));
+    long long longest = 0;
+    for (int b = 0; b < p->batch; b++)
+        if (job->result.kept[b] > longest) longest = job->result.kept[b];
+    int32_t *lists = malloc((size_t)(p->batch * heads * longest) * sizeof *lists + 1);
+    if (!lists) return tamisi_fail(TAMIS_ENOMEM, "out of memory for the indices");
+    for (long long list = 0; list < p->batch * heads; list++)
+        for (long long i = 0; i < longest; i++)
+            lists[list * longest + i] = i < job->result.kept[list / heads] ? job->result.indices[list * capacity + i] : -1;
+    const tamis_status status = npy_write(path, NPY_I32, 3, (const long long[]){p->batch, heads, longest}, lists);
+    free(lists);
+    return status;
+}
+
+static tamis_status write_files(const struct job *job, const char *folder)
+{
+    const tamis_problem *p = &job->input.problem;
+    const long long window = p->selection.window, candidates = p->seq_len > window ? p->seq_len - window : 0;
+    const long long rows[] = {p->batch, p->q_heads, p->seq_len, p->head_dim};
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/output.npy", folder);
+    TAMIS_TRY(npy_write(path, NPY_F32, 4, rows, job->result.output));
+    snprintf(path, sizeof path, "%s/indices.npy", folder);
+    TAMIS_TRY(write_indices(job, path));
+    snprintf(path, sizeof path, "%s/kept.npy", folder);
+    TAMIS_TRY(npy_write(path, NPY_I32, 1, rows, job->result.kept));
+    snprintf(path, sizeof path, "%s/score.npy", folder);
+    TAMIS_TRY(npy_write(path, NPY_F32, 3, (const long long[]){p->batch, p->q_heads, candidates}, job->result.score));
+    if (!cli_given(job->cli, "lse")) return TAMIS_OK;
+    snprintf(path, sizeof path, "%s/lse.npy", folder);
+    return npy_write(path, NPY_F32, 3, rows, job->result.lse);
+}
+
+static int write_results(const struct job *job)
+{
+    const char *folder = cli_value(job->cli, "output");
+    if (strlen(folder) + 32 > PATH_MAX) return cli_error(job->cli, CLI_FAILED, "--output: the name is too long");
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return cli_error(job->cli, CLI_FAILED, "cannot make the folder %s: %s", folder, strerror(errno));
+    const tamis_status status = write_files(job, folder);
+    return status == TAMIS_OK ? CLI_OK : cli_fail(job->cli, status);
+}
+
+/* ---- report */
+
+static void report_json(struct job *job, size_t nan)
+{
+    const tamis_problem *p = &job->input.problem;
+    struct json json;
+    cli_json_begin(job->cli, &json, "run");
+    json_string(&json, "device", job->device.name);
+    json_string(&json, "policy", spec_policy_name(p->selection.policy));
+    json_string(&json, "scope", spec_scope_name(p->selection.scope));
+    json_int(&json, "batch", p->batch);
+    json_int(&json, "q_heads", p->q_heads);
+    json_int(&json, "kv_heads", p->kv_heads);
+    json_int(&json, "seq_len", p->seq_len);
+    json_int(&json, "head_dim", p->head_dim);
+    json_string(&json, "dtype", spec_dtype_name(p->dtype));
+    json_array(&json, "kept");
+    for (int b = 0; b < p->batch; b++) json_int(&json, NULL, job->result.kept[b]);
+    json_array_end(&json);
+    json_real(&json, "run_ms", job->times.run_ms);
+    if (job->stepped) {
+        json_object(&json, "step_ms");
+        for (int i = 0; i < RUNNER_STEPS; i++) json_real(&json, runner_step_names[i], job->times.step_ms[i]);
+        json_object_end(&json);
+    }
+    json_int(&json, "nan", (long long)nan);
+    cli_json_end(job->cli, &json);
+}
+
+static void report_times(struct job *job)
+{
+    static const char *const heads[] = {"STEP", "MS"};
+    struct cli_table table;
+    double sum = 0;
+    cli_table_init(&table, heads, 2, 1u << 1);
+    for (int i = 0; i < RUNNER_STEPS && job->stepped; i++) {
+        cli_table_add(&table, "%s", runner_step_names[i]);
+        cli_table_add(&table, "%.3f", job->times.step_ms[i]);
+        sum += job->times.step_ms[i];
+    }
+    if (job->stepped) {
+        cli_table_add(&table, "sum of steps");
+        cli_table_add(&table, "%.3f", sum);
+    }
+    cli_table_add(&table, "one call");
+    cli_table_add(&table, "%.3f", job->times.run_ms);
+    cli_table_print(&table, job->cli);
+    cli_table_free(&table);
+}
+
+static void report_text(struct job *job)
+{
+    const tamis_problem *p = &job->input.problem;
+    cli_print(job->cli, "device %s, %s, batch %d, q_heads %d, kv_heads %d, seq_len %lld, head_dim %d\n", job->device.name,
+              spec_dtype_name(p->dtype), p->batch, p->q_heads, p->kv_heads, (long long)p->seq_len, p->head_dim);
+    for (int b = 0; b < p->batch; b++)
+        cli_print(job->cli, "sequence %d: kept %d of %lld tokens (%.1f %%)\n", b, job->result.kept[b], (long long)p->seq_len,
+                  100.0 * job->result.kept[b] / (double)p->seq_len);
+    report_times(job);
+}
+
+static void report(struct job *job)
+{
+    const size_t nan = count_nan(job);
+    if (nan > 0) cli_warn(job->cli, "%zu elements of the output are NaN", nan);
+    if (job->input.problem.selection.policy == TAMIS_DENSE && !cli_given(job->cli, "dense"))
+        cli_note(job->cli, "dense: neither options, case.yaml nor a spec of the store says what to keep");
+    if (job->cli->json)
+        report_json(job, nan);
+    else
+        report_text(job);
+}
+
+static int run(struct cli *cli)
+{
+    struct job job = {.cli = cli};
+    if (!cli_value(cli, "input")) return cli_usage(cli, "--input DIR is missing");
+    if (!cli_value(cli, "output")) return cli_usage(cli, "--output DIR is missing");
+    int code = device_open(&job.device, cli);
+    if (code == CLI_OK) code = read_input(&job);
+    if (code == CLI_OK) code = compute(&job);
+    if (code == CLI_OK) code = write_results(&job);
+    if (code == CLI_OK) report(&job);
+    runner_result_free(&job.result);
+    runner_close(job.runner);
+    case_free(&job.input);
+    device_close(&job.device);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"input", 0, "DIR", "folder with q.npy, k.npy, v.npy and, if it has one, case.yaml"},
+    {"output", 0, "DIR", "folder for the results; made if absent"},
+    {"store", 0, "STORE", "kernels for a GPU; the CPU needs none"},
+    {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0 where a store is given and there is a GPU, else cpu"},
+    {"spec", 0, "NAME", "take selection and scale from this spec of the store; without case.yaml the default is its only one"},
+    {"coverage", 0, "X", "drop the tokens that together have less than this part of the attention mass"},
+    {"ratio", 0, "X", "keep this part of the tokens before the window"},
+    {"count", 0, "N", "keep this many of the tokens before the window"},
+    {"dense", 0, NULL, "keep all: plain causal attention"},
+    {"scope", 0, "SCOPE", "which heads choose together: head, kv_group or layer"},
+    {"window", 0, "W", "the last queries, which score and are always kept"},
+    {"pool", 0, "P", "width of the moving average over scores, odd"},
+    {"min-tokens", 0, "M", "never keep fewer before the window"},
+    {"precision", 0, "P", "arithmetic of the CPU: fp32 or fp64"},
+    {"lse", 0, NULL, "write lse.npy too"},
+    {"no-steps", 0, NULL, "skip the second run, which times the steps one by one"},
+    {NULL, 0, NULL, NULL}};
+
+static const struct cli_exit_text exits[] = {
+    {CLI_NO_DEVICE, "no NVIDIA driver, or no such GPU"},
+    {CLI_COMPILE, "the store lacks a kernel, which could not be compiled"},
+    {CLI_NUMERICS, "the one call and the five steps disagree; nothing was written"},
+    {0, NULL}};
+
+const struct cli_command cmd_run = {
+    .name = "run",
+    .operands = "--input DIR --output DIR [option...]",
+    .operand_max = 0,
+    .summary = "run the operator on arrays of your own",
+    .description =
+        "Read q.npy, k.npy and v.npy (batch, heads, seq_len, head_dim; bf16 as uint16 bits, or float16), run token-sparse "
+        "attention, and write output.npy (float32; zero rows where a token was dropped), indices.npy (int32, padded with -1), "
+        "kept.npy and score.npy. Prints how many tokens each sequence keeps and the time of each step. Selection comes from "
+        "options, else from case.yaml, else from the store's spec, else all is kept.",
+    .options = options,
+    .exits = exits,
+    .examples = "tamis run --input tests/reference/gqa_d128 --output out --device cpu\n"
+                "tamis run --store llama.tamis --input layer20 --output out --coverage 0.005\n",
+    .run = run};

@@ -1,0 +1,45 @@
+/*
+ * runner.h: running the operator on host arrays: a plan, its device memory, poisoned outputs, results back on the host, and
+ * the time of each step. Layer: above case and the runtime, below cmd_run and cmd_verify.
+ */
+#ifndef RUNNER_H
+#define RUNNER_H
+
+#include "case.h"
+#include "tamis.h"
+
+enum runner_step { RUNNER_SCORE, RUNNER_SELECT, RUNNER_COMPRESS, RUNNER_ATTEND, RUNNER_DECOMPRESS, RUNNER_STEPS };
+extern const char *const runner_step_names[RUNNER_STEPS];
+
+/* On the host; owned. */
+struct runner_result {
+    uint16_t *bits;    /* (B, Hq, L, D) as stored */
+    float *output;     /* the same, widened */
+    float *score;      /* (B, Hq, N) */
+    float *lse;        /* (B, Hq, L) */
+    int32_t *kept;     /* (B) */
+    int32_t *indices;  /* (B, Hi, C) */
+};
+
+struct runner_times {
+    double run_ms;                /* tamis_run */
+    double step_ms[RUNNER_STEPS]; /* the steps, one by one */
+};
+
+struct runner;
+
+/* Copies the inputs to the device. Statuses of tamis_plan_create and tamis_memory_alloc. */
+tamis_status runner_open(struct runner **out, tamis_context *context, tamis_store *store, const struct case_input *input);
+void runner_close(struct runner *runner);
+const tamis_plan *runner_plan(const struct runner *runner);
+
+/* tamis_run. Outputs are NaN and -1 in every bit before. */
+tamis_status runner_run(struct runner *runner, struct runner_result *result, struct runner_times *times);
+/* The five steps, timed each: by events on a GPU, after a first round that is not counted. */
+tamis_status runner_steps(struct runner *runner, struct runner_result *result, struct runner_times *times);
+void runner_result_free(struct runner_result *result);
+
+/* What differs in any bit: "output", "kept", ... or NULL. */
+const char *runner_difference(const struct runner *runner, const struct runner_result *a, const struct runner_result *b);
+
+#endif
