@@ -3,28 +3,31 @@
  */
 #include "nearest.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MAX_NAME 48 /* longer ones have no nearest name */
 
-/* Levenshtein distance; both shorter than MAX_NAME. */
+/* How many letters must be changed, added or left out; two neighbours that changed places count once. */
 static int edit_distance(const char *a, const char *b)
 {
-    int row[MAX_NAME];
-    const int columns = (int)strlen(b);
-    for (int j = 0; j <= columns; j++) row[j] = j;
-    for (int i = 1; a[i - 1]; i++) {
-        int diagonal = row[0];
+    int rows[3][MAX_NAME]; /* of this letter of a, and of the two before it, in turn */
+    const int columns = (int)strlen(b), lines = (int)strlen(a);
+    for (int j = 0; j <= columns; j++) rows[0][j] = j;
+    for (int i = 1; i <= lines; i++) {
+        int *row = rows[i % 3];
+        const int *above = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
         row[0] = i;
         for (int j = 1; j <= columns; j++) {
-            const int replace = diagonal + (a[i - 1] != b[j - 1]);
-            const int shift = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
-            diagonal = row[j];
+            const int replace = above[j - 1] + (a[i - 1] != b[j - 1]);
+            const int shift = 1 + (above[j] < row[j - 1] ? above[j] : row[j - 1]);
             row[j] = replace < shift ? replace : shift;
+            const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped && before[j - 2] + 1 < row[j]) row[j] = before[j - 2] + 1;
         }
     }
-    return row[columns];
+    return rows[lines % 3][columns];
 }
 
 void nearest_describe(char *out, size_t out_bytes, const char *wrong, const char *const *names, int count)
