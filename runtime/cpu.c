@@ -156,7 +156,7 @@ static tamis_status memory_alloc(tamis_context *context, void **out, size_t byte
 {
     (void)context;
     void *memory = NULL;
-    if (bytes <= SIZE_MAX - MEMORY_ALIGN)
+    if (bytes <= PTRDIFF_MAX - MEMORY_ALIGN) /* nothing is longer */
         memory = aligned_alloc(MEMORY_ALIGN, (bytes + MEMORY_ALIGN - 1) / MEMORY_ALIGN * MEMORY_ALIGN);
     if (!memory) return tamisi_fail(TAMIS_ENOMEM, "out of memory: %zu bytes asked for", bytes);
     *out = memory;
