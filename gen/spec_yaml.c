@@ -218,6 +218,10 @@ tamis_status spec_yaml_parse(struct spec_yaml *out, const char *name, const char
     if (bytes > SPEC_YAML_MAX_BYTES)
         return tamisi_fail(TAMIS_EINVAL, "%s:1:1: the file is larger than %d KiB, a spec of a few would be right", name,
                            SPEC_YAML_MAX_BYTES / 1024);
+    if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
+        text += 3;
+        bytes -= 3;
+    }
     TAMIS_TRY(scan_events(name, text, bytes));
     TAMIS_TRY(open_parser(&parser, name, text, bytes));
     tamis_status status = TAMIS_OK;

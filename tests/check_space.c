@@ -1,6 +1,6 @@
 /*
  * check_space.c: from a spec, filled in by hand, to its variants: which entries apply, in what order, under which names, and
- * what is dropped. The templates are small ones written to a temporary folder.
+ * what is dropped. The templates are small ones written to a temporary folder; check_space_models.c has the real ones.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 Suite *space_suite(void);
+TCase *space_models_tcase(void); /* check_space_models.c */
 
 static const char *const families[] = {"score", "select", "compress", "attend", "decompress"};
 
@@ -111,9 +112,10 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    for (int i = 0; i < 5; i++) {
+    static const char *const names[] = {"score", "select", "compress", "attend", "decompress", "attend_wgmma"};
+    for (int i = 0; i < 6; i++) {
         char path[600];
-        snprintf(path, sizeof path, "%s/%s.cu.lua", folder, families[i]);
+        snprintf(path, sizeof path, "%s/%s.cu.lua", folder, names[i]);
         unlink(path);
     }
     rmdir(folder);
@@ -362,6 +364,47 @@ START_TEST(bad_spaces)
 }
 END_TEST
 
+/* A family's templates stand side by side: variants are named by template, found by family, ranked in the spec's order. */
+START_TEST(two_templates)
+{
+    struct space space;
+    write_template("attend_wgmma", bodies[3]);
+    snprintf(add_attend(128, 4)->template_name, sizeof tiles[0].template_name, "attend_wgmma");
+    add_attend(64, 4);
+    spec.arch_count = 1;
+    spec.dtype_count = 1;
+    make(&space);
+    ck_assert_uint_eq(space.variant_count, 2 + 1 + 2 + 2 + 1);
+    const struct tamisi_variant *first = &space.variants[5].variant, *second = &space.variants[6].variant;
+    ck_assert_str_eq(first->name, "attend_wgmma_bf16_d128_bm128_qir0_w4");
+    ck_assert_str_eq(first->family, "attend");
+    ck_assert_int_eq(first->rank, 0);
+    ck_assert_ptr_nonnull(strstr(space.variants[5].lined, "#line 4 \"attend_wgmma.cu.lua\"\n"));
+    ck_assert_str_eq(second->name, "attend_bf16_d128_bm64_qir0_w4");
+    ck_assert_str_eq(second->family, "attend");
+    ck_assert_int_eq(second->rank, 1);
+    space_free(&space);
+}
+END_TEST
+
+/* Two specs that ask for the same kernel share its text, and so its key in a store. */
+START_TEST(text_knows_no_spec)
+{
+    struct space first, second;
+    add_attend(64, 4);
+    make(&first);
+    snprintf(spec.name, sizeof spec.name, "model-70b");
+    make(&second);
+    ck_assert_uint_eq(first.variant_count, second.variant_count);
+    for (size_t i = 0; i < first.variant_count; i++) {
+        ck_assert_str_eq(second.variants[i].variant.spec, "model-70b");
+        ck_assert(tamisi_hash_equal(&first.variants[i].variant.source, &second.variants[i].variant.source));
+    }
+    space_free(&first);
+    space_free(&second);
+}
+END_TEST
+
 /* Entries with different parameters can abbreviate to one name. */
 START_TEST(equal_names)
 {
@@ -404,8 +447,11 @@ Suite *space_suite(void)
     tcase_add_test(tcase, twice_gives_the_same);
     tcase_add_test(tcase, nothing_left);
     tcase_add_test(tcase, bad_spaces);
+    tcase_add_test(tcase, two_templates);
+    tcase_add_test(tcase, text_knows_no_spec);
     tcase_add_test(tcase, equal_names);
     tcase_add_test(tcase, missing_template);
     suite_add_tcase(suite, tcase);
+    suite_add_tcase(suite, space_models_tcase());
     return suite;
 }

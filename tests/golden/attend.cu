@@ -1,0 +1,590 @@
+// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn64_qir1_s2_w8 --arch sm_80
+// tamis_attend_bf16_d128_bm128_bn64_qir1_s2_w8: 256 threads, 104448 bytes of dynamic shared memory
+
+/*
+ * kernel_args.h: what the host passes to each kernel, one struct a stage.
+ *
+ * Read by two compilers: gcc, through the gpu_*.c files that fill the structs, and NVRTC, through the templates that
+ * include this text. So it uses only types that both give the same layout. A change of any struct needs a new
+ * TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
+ *
+ * Shapes as in tamis.h: B batch, Hq, Hkv, L, D, W window, C capacity, Hi index_heads, Hc compact_heads; N = L - W, the
+ * number of candidates.
+ */
+
+#define TAMIS_KERNEL_ABI 1
+
+/* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
+struct tamis_rows {
+    void *data;
+    long long batch_stride;
+    long long head_stride;
+    long long row_stride;
+};
+
+/* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
+struct tamis_score_args {
+    struct tamis_rows q;  /* (B, Hq, L, D) */
+    struct tamis_rows k;  /* (B, Hkv, L, D) */
+    float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
+    float *lse2;          /* (B, Hq, W): log2 of the sum of exp2 over all keys */
+    float *score;         /* (B, Hq, N) */
+    long long seq_len;    /* L */
+    long long chunk_keys; /* keys a chunk; a multiple of the stats kernel's key tile */
+    int chunks;
+    int q_heads;
+    int kv_heads;
+    int window;
+    float scale_log2; /* scale * log2(e) */
+};
+
+/* select_pool: step 2, and what heads rank by. */
+struct tamis_pool_args {
+    const float *score;   /* (B, Hq, N) */
+    float *rank;          /* (B, Hi, N) */
+    float *mean;          /* (B, N) */
+    long long candidates; /* N */
+    int q_heads;
+    int index_heads;
+    int pool;
+};
+
+/* select_budget: step 3. One block a sequence. */
+struct tamis_budget_args {
+    const float *mean;    /* (B, N); read only where fixed_keep < 0 */
+    int *kept;            /* (B) */
+    long long seq_len;    /* L */
+    long long candidates; /* N */
+    long long min_tokens; /* M */
+    long long fixed_keep; /* tokens to keep outside the window; -1: by coverage; N: all, dense */
+    double coverage;      /* tau */
+};
+
+/* select_tokens: step 4. One block a (sequence, index head). */
+struct tamis_tokens_args {
+    const float *rank; /* (B, Hi, N) */
+    const int *kept;   /* (B) */
+    int *indices;      /* (B, Hi, C) */
+    long long seq_len;
+    long long candidates;
+    long long capacity; /* C */
+    int index_heads;
+};
+
+/* compress_rows: step 5 for one tensor. */
+struct tamis_compress_args {
+    struct tamis_rows source;  /* (B, Hs, L, D) */
+    struct tamis_rows compact; /* (B, H, C, D) */
+    const int *kept;           /* (B) */
+    const int *indices;        /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int heads;        /* H, of `compact` */
+    int source_heads; /* Hs, a divisor of H */
+    int index_heads;  /* Hi, a divisor of H */
+    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+};
+
+/* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
+struct tamis_attend_args {
+    struct tamis_rows q;      /* (B, Hq, rows, D): full rows read through `indices` if given, else compact or dense ones */
+    struct tamis_rows k, v;   /* (B, Hc, C, D) */
+    struct tamis_rows k_full; /* (B, Hkv, L, D), with v_full: read instead of k, v where kept[b] == L; data may be 0 */
+    struct tamis_rows v_full;
+    struct tamis_rows output; /* (B, Hq, rows, D): rows placed through `indices` if given */
+    float *lse;               /* (B, Hq, lse_rows) or 0; natural log */
+    const int *kept;          /* (B), or 0: every sequence has seq_len rows */
+    const int *indices;       /* (B, Hi, C), or 0: row i is row i */
+    long long seq_len;        /* L */
+    long long capacity;       /* C: bound on kept[b], from which the grid is made */
+    long long lse_rows;       /* row length of lse: C or L */
+    int q_heads;
+    int kv_heads;      /* of k_full, v_full */
+    int compact_heads; /* Hc, of k, v */
+    int index_heads;   /* Hi */
+    float scale_log2;
+};
+
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
+struct tamis_tensor_map {
+    unsigned long long opaque[16];
+} __attribute__((aligned(64)));
+
+/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
+struct tamis_attend_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    int tiles;         /* of block_m rows, of the capacity */
+    int heads;         /* B * Hq */
+    int section_heads; /* heads whose tiles are handed out together, so that their K and V stay in L2 */
+    int causal;        /* 0: every row sees all rows */
+};
+
+/* decompress_rows: step 7. */
+struct tamis_decompress_args {
+    struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
+    struct tamis_rows output;  /* (B, Hq, L, D) */
+    const float *compact_lse;  /* (B, Hq, C) or 0 */
+    float *lse;                /* (B, Hq, L) or 0 */
+    const int *kept;           /* (B) */
+    const int *indices;        /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int q_heads;
+    int index_heads;
+};
+
+/*
+ * ptx.cuh: the instructions that CUDA C++ does not name, one function each. sm_80 and newer. No CUDA headers are needed.
+ */
+
+/* Address in the shared window, which the instructions below want instead of a generic pointer. */
+__device__ __forceinline__ unsigned shared_address(const void *pointer)
+{
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global, bool valid)
+{
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+}
+
+/* Close the group of copies issued since the last commit. */
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most `kPending` of this thread's youngest groups are unfinished. */
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+__device__ __forceinline__ void load_matrix_x4_transposed(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* 2^x in the special function unit: relative error below 2^-22, 2^-inf is 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
+struct Bf16 {
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    /* c += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+struct Fp16 {
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
+
+/*
+ * tile.cuh: tiles of rows in shared memory and the fragments that mma.sync takes from them.
+ *
+ * A tile row holds kHeadDim 16-bit elements and is 16 bytes longer than that: head dims are multiples of 32, so a row is an
+ * odd number of 16-byte chunks, and the eight rows that ldmatrix reads at once lie in eight different bank groups.
+ *
+ * Fragment layout of mma.m16n8k16, lane = 4 * g + t: an accumulator c[0..1] is row g, columns 2t and 2t + 1, and c[2..3]
+ * the same columns of row g + 8.
+ */
+
+template <int kHeadDim>
+struct Tile {
+    static constexpr int kPitchBytes = 2 * kHeadDim + 16;
+    static constexpr int kChunks = kHeadDim / 8; /* 16-byte chunks a row */
+    static_assert(kHeadDim % 16 == 0, "a fragment is 16 elements deep");
+    static_assert(kPitchBytes / 16 % 2 == 1, "rows must fall into different banks");
+};
+
+/* First element of row `row` of one head. */
+__device__ __forceinline__ const char *row_pointer(const tamis_rows &rows, int sequence, int head, long long row)
+{
+    const long long element = sequence * rows.batch_stride + head * rows.head_stride + row * rows.row_stride;
+    return static_cast<const char *>(rows.data) + 2 * element;
+}
+
+/*
+ * Start copying kRows rows into the tile at `shared`, all threads of the block together. `row_of(i)` gives the address of
+ * tile row i, or null for a row of zeros.
+ */
+template <int kHeadDim, int kRows, int kThreads, typename RowOf>
+__device__ __forceinline__ void load_rows_async(unsigned shared, const void *any_row, RowOf row_of)
+{
+    constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
+        const int row = i / kChunks, chunk = i % kChunks;
+        const char *source = row_of(row);
+        const bool valid = source != nullptr;
+        copy_async_16(shared + row * Tile<kHeadDim>::kPitchBytes + chunk * 16,
+                      valid ? source + chunk * 16 : static_cast<const char *>(any_row), valid);
+    }
+}
+
+/* Byte offset, in a tile, of the address this lane gives ldmatrix for a 16x16 A operand at (row 0, column 0). */
+template <int kHeadDim>
+__device__ __forceinline__ unsigned lane_offset_a(int lane)
+{
+    return (lane & 15) * Tile<kHeadDim>::kPitchBytes + (lane >> 4) * 16;
+}
+
+/* The same for a B operand stored as [n][k] (keys by head dim): two n8 tiles, k16. */
+template <int kHeadDim>
+__device__ __forceinline__ unsigned lane_offset_b(int lane)
+{
+    return ((lane & 7) + ((lane >> 4) << 3)) * Tile<kHeadDim>::kPitchBytes + ((lane >> 3) & 1) * 16;
+}
+
+/*
+ * c[kRowTiles][kColTiles] = A * B^T over the head dim, A and B tiles in shared memory. `a` and `b` are this lane's addresses
+ * of the first row tile of A and the first column of B.
+ */
+template <typename Element, int kHeadDim, int kRowTiles, int kColTiles>
+__device__ __forceinline__ void multiply_transposed(float (&c)[kRowTiles][kColTiles][4], unsigned a, unsigned b)
+{
+    static_assert(kColTiles % 2 == 0, "ldmatrix brings two column tiles at once");
+    constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int n = 0; n < kColTiles; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) c[m][n][i] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < kHeadDim / 16; ++k) {
+        unsigned fragment_a[kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(fragment_a[m], a + m * 16 * kPitch + k * 32);
+#pragma unroll
+        for (int n = 0; n < kColTiles; n += 2) {
+            unsigned fragment_b[4];
+            load_matrix_x4(fragment_b, b + n * 8 * kPitch + k * 32);
+#pragma unroll
+            for (int m = 0; m < kRowTiles; ++m) {
+                Element::mma(c[m][n], fragment_a[m], fragment_b[0], fragment_b[1]);
+                Element::mma(c[m][n + 1], fragment_a[m], fragment_b[2], fragment_b[3]);
+            }
+        }
+    }
+}
+
+/* Maximum and sum over the four lanes that share a fragment row. */
+__device__ __forceinline__ float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+using Element = Bf16;
+
+constexpr int kHeadDim = 128;
+constexpr int kBlockM = 128; // queries a block
+constexpr int kBlockN = 64; // keys a step
+constexpr int kStages = 2;  // K and V tiles in flight
+constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kRowTiles = kBlockM / kWarps / 16; // 16-row tiles a warp
+constexpr int kColTiles = kBlockN / 8;
+constexpr int kDimTiles = kHeadDim / 8;
+constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
+constexpr int kTileBytes = kBlockN * kPitch; // of one K or V tile
+constexpr int kSharedBytes = kBlockM * kPitch + 2 * kStages * kTileBytes;
+constexpr float kLn2 = 0.693147180559945f; // the LSE leaves in natural units
+static_assert(kSharedBytes == 104448, "the launch and the kernel disagree on shared memory");
+
+// Where this block's rows are: compact ones, or the full tensors where the sequence keeps every token.
+struct Source {
+    const char *k, *v;        // row 0 of this head
+    long long k_step, v_step; // bytes from row to row
+};
+
+__device__ __forceinline__ Source find_source(const tamis_attend_args &args, int sequence, int head, bool full)
+{
+    const tamis_rows &k = full ? args.k_full : args.k;
+    const tamis_rows &v = full ? args.v_full : args.v;
+    const int kv_head = head / (args.q_heads / (full ? args.kv_heads : args.compact_heads));
+    return {row_pointer(k, sequence, kv_head, 0), row_pointer(v, sequence, kv_head, 0), 2 * k.row_stride,
+            2 * v.row_stride};
+}
+
+// Start loading the K and V tiles of step `step` into its stage. Rows at and behind `rows` become zeros: a masked
+// probability is exactly 0, but 0 times whatever lies in stale memory need not be.
+__device__ __forceinline__ void load_step(unsigned s_kv, const Source &source, int step, int rows)
+{
+    const unsigned stage = s_kv + (step % kStages) * 2 * kTileBytes;
+    const int first = step * kBlockN;
+    load_rows_async<kHeadDim, kBlockN, kThreads>(stage, source.k, [&](int i) -> const char * {
+        return first + i < rows ? source.k + (first + i) * source.k_step : nullptr;
+    });
+    load_rows_async<kHeadDim, kBlockN, kThreads>(stage + kTileBytes, source.v, [&](int i) -> const char * {
+        return first + i < rows ? source.v + (first + i) * source.v_step : nullptr;
+    });
+}
+
+// The running softmax of the rows a thread holds: two of each row tile.
+struct Softmax {
+    float max[kRowTiles][2]; // of the raw logits
+    float sum[kRowTiles][2]; // this lane's part; the four lanes of a row are added at the end
+};
+
+// Turn logits into probabilities relative to the new maximum; scale what has been summed so far to it.
+__device__ __forceinline__ void softmax_step(float (&s)[kRowTiles][kColTiles][4], float (&o)[kRowTiles][kDimTiles][4],
+                                             Softmax &state, float scale_log2)
+{
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float peak = state.max[m][half];
+#pragma unroll
+            for (int n = 0; n < kColTiles; ++n) peak = fmaxf(peak, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+            peak = quad_max(peak); // finite: every row sees key 0 in the first step
+            const float base = peak * scale_log2;
+            const float rescale = exp2_approx(state.max[m][half] * scale_log2 - base);
+            state.max[m][half] = peak;
+            float sum = state.sum[m][half] * rescale;
+#pragma unroll
+            for (int n = 0; n < kColTiles; ++n)
+#pragma unroll
+                for (int i = 2 * half; i < 2 * half + 2; ++i) {
+                    s[m][n][i] = exp2_approx(s[m][n][i] * scale_log2 - base);
+                    sum += s[m][n][i];
+                }
+            state.sum[m][half] = sum;
+#pragma unroll
+            for (int d = 0; d < kDimTiles; ++d) {
+                o[m][d][2 * half] *= rescale;
+                o[m][d][2 * half + 1] *= rescale;
+            }
+        }
+}
+
+// Causal mask on the diagonal: key column > query row. Keys behind the last row are behind the diagonal too.
+__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int lane)
+{
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int n = 0; n < kColTiles; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const int row = first_row + 16 * m + lane / 4 + 8 * (i / 2);
+                const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
+                if (key > row) s[m][n][i] = -kInfinity;
+            }
+}
+
+// O += P V. The probabilities in accumulator layout are the A fragments as they stand, once packed to 16 bits.
+__device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kDimTiles][4],
+                                                const float (&s)[kRowTiles][kColTiles][4], unsigned v)
+{
+#pragma unroll
+    for (int k = 0; k < kColTiles / 2; ++k) {
+        unsigned probability[kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                probability[m][i] = Element::pack(s[m][2 * k + i / 2][i % 2 * 2], s[m][2 * k + i / 2][i % 2 * 2 + 1]);
+#pragma unroll
+        for (int d = 0; d < kDimTiles; d += 2) {
+            unsigned value[4];
+            load_matrix_x4_transposed(value, v + k * 16 * kPitch + d * 16);
+#pragma unroll
+            for (int m = 0; m < kRowTiles; ++m) {
+                Element::mma(o[m][d], probability[m], value[0], value[1]);
+                Element::mma(o[m][d + 1], probability[m], value[2], value[3]);
+            }
+        }
+    }
+}
+
+// S = Q K^T with Q in registers.
+__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kColTiles][4],
+                                              const unsigned (&q)[kRowTiles][kHeadDim / 16][4], unsigned k)
+{
+#pragma unroll
+    for (int n = 0; n < kColTiles; n += 2) {
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) s[m][n][i] = s[m][n + 1][i] = 0.0f;
+#pragma unroll
+        for (int d = 0; d < kHeadDim / 16; ++d) {
+            unsigned key[4];
+            load_matrix_x4(key, k + n * 8 * kPitch + d * 32);
+#pragma unroll
+            for (int m = 0; m < kRowTiles; ++m) {
+                Element::mma(s[m][n], q[m][d], key[0], key[1]);
+                Element::mma(s[m][n + 1], q[m][d], key[2], key[3]);
+            }
+        }
+    }
+}
+
+// Normalise, and put this warp's rows into shared memory where its rows of Q were: nobody else reads those.
+__device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kDimTiles][4],
+                                             const Softmax &state, int lane)
+{
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float inverse = 1.0f / state.sum[m][half];
+            char *row = s_rows + (16 * m + lane / 4 + 8 * half) * kPitch + lane % 4 * 4;
+#pragma unroll
+            for (int d = 0; d < kDimTiles; ++d)
+                *reinterpret_cast<unsigned *>(row + d * 16) =
+                    Element::pack(o[m][d][2 * half] * inverse, o[m][d][2 * half + 1] * inverse);
+        }
+}
+
+// One block: kBlockM queries of one head. grid = (tiles of the capacity, Hq, B).
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn64_qir1_s2_w8(const __grid_constant__ tamis_attend_args args)
+{
+    extern __shared__ __align__(16) char s_memory[];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int head = blockIdx.y, sequence = blockIdx.z;
+
+    // The longest rows first: blocks start in order of blockIdx.x, and the short ones fill the end of the launch.
+    const int rows = args.kept ? args.kept[sequence] : static_cast<int>(args.seq_len);
+    const int tile = (rows + kBlockM - 1) / kBlockM - 1 - static_cast<int>(blockIdx.x);
+    if (tile < 0) return;
+    const int first_row = tile * kBlockM;
+
+    const bool full = args.k_full.data && rows == args.seq_len;
+    const Source source = find_source(args, sequence, head, full);
+    const int index_head = head / (args.q_heads / args.index_heads);
+    const int *token = args.indices // token[i]: where row i of the compact order lies in the full one
+                           ? args.indices + (static_cast<long long>(sequence) * args.index_heads + index_head) * args.capacity
+                           : nullptr;
+
+    const unsigned s_q = shared_address(s_memory), s_kv = s_q + kBlockM * kPitch;
+    const char *q_row = row_pointer(args.q, sequence, head, 0);
+    load_rows_async<kHeadDim, kBlockM, kThreads>(s_q, q_row, [&](int i) -> const char * {
+        const int row = first_row + i;
+        if (row >= rows) return nullptr;
+        return q_row + 2 * args.q.row_stride * (token ? token[row] : row);
+    });
+    const int last_row = min(first_row + kBlockM, rows) - 1;
+    const int steps = last_row / kBlockN + 1;
+#pragma unroll
+    for (int step = 0; step < kStages - 1; ++step) { // the group of step 0 holds Q as well
+        if (step < steps) load_step(s_kv, source, step, rows);
+        copy_async_commit();
+    }
+
+    const int warp_row = warp * 16 * kRowTiles;
+    const unsigned s_warp_q = s_q + warp_row * kPitch + lane_offset_a<kHeadDim>(lane);
+    const unsigned k_lane = lane_offset_b<kHeadDim>(lane), v_lane = kTileBytes + lane_offset_a<kHeadDim>(lane);
+    float o[kRowTiles][kDimTiles][4] = {};
+    Softmax state;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            state.max[m][half] = -kInfinity;
+            state.sum[m][half] = 0.0f;
+        }
+    unsigned q[kRowTiles][kHeadDim / 16][4];
+
+    for (int step = 0; step < steps; ++step) {
+        // One group a step, empty ones included, so that the same wait fits every step. The barrier also says that
+        // everybody is done with the stage that is loaded next.
+        copy_async_wait<kStages - 2>();
+        __syncthreads();
+        if (step + kStages - 1 < steps) load_step(s_kv, source, step + kStages - 1, rows);
+        copy_async_commit();
+
+        const unsigned stage = s_kv + (step % kStages) * 2 * kTileBytes;
+        float s[kRowTiles][kColTiles][4];
+        if (step == 0) {
+#pragma unroll
+            for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+                for (int d = 0; d < kHeadDim / 16; ++d) load_matrix_x4(q[m][d], s_warp_q + m * 16 * kPitch + d * 32);
+        }
+        multiply_keys(s, q, stage + k_lane);
+        const int first_key = step * kBlockN;
+        if (first_key + kBlockN - 1 > first_row + warp_row) mask_step(s, first_row + warp_row, first_key, lane);
+        softmax_step(s, o, state, args.scale_log2);
+        multiply_values(o, s, stage + v_lane);
+    }
+
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            state.sum[m][half] = quad_sum(state.sum[m][half]);
+            const int row = first_row + warp_row + 16 * m + lane / 4 + 8 * half;
+            if (args.lse && lane % 4 == 0 && row < rows)
+                args.lse[(static_cast<long long>(sequence) * args.q_heads + head) * args.lse_rows + (token ? token[row] : row)] =
+                    (state.max[m][half] * args.scale_log2 + log2f(state.sum[m][half])) * kLn2;
+        }
+
+    stage_output(s_memory + warp_row * kPitch, o, state, lane);
+    __syncwarp();
+    char *output = const_cast<char *>(row_pointer(args.output, sequence, head, 0));
+    constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    for (int i = lane; i < 16 * kRowTiles * kChunks; i += 32) {
+        const int row = first_row + warp_row + i / kChunks, chunk = i % kChunks;
+        if (row >= rows) break;
+        const int4 value = *reinterpret_cast<const int4 *>(s_memory + (warp_row + i / kChunks) * kPitch + chunk * 16);
+        *reinterpret_cast<int4 *>(output + 2 * args.output.row_stride * (token ? token[row] : row) + chunk * 16) = value;
+    }
+}
