@@ -98,6 +98,10 @@ static int compute(struct job *job)
     tamis_status status = runner_open(&job->runner, job->device.context, job->device.store, &job->input);
     if (status == TAMIS_OK) status = runner_run(job->runner, &job->result, &job->times);
     if (status != TAMIS_OK) return cli_fail(job->cli, status);
+    const int bad = runner_bad_kept(job->runner, &job->result);
+    if (bad >= 0)
+        return cli_error(job->cli, CLI_NUMERICS, "the kernels are wrong: sequence %d keeps %d of %lld tokens", bad,
+                         job->result.kept[bad], (long long)job->input.problem.seq_len);
     if (cli_given(job->cli, "no-steps")) return CLI_OK;
 
     struct runner_result steps;
@@ -281,7 +285,7 @@ static const struct cli_option options[] = {
 static const struct cli_exit_text exits[] = {
     {CLI_NO_DEVICE, "no NVIDIA driver, or no such GPU"},
     {CLI_COMPILE, "the store lacks a kernel, which could not be compiled"},
-    {CLI_NUMERICS, "the one call and the five steps disagree; nothing was written"},
+    {CLI_NUMERICS, "the one call and the five steps disagree, or a result is impossible; nothing was written"},
     {0, NULL}};
 
 const struct cli_command cmd_run = {

@@ -296,6 +296,6 @@ const struct cli_command cmd_show = {
     .options = options,
     .exits = exits,
     .examples = "tamis show llama-3.1-8b --arch sm_90a\n"
-                "tamis show llama.tamis --variant compress_d128_r16 --arch sm_80 > compress.cu\n"
+                "tamis show llama.tamis --variant compress_d128_bm64_t256 --arch sm_80 > compress.cu\n"
                 "tamis show my.yaml --all --compile --arch sm_80\n",
     .run = run};

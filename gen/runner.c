@@ -191,6 +191,14 @@ void runner_result_free(struct runner_result *result)
     memset(result, 0, sizeof *result);
 }
 
+int runner_bad_kept(const struct runner *runner, const struct runner_result *result)
+{
+    const long long capacity = tamis_plan_capacity(runner->plan);
+    for (int b = 0; b < runner->problem.batch; b++)
+        if (result->kept[b] < 1 || result->kept[b] > capacity) return b;
+    return -1;
+}
+
 /* Positions behind kept[b] are unspecified: only those before it are compared. */
 static bool lists_differ(const struct runner *runner, const struct runner_result *a, const struct runner_result *b)
 {

@@ -39,7 +39,10 @@ tamis_status runner_run(struct runner *runner, struct runner_result *result, str
 tamis_status runner_steps(struct runner *runner, struct runner_result *result, struct runner_times *times);
 void runner_result_free(struct runner_result *result);
 
-/* What differs in any bit: "output", "kept", ... or NULL. */
+/* The first sequence whose kept count is none; -1 if all are within bounds. Only then may lists be read. */
+int runner_bad_kept(const struct runner *runner, const struct runner_result *result);
+
+/* What differs in any bit: "output", "kept", ... or NULL. Counts of `a` within bounds. */
 const char *runner_difference(const struct runner *runner, const struct runner_result *a, const struct runner_result *b);
 
 #endif
