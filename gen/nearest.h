@@ -1,4 +1,4 @@
-/* nearest.h: what might have been meant by a wrong name. Lowest of gen/: for the messages of the spec reader and of Lua. */
+/* nearest.h: what might have been meant by a wrong name: for messages of the spec reader and of Lua. Lowest of gen/. */
 #ifndef NEAREST_H
 #define NEAREST_H
 

@@ -28,13 +28,14 @@ const struct schema_key schema_keys[] = {
      .meaning = "layers to run sparse, counted from 0; for the host's information"},
     {SCHEMA_SPEC, "dtypes", SCHEMA_ENUM, 0, .words = dtype_words, LIST(spec, dtypes, dtype_count), .otherwise = "bf16",
      .meaning = "storage of Q, K, V and the output; the first is the default"},
-    {SCHEMA_SPEC, "attention", SCHEMA_MAPPING, SCHEMA_REQUIRED, .inner = SCHEMA_ATTENTION, .meaning = "the heads' geometry"},
+    {SCHEMA_SPEC, "attention", SCHEMA_MAPPING, SCHEMA_REQUIRED, .inner = SCHEMA_ATTENTION,
+     .meaning = "the heads' geometry"},
     {SCHEMA_SPEC, "selection", SCHEMA_MAPPING, SCHEMA_REQUIRED, .inner = SCHEMA_SELECTION,
      .meaning = "which tokens are kept: exactly one of coverage, ratio and count says how many"},
     {SCHEMA_SPEC, "archs", SCHEMA_WORD, 0, .words = spec_archs, LIST(spec, archs, arch_count),
      .otherwise = "sm_80 sm_86 sm_89 sm_90a sm_100 sm_120", .meaning = "GPU architectures to make kernels for"},
     {SCHEMA_SPEC, "tiles", SCHEMA_TILES, SCHEMA_REQUIRED,
-     .meaning = "shared tile files (beside the spec, else among those of tamis) and entries of this model, which come first"},
+     .meaning = "shared tile files, beside the spec or among tamis's own, and this model's entries, which come first"},
 
     {SCHEMA_ATTENTION, "q_heads", SCHEMA_INT, SCHEMA_REQUIRED, 1, 1024, TO(spec, problem.q_heads),
      .meaning = "query heads, a multiple of kv_heads"},
@@ -51,7 +52,8 @@ const struct schema_key schema_keys[] = {
      .meaning = "keep this part of the tokens before the window"},
     {SCHEMA_SELECTION, "count", SCHEMA_INT, 0, 0, TOKENS, TO(spec, problem.selection.count),
      .meaning = "keep this many of the tokens before the window"},
-    {SCHEMA_SELECTION, "scope", SCHEMA_ENUM, 0, .words = scope_words, TO(spec, problem.selection.scope), .otherwise = "head",
+    {SCHEMA_SELECTION, "scope", SCHEMA_ENUM, 0, .words = scope_words, TO(spec, problem.selection.scope),
+     .otherwise = "head",
      .meaning = "which heads choose together: each query head alone, those of a KV head, or all of a layer"},
     {SCHEMA_SELECTION, "window", SCHEMA_INT, 0, 1, 1024, TO(spec, problem.selection.window), .otherwise = "128",
      .meaning = "the last queries, which score the tokens before them and are always kept"},
@@ -118,7 +120,7 @@ const struct schema_param schema_params[] = {
     {"attend_wgmma", "overlap", 0, 1, "1: the next S = Q K^T runs under this step's softmax"},
     {"attend_wgmma", "ping_pong", 0, 1, "1: consumer warpgroups take turns on the tensor cores"},
     {"attend_wgmma", "producer_registers", 24, 256, "registers a producer thread; a multiple of 8"},
-    {"attend_wgmma", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more than this, in log2 units"},
+    {"attend_wgmma", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
     {"attend_wgmma", "stages", 1, 8, "K and V tiles in flight"},
     {"attend_wgmma", "swizzle_heads", 1, 64, "heads whose blocks run side by side, so that they share K and V in L2"},
     {"attend_wgmma", "warpgroups", 1, 4, "consumer warpgroups a block"},
@@ -211,14 +213,17 @@ void schema_expect(char *out, size_t size, const struct schema_key *key)
     case SCHEMA_REAL: expect_real(out, size, key); return;
     case SCHEMA_LAYERS: snprintf(out, size, "layers as in 15-30 or [14, 15, 20-37]"); return;
     case SCHEMA_MAPPING: schema_expect_mapping(out, size, key->inner); return;
-    case SCHEMA_TILES: snprintf(out, size, "a list of tile entries%s", key->section == SCHEMA_SPEC ? " and files" : ""); return;
+    case SCHEMA_TILES:
+        snprintf(out, size, "a list of tile entries%s", key->section == SCHEMA_SPEC ? " and files" : "");
+        return;
     case SCHEMA_PARAMS: snprintf(out, size, "a mapping of tile parameters"); return;
     default: break;
     }
     if (key->words)
         join_words(out, size, key->words);
     else
-        snprintf(out, size, "an %sinteger from %.0f to %.0f", key->flags & SCHEMA_ODD ? "odd " : "", key->low, key->high);
+        snprintf(out, size, "an %sinteger from %.0f to %.0f", key->flags & SCHEMA_ODD ? "odd " : "", key->low,
+                 key->high);
 }
 
 static void list_key(struct tamisi_buf *out, const struct schema_key *key)

@@ -1,7 +1,7 @@
 /*
- * schema.h: what a spec file may say: every key with its type, range, default and meaning, and every tile parameter of every
- * template. One table each, which reading (spec_value.c), messages and the documented listing all follow; to change what a
- * spec can say, change a line of schema.c. Below the spec reader; reads nothing itself.
+ * schema.h: what a spec file may say: every key with its type, range, default and meaning, and every tile parameter of
+ * every template. One table each, which reading (spec_value.c), messages and the documented listing all follow; to change
+ * what a spec can say, change a line of schema.c. Below the spec reader; reads nothing itself.
  */
 #ifndef SCHEMA_H
 #define SCHEMA_H

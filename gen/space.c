@@ -138,7 +138,7 @@ static void abbreviate_unique(char out[32], const struct spec_tile *tile, int in
     snprintf(out, 32, "%s", tile->params[index].name);
 }
 
-/* Set the variant's name, which begins with its template's, and params from a point; they are one to one within an entry. */
+/* Set the variant's name and params from a point; they are one to one within an entry. */
 static tamis_status name_variant(struct tamisi_variant *variant, const struct combination *combination,
                                  const struct spec_tile *tile, const long values[SPEC_MAX_PARAMS])
 {

@@ -1,6 +1,6 @@
 /*
- * spec.c: a spec file to struct spec: the root of the spec reader, and what holds between several keys. Above spec_tiles.c
- * and spec_value.c; what single keys may be is schema.c's table.
+ * spec.c: a spec file to struct spec: the root of the spec reader, and what holds between several keys. Above
+ * spec_tiles.c and spec_value.c; what single keys may be is schema.c's table.
  */
 #include "spec_reader.h"
 
@@ -34,7 +34,8 @@ static tamis_status set_policy(const struct spec_reader *reader, const struct sp
     }
     if (selection->policy != TAMIS_DENSE) return TAMIS_OK;
     return spec_yaml_fail(reader->yaml, spec_seen_node(seen, SCHEMA_SPEC, "selection"),
-                          "selection does not say how many tokens are kept, one of coverage, ratio and count would be right");
+                          "selection does not say how many tokens are kept, one of coverage, ratio and count would be "
+                          "right");
 }
 
 static tamis_status check_heads(const struct spec_reader *reader, const struct spec_seen *seen)
@@ -74,7 +75,8 @@ static tamis_status find_folder(char out[MAX_FOLDER], const char *name)
     return TAMIS_OK;
 }
 
-static tamis_status parse_into(struct spec *spec, const char *name, const char *text, size_t bytes, const char *shared_dir)
+static tamis_status parse_into(struct spec *spec, const char *name, const char *text, size_t bytes,
+                               const char *shared_dir)
 {
     char folder[MAX_FOLDER];
     struct spec_yaml yaml;

@@ -1,6 +1,6 @@
 /*
- * spec_layers.c: `sparse_layers` to its normal form: ascending, each layer once, runs of three and more as "first-last".
- * Beside spec_tiles.c, below spec.c.
+ * spec_layers.c: `sparse_layers` to its normal form: ascending, each layer once, runs of three and more as
+ * "first-last". Beside spec_tiles.c, below spec.c.
  */
 #include "spec_reader.h"
 
@@ -21,8 +21,8 @@ static tamis_status fail_layers(const struct layers *layers, const yaml_node_t *
     char shown[SPEC_YAML_SHOWN];
     spec_yaml_show(shown, node);
     return spec_yaml_fail(layers->reader->yaml, node,
-                          "sparse_layers is %s, layers as in 15-30 or [14, 15, 20-37], from 0 to %d, would be right", shown,
-                          layers->limit - 1);
+                          "sparse_layers is %s, layers as in 15-30 or [14, 15, 20-37], from 0 to %d, would be right",
+                          shown, layers->limit - 1);
 }
 
 /* "15" or "15-30" of `bytes` bytes. */
@@ -40,7 +40,8 @@ static tamis_status read_run(struct layers *layers, const yaml_node_t *node, con
     if (first < 0 || first > last || last >= layers->limit) return fail_layers(layers, node);
     for (long long layer = first; layer <= last; layer++) {
         if (layers->sparse[layer])
-            return spec_yaml_fail(layers->reader->yaml, node, "sparse_layers names layer %lld twice, once would be right", layer);
+            return spec_yaml_fail(layers->reader->yaml, node, "sparse_layers names layer %lld twice, once would be right",
+                                  layer);
         layers->sparse[layer] = true;
     }
     return TAMIS_OK;
@@ -85,8 +86,10 @@ tamis_status spec_layers_read(const struct spec_reader *reader, const yaml_node_
     struct layers layers = {.reader = reader, .limit = spec->layers ? spec->layers : MAX_LAYERS};
     if (node->type == YAML_SEQUENCE_NODE) {
         if (node->data.sequence.items.start == node->data.sequence.items.top)
-            return spec_yaml_fail(reader->yaml, node, "sparse_layers is an empty list, at least one layer would be right");
-        for (const yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++)
+            return spec_yaml_fail(reader->yaml, node,
+                                  "sparse_layers is an empty list, at least one layer would be right");
+        const yaml_node_item_t *end = node->data.sequence.items.top;
+        for (const yaml_node_item_t *item = node->data.sequence.items.start; item < end; item++)
             TAMIS_TRY(read_text(&layers, spec_yaml_node(reader->yaml, *item)));
     } else {
         TAMIS_TRY(read_text(&layers, node));

@@ -1,5 +1,6 @@
 /*
- * spec_reader.h: what the spec reader's own files share. Order, from the top: spec.c, spec_tiles.c, spec_value.c, spec_yaml.c.
+ * spec_reader.h: what the spec reader's own files share. Order, from the top: spec.c, spec_tiles.c and spec_layers.c,
+ * spec_value.c, spec_yaml.c.
  */
 #ifndef SPEC_READER_H
 #define SPEC_READER_H
@@ -20,9 +21,9 @@ struct spec_reader {
 };
 
 /*
- * spec_value.c: read a mapping as the schema says: every key known, given once, of the right type and range; required keys
- * there; defaults for the others. `base` is the struct that the section's offsets are of. MAPPING members are read in turn;
- * TILES and PARAMS are left to the caller, who finds them in `seen`.
+ * spec_value.c: read a mapping as the schema says: every key known, given once, of the right type and range; required
+ * keys there; defaults for the others. `base` is the struct that the section's offsets are of. MAPPING members are read
+ * in turn; LAYERS, TILES and PARAMS are left to the caller, who finds them in `seen`.
  */
 tamis_status spec_mapping_read(const struct spec_reader *reader, void *base, enum schema_section section,
                                const yaml_node_t *node, struct spec_seen *seen);

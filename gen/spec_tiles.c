@@ -15,15 +15,16 @@
 
 /* ---- one entry */
 
-static tamis_status fail_template(const struct spec_reader *reader, const struct spec_tile *tile, const yaml_node_t *node)
+static tamis_status fail_template(const struct spec_reader *reader, const struct spec_tile *tile,
+                                  const yaml_node_t *node)
 {
     char list[160];
     size_t used = 0;
     for (const struct schema_template *at = schema_templates; at->name && used < sizeof list; at++)
         if (strcmp(at->family, tile->family) == 0)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? " or " : "", at->name);
-    return spec_yaml_fail(reader->yaml, node, "template is \"%s\", %s would be right for family %s", tile->template_name, list,
-                          tile->family);
+    return spec_yaml_fail(reader->yaml, node, "template is \"%s\", %s would be right for family %s", tile->template_name,
+                          list, tile->family);
 }
 
 static tamis_status check_template(const struct spec_reader *reader, struct spec_tile *tile, const yaml_node_t *node)
@@ -46,12 +47,13 @@ static tamis_status read_value(const struct spec_reader *reader, struct spec_par
         value < schema->low || value > schema->high) {
         char shown[SPEC_YAML_SHOWN];
         spec_yaml_show(shown, node);
-        return spec_yaml_fail(reader->yaml, node, "%s is %s, an integer from %ld to %ld would be right (%s)", param->name, shown,
-                              schema->low, schema->high, schema->meaning);
+        return spec_yaml_fail(reader->yaml, node, "%s is %s, an integer from %ld to %ld would be right (%s)", param->name,
+                              shown, schema->low, schema->high, schema->meaning);
     }
     for (int i = 0; i < param->value_count; i++)
         if (param->values[i] == (long)value)
-            return spec_yaml_fail(reader->yaml, node, "%s has the value %lld twice, once would be right", param->name, value);
+            return spec_yaml_fail(reader->yaml, node, "%s has the value %lld twice, once would be right", param->name,
+                                  value);
     if (param->value_count == SPEC_MAX_VALUES)
         return spec_yaml_fail(reader->yaml, node, "%s has more than %d values, fewer would be right", param->name,
                               SPEC_MAX_VALUES);
@@ -86,7 +88,8 @@ static tamis_status fail_param(const struct spec_reader *reader, const char *tem
 
 static tamis_status read_param(const struct spec_reader *reader, struct spec_tile *tile, const yaml_node_pair_t *pair)
 {
-    const yaml_node_t *name = spec_yaml_node(reader->yaml, pair->key), *value = spec_yaml_node(reader->yaml, pair->value);
+    const yaml_node_t *name = spec_yaml_node(reader->yaml, pair->key);
+    const yaml_node_t *value = spec_yaml_node(reader->yaml, pair->value);
     const struct schema_param *schema = NULL;
     if (name->type == YAML_SCALAR_NODE)
         schema = schema_param_find(tile->template_name, (const char *)name->data.scalar.value);
@@ -118,8 +121,9 @@ static tamis_status read_params(const struct spec_reader *reader, struct spec_ti
         bool given = strcmp(at->template_name, tile->template_name) != 0;
         for (int i = 0; i < tile->param_count; i++) given = given || strcmp(tile->params[i].name, at->name) == 0;
         if (!given)
-            return spec_yaml_fail(reader->yaml, node, "%s is missing in params, an integer from %ld to %ld would be right (%s)",
-                                  at->name, at->low, at->high, at->meaning);
+            return spec_yaml_fail(reader->yaml, node,
+                                  "%s is missing in params, an integer from %ld to %ld would be right (%s)", at->name,
+                                  at->low, at->high, at->meaning);
     }
     return TAMIS_OK;
 }
@@ -182,7 +186,8 @@ static tamis_status read_tile_file(const struct spec_reader *reader, const char 
 {
     char path[MAX_PATH];
     struct tamisi_buf text = TAMISI_BUF_INIT;
-    if (snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name) >= (int)sizeof path) return TAMIS_ENOTFOUND;
+    const int bytes = snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
+    if (bytes >= (int)sizeof path) return TAMIS_ENOTFOUND;
     tamis_status status = spec_yaml_load(&text, path);
     if (status == TAMIS_OK) status = read_tile_text(reader, path, &text);
     tamisi_buf_free(&text);
@@ -203,12 +208,14 @@ static tamis_status read_named_file(const struct spec_reader *reader, const yaml
     tamis_status status = read_tile_file(reader, reader->folder, name);
     if (status == TAMIS_ENOTFOUND && reader->shared_dir) status = read_tile_file(reader, reader->shared_dir, name);
     if (status == TAMIS_ENOTFOUND)
-        return spec_yaml_fail(reader->yaml, node, "there is no tile file %s beside the spec%s%s, a file's name would be right",
-                              shown, reader->shared_dir ? " or in " : "", reader->shared_dir ? reader->shared_dir : "");
+        return spec_yaml_fail(reader->yaml, node,
+                              "there is no tile file %s beside the spec%s%s, a file's name would be right", shown,
+                              reader->shared_dir ? " or in " : "", reader->shared_dir ? reader->shared_dir : "");
     return status;
 }
 
-static tamis_status check_file_once(const struct spec_reader *reader, const yaml_node_t *list, const yaml_node_item_t *item)
+static tamis_status check_file_once(const struct spec_reader *reader, const yaml_node_t *list,
+                                    const yaml_node_item_t *item)
 {
     const yaml_node_t *node = spec_yaml_node(reader->yaml, *item);
     for (const yaml_node_item_t *other = list->data.sequence.items.start; other < item; other++) {
@@ -227,7 +234,8 @@ tamis_status spec_tiles_read(const struct spec_reader *reader, const yaml_node_t
         char shown[SPEC_YAML_SHOWN];
         spec_yaml_show(shown, node);
         return spec_yaml_fail(reader->yaml, node, "tiles is %s, a list of tile entries%s would be right",
-                              node->type == YAML_SEQUENCE_NODE ? "an empty list" : shown, reader->folder ? " and files" : "");
+                              node->type == YAML_SEQUENCE_NODE ? "an empty list" : shown,
+                              reader->folder ? " and files" : "");
     }
     const yaml_node_item_t *items = node->data.sequence.items.start, *end = node->data.sequence.items.top;
     for (const yaml_node_item_t *item = items; item < end; item++)

@@ -115,8 +115,8 @@ static tamis_status fail_value(const struct spec_reader *reader, const struct sc
     schema_expect(expected, sizeof expected, key);
     const bool quoted = node->type == YAML_SCALAR_NODE && !spec_yaml_is_plain(node) &&
                         (key->type == SCHEMA_INT || key->type == SCHEMA_REAL);
-    return spec_yaml_fail(reader->yaml, node, "%s is %s%s, %s would be right", key->key, quoted ? "the text " : "", shown,
-                          expected);
+    return spec_yaml_fail(reader->yaml, node, "%s is %s%s, %s would be right", key->key, quoted ? "the text " : "",
+                          shown, expected);
 }
 
 /* Read one scalar into place `index` of the member. */
@@ -143,7 +143,8 @@ static tamis_status read_list(const struct spec_reader *reader, void *base, cons
         TAMIS_TRY(read_element(reader, base, key, count++, node)); /* one stands for a list of one */
     } else {
         const yaml_node_item_t *items = node->data.sequence.items.start, *end = node->data.sequence.items.top;
-        if (items == end) return spec_yaml_fail(reader->yaml, node, "%s is an empty list, at least one would be right", key->key);
+        if (items == end)
+            return spec_yaml_fail(reader->yaml, node, "%s is an empty list, at least one would be right", key->key);
         for (; items < end; items++) {
             if (count == key->most)
                 return spec_yaml_fail(reader->yaml, spec_yaml_node(reader->yaml, *items),
@@ -190,7 +191,8 @@ static tamis_status fail_unknown(const struct spec_reader *reader, enum schema_s
         if (schema_keys[i].section == section) names[count++] = schema_keys[i].key;
     spec_yaml_show(shown, node);
     if (node->type != YAML_SCALAR_NODE)
-        return spec_yaml_fail(reader->yaml, node, "a key of %s is %s, a name would be right", schema_section_name(section), shown);
+        return spec_yaml_fail(reader->yaml, node, "a key of %s is %s, a name would be right",
+                              schema_section_name(section), shown);
     nearest_describe(hint, sizeof hint, (const char *)node->data.scalar.value, names, count);
     return spec_yaml_fail(reader->yaml, node, "unknown key %s in %s, %s", shown, schema_section_name(section), hint);
 }
@@ -198,7 +200,8 @@ static tamis_status fail_unknown(const struct spec_reader *reader, enum schema_s
 static tamis_status read_pair(const struct spec_reader *reader, void *base, enum schema_section section,
                               const yaml_node_pair_t *pair, struct spec_seen *seen)
 {
-    const yaml_node_t *name = spec_yaml_node(reader->yaml, pair->key), *value = spec_yaml_node(reader->yaml, pair->value);
+    const yaml_node_t *name = spec_yaml_node(reader->yaml, pair->key);
+    const yaml_node_t *value = spec_yaml_node(reader->yaml, pair->value);
     if (name->type != YAML_SCALAR_NODE || strlen((const char *)name->data.scalar.value) != name->data.scalar.length)
         return fail_unknown(reader, section, name);
     const int index = schema_find(section, (const char *)name->data.scalar.value);
@@ -217,7 +220,8 @@ tamis_status spec_mapping_read(const struct spec_reader *reader, void *base, enu
         char shown[SPEC_YAML_SHOWN], expected[160];
         spec_yaml_show(shown, node);
         schema_expect_mapping(expected, sizeof expected, section);
-        return spec_yaml_fail(reader->yaml, node, "%s is %s, %s would be right", schema_section_name(section), shown, expected);
+        return spec_yaml_fail(reader->yaml, node, "%s is %s, %s would be right", schema_section_name(section), shown,
+                              expected);
     }
     for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++)
         TAMIS_TRY(read_pair(reader, base, section, pair, seen));

@@ -1,6 +1,7 @@
 /*
- * spec_yaml.c: YAML text to libyaml's document, in two passes. The first walks events and keeps nothing, so that a text that
- * nests or repeats without bound is refused before memory is spent on it; the second, libyaml's loader, builds the nodes.
+ * spec_yaml.c: YAML text to libyaml's document, in two passes. The first walks events and keeps nothing, so that a text
+ * that nests or repeats without bound is refused before memory is spent on it; the second, libyaml's loader, builds the
+ * nodes.
  */
 #define _GNU_SOURCE
 #include "spec_yaml.h"
@@ -15,6 +16,12 @@
 
 /* ---- files */
 
+static tamis_status fail_size(const char *name)
+{
+    return tamisi_fail(TAMIS_EINVAL, "%s:1:1: the file is larger than %d KiB, a spec of a few would be right", name,
+                       SPEC_YAML_MAX_BYTES / 1024);
+}
+
 static tamis_status read_all(struct tamisi_buf *out, int file, const char *path)
 {
     char block[16384];
@@ -25,8 +32,7 @@ static tamis_status read_all(struct tamisi_buf *out, int file, const char *path)
         if (bytes == 0) break;
         tamisi_buf_append(out, block, (size_t)bytes);
         if (out->size > SPEC_YAML_MAX_BYTES)
-            return tamisi_fail(TAMIS_EINVAL, "%s:1:1: the file is larger than %d KiB, a spec of a few would be right", path,
-                               SPEC_YAML_MAX_BYTES / 1024);
+            return fail_size(path);
     }
     tamisi_buf_puts(out, "");
     return out->failed ? tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", path) : TAMIS_OK;
@@ -134,8 +140,9 @@ static tamis_status fail_parser(const char *name, const yaml_parser_t *parser, c
                          "not plain text (%s), UTF-8 without control characters would be right", problem);
     if (byte_at_mark(text, bytes, parser->problem_mark) == '\t')
         return fail_mark(name, parser->problem_mark, "a tab, spaces would be right");
-    return fail_mark(name, parser->problem_mark, "not YAML (%s%s%s), closed quotes and brackets and even indentation would "
-                     "be right", parser->context ? parser->context : "", parser->context ? ": " : "", problem);
+    return fail_mark(name, parser->problem_mark,
+                     "not YAML (%s%s%s), closed quotes and brackets and even indentation would be right",
+                     parser->context ? parser->context : "", parser->context ? ": " : "", problem);
 }
 
 /* What one event adds to the counts, and whether a spec may hold it. */
@@ -144,7 +151,8 @@ struct scan {
     int depth, nodes, documents;
 };
 
-static tamis_status check_properties(const char *name, yaml_mark_t mark, const yaml_char_t *anchor, const yaml_char_t *tag)
+static tamis_status check_properties(const char *name, yaml_mark_t mark, const yaml_char_t *anchor,
+                                     const yaml_char_t *tag)
 {
     if (anchor) return fail_mark(name, mark, "an anchor (&), the values themselves, written out, would be right");
     if (tag) return fail_mark(name, mark, "a tag (!), a value without one would be right");
@@ -165,17 +173,20 @@ static tamis_status check_event(struct scan *scan, const yaml_event_t *event)
         TAMIS_TRY(check_properties(scan->name, mark, event->data.scalar.anchor, event->data.scalar.tag));
         break;
     case YAML_SEQUENCE_START_EVENT:
-        TAMIS_TRY(check_properties(scan->name, mark, event->data.sequence_start.anchor, event->data.sequence_start.tag));
+        TAMIS_TRY(check_properties(scan->name, mark, event->data.sequence_start.anchor,
+                                   event->data.sequence_start.tag));
         scan->depth++;
         break;
     case YAML_MAPPING_START_EVENT:
-        TAMIS_TRY(check_properties(scan->name, mark, event->data.mapping_start.anchor, event->data.mapping_start.tag));
+        TAMIS_TRY(check_properties(scan->name, mark, event->data.mapping_start.anchor,
+                                   event->data.mapping_start.tag));
         scan->depth++;
         break;
     default: return TAMIS_OK;
     }
     if (scan->depth > SPEC_YAML_MAX_DEPTH)
-        return fail_mark(scan->name, mark, "nested deeper than %d, the few levels of a spec would be right", SPEC_YAML_MAX_DEPTH);
+        return fail_mark(scan->name, mark, "nested deeper than %d, the few levels of a spec would be right",
+                         SPEC_YAML_MAX_DEPTH);
     if (++scan->nodes > SPEC_YAML_MAX_NODES)
         return fail_mark(scan->name, mark, "more than %d values, fewer would be right", SPEC_YAML_MAX_NODES);
     return TAMIS_OK;
@@ -216,8 +227,7 @@ tamis_status spec_yaml_parse(struct spec_yaml *out, const char *name, const char
     yaml_parser_t parser;
     out->name = name;
     if (bytes > SPEC_YAML_MAX_BYTES)
-        return tamisi_fail(TAMIS_EINVAL, "%s:1:1: the file is larger than %d KiB, a spec of a few would be right", name,
-                           SPEC_YAML_MAX_BYTES / 1024);
+        return fail_size(name);
     if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
         text += 3;
         bytes -= 3;

@@ -1,6 +1,7 @@
 /*
- * spec_yaml.h: one YAML file as a tree of nodes with places, and messages at them. Lowest of the spec reader's files; knows
- * libyaml, but not what a spec says. What a spec has no use for is refused here: anchors, aliases, tags, several documents.
+ * spec_yaml.h: one YAML file as a tree of nodes with places, and messages at them. Lowest of the spec reader's files;
+ * knows libyaml, but not what a spec says. What a spec has no use for is refused here: anchors, aliases, tags, several
+ * documents.
  */
 #ifndef SPEC_YAML_H
 #define SPEC_YAML_H

@@ -1,6 +1,6 @@
 /*
- * check_spec.c: what a spec file becomes, every file under specs/, and the message for each file under tests/bad_specs, whose
- * first line says what it is.
+ * check_spec.c: what a spec file becomes, every file under specs/, and the message for each file under tests/bad_specs,
+ * whose first line says what it is.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -118,8 +118,9 @@ START_TEST(every_key)
 {
     struct spec spec;
     parse(&spec, "tiles:\n"
-                 "- {family: attend, template: attend, archs: [sm_80, sm_90a], head_dims: [64, 128], dtypes: fp16, reason: 'ü'\n"
-                 ",  params: {warps: 4, block_m: [128, 64], stages: 2, q_in_registers: [0, 1], block_n: 16}}\n"
+                 "- {family: attend, template: attend, archs: [sm_80, sm_90a], head_dims: [64, 128], dtypes: fp16,\n"
+                 "   reason: 'ü',\n"
+                 "   params: {warps: 4, block_m: [128, 64], stages: 2, q_in_registers: [0, 1], block_n: 16}}\n"
                  "archs: sm_100\n"
                  "selection: {count: 4096, scope: kv_group, window: 64, pool: 1, min_tokens: 0, ratios: [1, .25, 5e-1]}\n"
                  "attention: {scale: 1.25e-1, head_dim: 256, kv_heads: 4, q_heads: 12}\n"
@@ -179,7 +180,8 @@ START_TEST(sparse_layers)
 {
     struct spec spec;
     char text[512];
-    snprintf(text, sizeof text, "%slayers: %s\nsparse_layers: %s\n", MINIMAL, layer_texts[_i].layers, layer_texts[_i].text);
+    snprintf(text, sizeof text, "%slayers: %s\nsparse_layers: %s\n", MINIMAL, layer_texts[_i].layers,
+             layer_texts[_i].text);
     parse(&spec, text);
     ck_assert_str_eq(spec.sparse_layers, layer_texts[_i].normal);
     spec_free(&spec);
@@ -189,7 +191,8 @@ END_TEST
 START_TEST(coverage_is_a_policy)
 {
     struct spec spec;
-    parse(&spec, "name: m\nattention: {q_heads: 1, kv_heads: 1, head_dim: 96}\nselection: {coverage: 0.005}\ntiles: [" TILE "]");
+    parse(&spec, "name: m\nattention: {q_heads: 1, kv_heads: 1, head_dim: 96}\nselection: {coverage: 0.005}\n"
+                 "tiles: [" TILE "]");
     ck_assert_int_eq(spec.problem.selection.policy, TAMIS_COVERAGE);
     ck_assert_double_eq(spec.problem.selection.coverage, 0.005);
     spec_free(&spec);
@@ -219,7 +222,8 @@ START_TEST(tile_files)
     write_file("models/near/a.yaml", "tiles: [{family: compress, params: {block_m: 1, threads: 256}}]");
     write_file("shared/near/a.yaml", "tiles: [{family: compress, params: {block_m: 2, threads: 256}}]");
     write_file("shared/b.yaml", "\ntiles:\n- {family: compress, params: {block_m: 3, threads: 256}}\n");
-    write_file("models/m.yaml", HEAD "tiles:\n- b.yaml\n- near/a.yaml\n- {family: compress, params: {block_m: 4, threads: 256}}\n");
+    write_file("models/m.yaml", HEAD "tiles:\n- b.yaml\n- near/a.yaml\n"
+                                     "- {family: compress, params: {block_m: 4, threads: 256}}\n");
     snprintf(path, sizeof path, "%s/models/m.yaml", folder);
     snprintf(shared, sizeof shared, "%s/shared", folder);
     ck_assert_msg(spec_read(&spec, path, shared) == TAMIS_OK, "%s", tamis_last_error());
@@ -231,7 +235,7 @@ START_TEST(tile_files)
     spec_free(&spec);
 
     ck_assert_int_eq(spec_read(&spec, path, NULL), TAMIS_EINVAL);
-    ck_assert_ptr_nonnull(strstr(tamis_last_error(), "/models/m.yaml:5:3: there is no tile file \"b.yaml\" beside the spec, "));
+    ck_assert_ptr_nonnull(strstr(tamis_last_error(), "/m.yaml:5:3: there is no tile file \"b.yaml\" beside the spec, "));
     ck_assert_int_eq(chdir(folder), 0);
     ck_assert_int_eq(chdir("models"), 0);
     ck_assert_msg(spec_read(&spec, "m.yaml", "../shared") == TAMIS_OK, "%s", tamis_last_error());
@@ -285,7 +289,8 @@ START_TEST(listing_has_everything)
     schema_list(&text);
     ck_assert(!text.failed);
     for (int i = 0; i < schema_key_count; i++) ck_assert_ptr_nonnull(strstr(text.data, schema_keys[i].meaning));
-    for (const struct schema_param *at = schema_params; at->name; at++) ck_assert_ptr_nonnull(strstr(text.data, at->meaning));
+    for (const struct schema_param *at = schema_params; at->name; at++)
+        ck_assert_ptr_nonnull(strstr(text.data, at->meaning));
     ck_assert_ptr_nonnull(strstr(text.data, "  pool           an odd integer from 1 to 63; 7 where not given\n"));
     tamisi_buf_free(&text);
 }
@@ -401,13 +406,17 @@ static void check_repeated(const char *begin, const char *text, int repeat, cons
 
 START_TEST(too_much)
 {
-    check_repeated(MINIMAL "#", "x", 300000, "\n", "big.yaml:1:1: the file is larger than 256 KiB, a spec of a few would be right");
+    check_repeated(MINIMAL "#", "x", 300000, "\n",
+                   "big.yaml:1:1: the file is larger than 256 KiB, a spec of a few would be right");
     check_repeated("", "[", 200000, "", "big.yaml:1:9: nested deeper than 8, the few levels of a spec would be right");
-    check_repeated("", "- ", 100000, "", "big.yaml:1:17: nested deeper than 8, the few levels of a spec would be right");
+    check_repeated("", "- ", 100000, "",
+                   "big.yaml:1:17: nested deeper than 8, the few levels of a spec would be right");
     check_repeated("archs: [", "1,", 100000, "]", "big.yaml:1:40003: more than 20000 values, fewer would be right");
-    check_repeated(HEAD "tiles:\n", "- " TILE "\n", 1025, "", "big.yaml:1029:3: more than 1024 tile entries, fewer would be right");
-    check_repeated("name: ", "m", 200000, "", "big.yaml:1:7: name is \"mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm...\", a name of at "
-                   "most 63 characters a-z, 0-9, _, '.' and '-' would be right");
+    check_repeated(HEAD "tiles:\n", "- " TILE "\n", 1025, "",
+                   "big.yaml:1029:3: more than 1024 tile entries, fewer would be right");
+    check_repeated("name: ", "m", 200000, "",
+                   "big.yaml:1:7: name is \"mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm...\", a name of at most 63 "
+                   "characters a-z, 0-9, _, '.' and '-' would be right");
 }
 END_TEST
 

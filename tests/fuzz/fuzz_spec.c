@@ -1,6 +1,6 @@
 /*
- * fuzz_spec.c: any bytes as a spec file. They are refused with one line that says where, or what was read holds what its users
- * rely on: names that are safe in file names, numbers in range, every tile complete.
+ * fuzz_spec.c: any bytes as a spec file. They are refused with one line that says where, or what was read holds what its
+ * users rely on: names that are safe in file names, numbers in range, every tile complete.
  */
 #include "schema.h"
 #include "spec.h"
