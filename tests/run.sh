@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# run.sh [quick]: every test that runs without a GPU. Installs what is missing, builds in build/ of this tree, and ends with
+# one line, "N passed, N failed". quick: without sanitizers, fuzzing and valgrind.
+#
+# One line a step, with its time; logs in build/log/. TAMIS_FUZZ_SECONDS: for each fuzz target, 60 unless set.
+# shellcheck disable=SC2317 # functions are called by their names, out of a queue
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+quick=${1:-}
+if [ -n "$quick" ] && [ "$quick" != quick ]; then
+    echo "usage: tests/run.sh [quick]" >&2
+    exit 2
+fi
+fuzz_seconds=${TAMIS_FUZZ_SECONDS:-60}
+build=$root/build
+log=$build/log
+mkdir -p "$log"
+rm -f "$log"/*
+export LC_ALL=C.UTF-8
+export TAMIS_CACHE_DIR=$build/cache # no test may read or write the user's
+unset XDG_CACHE_HOME
+# shellcheck source=tests/steps.sh
+. tests/steps.sh
+
+# ---- what the steps do
+
+# FOLDER "TARGET..." OPTION...; no target: all of them.
+configure_and_build() {
+    local folder=$1 targets
+    read -r -a targets <<<"$2"
+    shift 2
+    cmake -S "$root" -B "$folder" "$@"
+    cmake --build "$folder" --parallel 2 ${targets:+--target "${targets[@]}"}
+}
+
+# One suite; Check prints "97%: Checks: 120, Failures: 3, Errors: 0".
+run_suite() {
+    local folder=$1 suite=$2 code=0
+    # shellcheck source=/dev/null
+    . "$folder/test_environment.sh"
+    "$folder/tests/check_tamis" "$suite" 2>&1 | tee "$counts.log" || code=$?
+    sed -n 's/^[0-9]*%: Checks: \([0-9]*\), Failures: \([0-9]*\), Errors: \([0-9]*\)$/\1 \2 \3/p' "$counts.log" |
+        awk '{ print $1 - $2 - $3, $2 + $3, 0 }' >"$counts"
+    rm "$counts.log"
+    return "$code"
+}
+
+run_ctest() { ctest --test-dir "$1" --output-on-failure -R "^$2\$"; }
+
+# Everything that a build folder can run: suites, then what CMake registered beside them.
+queue_all_tests() {
+    local folder=$1 prefix=$2 name
+    for name in $("$folder/tests/check_tamis" --list); do queue "${prefix}suite.$name" run_suite "$folder" "$name"; done
+    for name in $(ctest --test-dir "$folder" -N | sed -n 's/^ *Test *#[0-9]*: //p' | grep -v '^suite\.'); do
+        queue "$prefix$name" run_ctest "$folder" "$name"
+    done
+}
+
+check_scripts() {
+    find tests examples .ci -name '*.sh' -print0 | xargs -0 shellcheck .ci/run
+}
+
+# The release build's own warnings; the other builds treat theirs as errors.
+check_warnings() {
+    ! grep -hn 'warning:' "$log/build" "$log/quickstart"
+}
+
+# ---- kernels
+
+archs=sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120
+
+# A member of the summary that gen prints with --json.
+summary() { sed -n 's/.*"type":"gen".*"'"$2"'":\([0-9]*\).*/\1/p' "$1"; }
+
+# The summary must say that everything is there. Without NVRTC gen would leave sources only and be content.
+complete() {
+    [ "$(summary "$1" left)" = 0 ] && [ "$(summary "$1" failed)" = 0 ] && [ "$(summary "$1" variants)" -gt 0 ]
+}
+
+# All specs for all architectures: everything compiles, the default variants without a spill.
+generate_all() {
+    local specs=(specs/*.yaml)
+    [ ${#specs[@]} -ge 7 ]
+    rm -f "$build/specs.tamis"
+    "$build/tamis" gen "${specs[@]}" -o "$build/specs.tamis" --arch "$archs" --defaults-only --strict --json >"$build/specs.json" ||
+        { cat "$build/specs.json" && return 1; }
+    complete "$build/specs.json"
+    "$build/tamis" cache verify "$build/specs.tamis"
+}
+
+# Kind, name, architecture, key and size of all that a store holds.
+store_listing() { "$build/tamis" cache ls "$1" --json | sort; }
+
+# A second gen compiles nothing. A gen into another store makes the same sources under the same keys.
+generate_twice() {
+    local first=$build/first.json second=$build/second.json
+    rm -f "$build"/twice.tamis
+    "$build/tamis" gen specs/llama-3.1-8b.yaml -o "$build/specs.tamis" --arch sm_80 --defaults-only --json >"$first"
+    complete "$first"
+    [ "$(summary "$first" compiled)" = 0 ]
+    "$build/tamis" gen specs/llama-3.1-8b.yaml -o "$build/twice.tamis" --arch sm_80 --defaults-only --json >"$second"
+    complete "$second"
+    [ "$(summary "$second" compiled)" -gt 0 ]
+    diff <(grep '"type":"kernel"' "$first") <(grep '"type":"kernel"' "$second")
+    store_listing "$build/twice.tamis" >"$build/twice.list"
+    [ "$(wc -l <"$build/twice.list")" -gt 5 ]
+    store_listing "$build/specs.tamis" >"$build/specs.list"
+    # Each line of the small store is one of the large store: same kind, name, architecture, key and size.
+    ! grep -vxFf "$build/specs.list" "$build/twice.list"
+}
+
+# ---- fuzzing and valgrind
+
+fuzz() {
+    local target=$1 folder=$root/build-fuzz corpus=$root/build-fuzz/corpus/$1
+    export TAMIS_SOURCE_DIR=$root
+    cd specs # where the tile lists are that specs name
+    "$folder/tests/$target" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+        -artifact_prefix="$folder/$target-" "$corpus"
+}
+
+# Seeds that can be made are not kept in the tree: a small store, and every spec there is. What a run finds stays for the next.
+make_seeds() {
+    local corpus=$root/build-fuzz/corpus folder
+    mkdir -p "$corpus"/fuzz_{npy,spec,store}
+    for folder in tests/fuzz/seeds/*/; do cp "$folder"/* "$corpus/fuzz_$(basename "$folder")"; done
+    rm -f "$corpus/fuzz_store/small.tamis"
+    "$build/tests/race_store" fill "$corpus/fuzz_store/small.tamis" 2
+    cp specs/*.yaml tests/bad_specs/*.yaml "$corpus/fuzz_spec"
+}
+
+memcheck() {
+    # shellcheck source=/dev/null
+    . "$build/test_environment.sh"
+    export CK_FORK=no CK_TIMEOUT_MULTIPLIER=100
+    valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,possible "$@"
+}
+
+# ---- the record of the GPU tests
+
+loudly() {
+    printf '\n%s\n' "######################################################################################"
+    printf '###  %s\n' "$@"
+    printf '%s\n\n' "######################################################################################"
+}
+
+say_record() {
+    local record=tests/gpu/record.json tree
+    tree=$(tests/gpu/tree_hash.sh)
+    if [ ! -f $record ]; then
+        loudly "NO GPU RECORD: nothing says that this tree was ever run on a GPU." \
+            "On a machine with one: tests/gpu/run.sh build"
+    elif ! grep -q "\"tree\": \"$tree\"" $record; then
+        loudly "THE GPU RECORD IS OF ANOTHER TREE: templates, runtime or gen have changed since." \
+            "Record: $(member device), $(member date). Renew it: tests/gpu/run.sh build"
+    elif ! grep -q '"failed": 0,' $record; then
+        loudly "THE GPU RECORD SAYS THAT TESTS FAILED: $(member device), $(member date)."
+    else
+        echo "GPU record: of this tree, $(member device), driver $(member driver), $(member date), all passed"
+    fi
+}
+
+member() { sed -n 's/^ *"'"$1"'": "\(.*\)",$/\1/p' tests/gpu/record.json; }
+
+# ---- the steps
+
+echo "tamis: tests${quick:+, quick}; logs in build/log/"
+must setup tests/setup.sh tests
+sed -n 's/^setup: /        /p' "$log/setup"
+# shellcheck source=/dev/null
+. .deps/environment
+must quickstart examples/quickstart.sh
+must build configure_and_build "$build" "" -DTAMIS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Release
+queue shellcheck check_scripts
+queue warnings check_warnings
+queue_all_tests "$build" ""
+drain
+step kernels.all_architectures generate_all
+step kernels.twice generate_twice
+queue readme tests/readme.sh "$build"
+queue installed tests/installed.sh "$build"
+queue static tests/static.sh
+drain
+
+if [ -z "$quick" ]; then
+    export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+    export LSAN_OPTIONS=suppressions=$root/tests/leaks.supp:print_suppressions=0
+    step sanitizers.build configure_and_build "$root/build-asan" "" -DTAMIS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+        -DTAMIS_SANITIZE=address,undefined -DTAMIS_WERROR=ON
+    queue_all_tests "$root/build-asan" sanitizers.
+    drain
+    fuzzers="fuzz_npy fuzz_spec fuzz_store"
+    step fuzz.build configure_and_build "$root/build-fuzz" "$fuzzers" -DTAMIS_BUILD_TESTS=ON -DTAMIS_BUILD_FUZZ=ON -DTAMIS_WERROR=ON \
+        -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTAMIS_SANITIZE=address,undefined \
+        -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+    step fuzz.seeds make_seeds
+    for target in $fuzzers; do queue "fuzz.$target" fuzz "$target"; done
+    queue valgrind.suites memcheck "$build/tests/check_tamis" base plan npy
+    queue valgrind.verify memcheck "$build/tamis" verify --device cpu tests/reference/*/
+    queue valgrind.double memcheck "$build/tamis" verify --device cpu --precision fp64 tests/reference/*/
+    queue valgrind.run memcheck "$build/tamis" run --device cpu --input tests/reference/gqa_d64_batch2 --output "$build/valgrind" --lse
+    drain
+fi
+
+say_record
+finish
