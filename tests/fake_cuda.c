@@ -88,6 +88,7 @@ void fake_cuda_fail(const char *function, long nth, int code)
 {
     pthread_mutex_lock(&fake.lock);
     read_settings();
+    fake.counts.failed[0] = '\0';
     if (!function) memset(fake.failures, 0, sizeof fake.failures);
     else add_failure(function, strlen(function), nth, code);
     pthread_mutex_unlock(&fake.lock);
@@ -111,8 +112,10 @@ tamisi_cu_result fake_enter(const char *function)
     for (int i = 0; i < FAKE_FAILURES; i++)
         if (fake.failures[i].nth > 0 &&
             (strcmp(fake.failures[i].function, "*") == 0 || strcmp(fake.failures[i].function, function) == 0) &&
-            --fake.failures[i].nth == 0)
+            --fake.failures[i].nth == 0) {
             result = fake.failures[i].code;
+            snprintf(fake.counts.failed, sizeof fake.counts.failed, "%s", function);
+        }
     if (!fake.initialised && strcmp(function, "cuInit") != 0) {
         fake_misuse("%s before cuInit", function);
         result = NOT_INITIALIZED;
@@ -304,6 +307,23 @@ ENTRY(cuDevicePrimaryCtxRetain, (tamisi_cu_context *out, tamisi_cu_device device
     return fake_leave(result);
 }
 
+/* The last reference is gone: so is what lives in the context, but not libraries, which belong to none. */
+static void end_context(struct object *context)
+{
+    long *const counts[] = {[STREAM] = &fake.counts.streams, [EVENT] = &fake.counts.events, [MEMORY] = &fake.counts.allocations};
+    context->live = false;
+    for (struct object *object = fake.objects; object; object = object->next) {
+        if (object->parent != context || !object->live) continue;
+        object->live = false;
+        --*counts[object->kind];
+        fake.counts.reclaimed++;
+        if (object->kind == MEMORY) {
+            free(object->data);
+            fake.used -= object->bytes;
+        }
+    }
+}
+
 /* This and whatever else gives something back does so even where it is made to fail: a driver reports there what earlier
    work did wrong. */
 ENTRY(cuDevicePrimaryCtxRelease_v2, (tamisi_cu_device device))
@@ -315,7 +335,7 @@ ENTRY(cuDevicePrimaryCtxRelease_v2, (tamisi_cu_device device))
         return fake_leave(INVALID_CONTEXT);
     }
     fake.counts.retained--;
-    if (--context->retained == 0) context->live = false;
+    if (--context->retained == 0) end_context(context);
     return fake_leave(result);
 }
 

@@ -23,8 +23,10 @@ struct fake_cuda_counts {
     long retained; /* primary contexts, by reference */
     long pushed;   /* contexts on the stacks of all threads */
     long libraries, streams, events, allocations;
+    long reclaimed;   /* streams, events and allocations that ended with their context */
     long misuses;     /* calls that a driver answers with an error, or with a crash */
     char misuse[160]; /* the first of them */
+    char failed[48];  /* the function that was last made to fail; "" if none was since fake_cuda_fail */
 };
 
 struct fake_cuda_launch {

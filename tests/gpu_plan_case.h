@@ -1,0 +1,62 @@
+/*
+ * gpu_plan_case.h: what the GPU plan suite's files share: a hand-made store, a fake GPU (fake_cuda.h) in a child process, and
+ * opening the two. Defined in check_gpu_plan.c.
+ */
+#ifndef GPU_PLAN_CASE_H
+#define GPU_PLAN_CASE_H
+
+#include "child.h"
+#include "compile.h"
+#include "fake_cuda.h"
+#include "gpu.h"
+#include "store.h"
+
+#include <string.h>
+
+/* How the store of a test is made. Zeros: one variant a family for sm_90a, bf16, head_dim 128, all with cubins. */
+struct store_plan {
+    const char *arch;        /* NULL: sm_90a */
+    bool no_cubins;          /* sources only */
+    bool no_sources;         /* neither */
+    int abi;                 /* of score's variant; 0: this library's */
+    const char *drop_stage;  /* no entry serves this */
+    const char *odd_stage;   /* attend's entry serves this instead */
+    int attend_shared;       /* bytes; 0: 100 KiB */
+    const char *bad_cubin;   /* family whose cubin does not load */
+    const char *bad_source;  /* family whose source does not compile */
+    bool second_attend;      /* another of rank 1, and rank 0's is for another library */
+};
+
+/* Values of the environment that a child sets, pairs ended by NULL. TAMIS_LIBCUDA is set to the fake unless given. */
+#define SETTINGS_MAX 10
+
+struct gpu_bench {
+    tamis_context *context;
+    tamis_store *store;
+    tamis_plan *plan;
+    fake_cuda_counts_fn *counts; /* of the fake */
+    fake_cuda_fail_fn *inject;
+    fake_cuda_watch_fn *watch;
+};
+
+extern char gpu_plan_folder[];
+
+TCase *gpu_launch_case(void); /* check_gpu_launch.c */
+TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
+
+void gpu_plan_set_up(void);
+void gpu_plan_tear_down(void);
+const char *gpu_plan_file(const char *name);            /* in the test's folder */
+void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in it */
+
+/* ---- in a child */
+
+void bench_environment(const char *const *settings);
+void bench_fake(struct gpu_bench *bench); /* the fake's control functions */
+void bench_open(struct gpu_bench *bench); /* context on GPU 0, and the store for writing */
+void bench_close(struct gpu_bench *bench);
+tamis_problem bench_problem(long long seq_len); /* 32 and 8 heads, head_dim 128, coverage 0.005 */
+void bench_must(tamis_status status, const char *what);
+void bench_expect_closed(const struct gpu_bench *bench); /* nothing is open and nothing was misused */
+
+#endif
