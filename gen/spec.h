@@ -1,6 +1,7 @@
 /*
- * spec.h: a model spec: what a YAML file under specs/ says, checked. Depends on libyaml (inside spec.c) and the runtime's
- * error, buf and tamis.h. Knows nothing of templates: which tile parameters a family has is a table in schema.h.
+ * spec.h: a model spec: what a YAML file under specs/ says, checked. Depends on libyaml (inside spec_yaml.c) and the
+ * runtime's error, buf and tamis.h. Knows nothing of templates' content: which tile parameters a template has is a table in
+ * schema.h.
  */
 #ifndef SPEC_H
 #define SPEC_H

@@ -134,7 +134,8 @@ static char byte_at_mark(const char *text, size_t bytes, yaml_mark_t mark)
 static tamis_status fail_parser(const char *name, const yaml_parser_t *parser, const char *text, size_t bytes)
 {
     const char *problem = parser->problem ? parser->problem : "it cannot be read";
-    if (parser->error == YAML_MEMORY_ERROR) return tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name);
+    if (parser->error == YAML_MEMORY_ERROR || parser->error == YAML_NO_ERROR)
+        return tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name);
     if (parser->error == YAML_READER_ERROR)
         return fail_mark(name, mark_of_byte(text, bytes, parser->problem_offset),
                          "not plain text (%s), UTF-8 without control characters would be right", problem);
@@ -234,10 +235,9 @@ tamis_status spec_yaml_parse(struct spec_yaml *out, const char *name, const char
     }
     TAMIS_TRY(scan_events(name, text, bytes));
     TAMIS_TRY(open_parser(&parser, name, text, bytes));
-    tamis_status status = TAMIS_OK;
-    if (!yaml_parser_load(&parser, &out->document)) status = fail_parser(name, &parser, text, bytes);
+    const bool loaded = yaml_parser_load(&parser, &out->document) != 0;
     yaml_parser_delete(&parser);
-    return status;
+    return loaded ? TAMIS_OK : tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name); /* the text is sound: just scanned */
 }
 
 void spec_yaml_close(struct spec_yaml *yaml) { yaml_document_delete(&yaml->document); }

@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include "check_alloc.h"
 #include "schema.h"
 #include "spec.h"
 
@@ -442,6 +443,32 @@ START_TEST(files_that_cannot_be_read)
 }
 END_TEST
 
+/* Whatever allocation is the one that fails: a status, and nothing half read. */
+START_TEST(memory_runs_out)
+{
+    struct spec spec;
+    char path[600];
+    if (!alloc_counted()) return;
+    write_file("t.yaml", "tiles: [" TILE ", " TILE ", " TILE "]\n");
+    write_file("m.yaml", HEAD "tiles: [t.yaml, " TILE "]\n");
+    snprintf(path, sizeof path, "%s/m.yaml", folder);
+    tamis_status status = TAMIS_ENOMEM;
+    long long passed = 0;
+    for (; status != TAMIS_OK; passed++) {
+        alloc_refuse(passed);
+        status = spec_read(&spec, path, NULL);
+        alloc_refuse(-1);
+        if (status == TAMIS_OK) continue;
+        ck_assert_msg(status == TAMIS_ENOMEM, "after %lld allocations: %s", passed, tamis_last_error());
+        ck_assert_ptr_null(spec.tiles);
+        ck_assert_ptr_null(spec.text);
+    }
+    ck_assert_uint_eq(spec.tile_count, 4);
+    ck_assert_int_gt(passed, 50);
+    spec_free(&spec);
+}
+END_TEST
+
 /* Every beginning of a spec, and every spec with one byte changed, is read or refused with a place. */
 START_TEST(damaged)
 {
@@ -485,6 +512,7 @@ Suite *spec_suite(void)
     tcase_add_test(tcase, bad_specs);
     tcase_add_test(tcase, too_much);
     tcase_add_test(tcase, files_that_cannot_be_read);
+    tcase_add_test(tcase, memory_runs_out);
     tcase_add_test(tcase, damaged);
     suite_add_tcase(suite, tcase);
     return suite;
