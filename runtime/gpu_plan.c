@@ -4,6 +4,7 @@
  */
 #include "gpu.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,8 @@ static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_contex
     *out = (struct tamisi_cubin){.data = compiled.cubin, .bytes = compiled.cubin_bytes,
                                  .resource_count = compiled.resource_count};
     memcpy(out->resources, compiled.resources, sizeof out->resources);
+    const struct tamisi_nvrtc *nvrtc;
+    if (tamisi_nvrtc_get(&nvrtc) == TAMIS_OK) snprintf(out->nvrtc, sizeof out->nvrtc, "%s", nvrtc->identity);
     compiled.cubin = NULL; /* now the cubin's */
     tamisi_compiled_free(&compiled);
     tamisi_error_clear(); /* keep_cubin may have failed, which is no error of this call */
@@ -123,6 +126,19 @@ static tamis_status load_entry(struct tamisi_gpu_plan *loaded, const struct tami
     return TAMIS_OK;
 }
 
+/* A driver runs the cubins of its own CUDA major version and older ones: that is the likely reason where it refuses one. */
+static tamis_status load_library(tamisi_cu_library *out, const struct tamisi_cuda *cuda, const struct tamisi_cubin *cubin,
+                                 const char *name)
+{
+    int major = 0, minor = 0;
+    const tamis_status status = tamisi_cuda_check(
+        cuda, cuda->library_load_data(out, cubin->data, NULL, NULL, 0, NULL, NULL, 0), name);
+    if (status != TAMIS_ECUDA || sscanf(cubin->nvrtc, "nvrtc %d.%d", &major, &minor) != 2 || major <= cuda->version / 1000)
+        return status;
+    return tamisi_fail(status, "%s; it was compiled by NVRTC %d.%d, newer than the driver, which supports CUDA %d.%d",
+                       tamis_last_error(), major, minor, cuda->version / 1000, cuda->version % 1000 / 10);
+}
+
 static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
@@ -130,9 +146,7 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
     TAMIS_TRY(choose_variant(variant, store, families[family], gpu->arch, &plan->problem));
     struct tamisi_cubin cubin = {0};
     TAMIS_TRY(get_cubin(&cubin, plan->context, store, variant));
-    tamis_status status = tamisi_cuda_check(
-        gpu->cuda, gpu->cuda->library_load_data(&loaded->libraries[family], cubin.data, NULL, NULL, 0, NULL, NULL, 0),
-        variant->name);
+    tamis_status status = load_library(&loaded->libraries[family], gpu->cuda, &cubin, variant->name);
     for (int i = 0; i < variant->entry_count && status == TAMIS_OK; i++)
         status = load_entry(loaded, gpu->cuda, loaded->libraries[family], &variant->entries[i], &cubin);
     tamisi_cubin_free(&cubin);

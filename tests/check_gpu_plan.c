@@ -89,7 +89,7 @@ static void put_cubin(tamis_store *store, const struct tamisi_variant *variant, 
         compiled.resources[i].registers = 100 + i;
     }
     tamisi_compile_options(options, variant->arch);
-    ck_assert_int_eq(tamisi_store_put_cubin(store, &variant->source, variant->arch, options, "nvrtc of a test", &compiled),
+    ck_assert_int_eq(tamisi_store_put_cubin(store, &variant->source, variant->arch, options, "nvrtc 13.0 of a test", &compiled),
                      TAMIS_OK);
 }
 
@@ -387,6 +387,8 @@ static const struct failure {
     {.settings = {"FAKE_CUDA_MISSING", "attend_attend"}, .status = TAMIS_ECUDA,
      .message = "k_attend_attend: CUDA_ERROR_NOT_FOUND"},
     {.store = {.bad_cubin = "compress"}, .status = TAMIS_ECUDA, .message = "compress: CUDA_ERROR_INVALID_IMAGE"},
+    {.store = {.bad_cubin = "compress"}, .settings = {"FAKE_CUDA_VERSION", "12020"}, .status = TAMIS_ECUDA,
+     .message = "is invalid; it was compiled by NVRTC 13.0, newer than the driver, which supports CUDA 12.2"},
     {.settings = {"FAKE_CUDA_FAIL", "cuLibraryLoadData:3:2"}, .status = TAMIS_ENOMEM, .message = "CUDA_ERROR_OUT_OF_MEMORY"},
     {.store = {.attend_shared = 300 * 1024}, .status = TAMIS_ECUDA, .message = "k_attend_attend: CUDA_ERROR_INVALID_VALUE"},
     {.store = {.no_cubins = true}, .status = TAMIS_ECOMPILE, .message = "no NVRTC where TAMIS_LIBNVRTC says"},
