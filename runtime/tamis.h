@@ -254,6 +254,7 @@ TAMIS_API tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer,
  * order of the other dimensions, (B, L, H, D) too; multiples of 8, the token's at least D, the others 0 where inputs share
  * rows. `data` is 16-byte aligned device memory of the plan's context (host memory for the CPU backend). What is written
  * must not overlap anything else; tensors of one token stride may interleave, as parts of one (B, L, heads, D) buffer.
+ * Arrays of float and int32_t are contiguous, and aligned to their elements.
  */
 typedef struct tamis_tensor {
     void *data;
