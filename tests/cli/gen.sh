@@ -1,0 +1,182 @@
+#!/bin/sh
+# gen.sh: tamis gen: what enters the store, that a second time compiles nothing, and all that can go wrong on the way.
+# shellcheck source=tests/cli/lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+# A copy of the data folder, to break.
+copy_data() {
+    rm -rf data
+    mkdir data data/runtime
+    cp -R "$source_dir/templates" "$source_dir/specs" data/
+    cp "$source_dir/runtime/kernel_args.h" data/runtime/
+}
+
+# All sources of a store, with their keys, in one file.
+dump() {
+    "$tamis" show "$1" --json 2>/dev/null | sed -n 's/.*"variant":"\([^"]*\)".*"arch":"\([^"]*\)".*/\1 \2/p' | sort -u |
+        while read -r variant arch; do "$tamis" show "$1" --variant "$variant" --arch "$arch" --json; done >"$2"
+    [ -s "$2" ] || fail "nothing to dump of $1"
+}
+
+# ---- sources alone: no compiler is needed
+want 0 "$tamis" gen llama-3.1-8b -o sources.tamis --no-compile
+err_has 'not compiled, as asked'
+want 0 "$tamis" gen llama-3.1-8b -o again.tamis --no-compile
+dump sources.tamis first
+dump again.tamis second
+same first second
+want 0 "$tamis" gen llama-3.1-8b -o sources.tamis --no-compile
+dump sources.tamis second
+same first second
+want 0 env TAMIS_LIBNVRTC=/nonexistent/libnvrtc.so "$tamis" gen llama-3.1-8b -o none.tamis
+err_has 'warning: '
+err_has 'holds the source alone'
+dump none.tamis second
+same first second
+want 0 env TAMIS_LIBNVRTC=/nonexistent/libnvrtc.so "$tamis" gen llama-3.1-8b -o none.tamis --json -q
+json_ok gen
+out_has '"compiled":0'
+
+# Variants that a spec no longer has go; those of architectures that were not asked for stay.
+count() { "$tamis" cache ls "$1" --json 2>/dev/null | grep -c "\"kind\":\"variant\".*\"arch\":\"$2\""; }
+all=$(count sources.tamis sm_80)
+want 0 "$tamis" gen llama-3.1-8b -o sources.tamis --no-compile --defaults-only --arch sm_80,sm_80
+[ "$(count sources.tamis sm_80)" -lt "$all" ] || fail "stale variants of sm_80 stayed"
+[ "$(count sources.tamis sm_86)" -gt "$(count sources.tamis sm_80)" ] || fail "variants of sm_86 went"
+sed 's/^archs:.*/archs: [sm_80]/' "$source_dir/specs/llama-3.1-8b.yaml" >less.yaml
+want 0 "$tamis" gen less.yaml -o sources.tamis --no-compile
+[ "$(count sources.tamis sm_86)" -eq 0 ] || fail "variants of an architecture that the spec dropped stayed"
+
+# ---- nothing is touched where a spec or template is wrong
+sed 's/window: 128/window: 0/' "$source_dir/specs/llama-3.1-8b.yaml" >bad.yaml
+want 3 "$tamis" gen qwen3-8b bad.yaml -o untouched.tamis
+err_has 'bad.yaml:'
+absent untouched.tamis
+want 1 "$tamis" gen absent.yaml -o untouched.tamis
+absent untouched.tamis
+want 3 "$tamis" gen qwen3-8b qwen3-8b -o untouched.tamis
+err_has 'given before'
+copy_data
+echo '$ local x = p.no_such_parameter' >>data/templates/compress.cu.lua
+line=$(wc -l <data/templates/compress.cu.lua)
+want 3 env TAMIS_DATA_DIR=data "$tamis" gen llama-3.1-8b -o untouched.tamis --no-compile
+err_has "compress.cu.lua:$line: "
+absent untouched.tamis
+want 1 env TAMIS_DATA_DIR="$work/nowhere" "$tamis" gen llama-3.1-8b -o untouched.tamis
+err_has 'TAMIS_DATA_DIR'
+
+# ---- places that cannot be written
+want 1 "$tamis" gen llama-3.1-8b -o "$work" --no-compile
+want 1 "$tamis" gen llama-3.1-8b -o absent/folder/s.tamis --no-compile
+echo 'not a store' >text.tamis
+want 1 "$tamis" gen llama-3.1-8b -o text.tamis --no-compile
+[ "$(cat text.tamis)" = 'not a store' ] || fail "a file that is no store was overwritten"
+
+# A full disk, by a limit on the size of files (blocks of 512 bytes).
+(
+    trap '' XFSZ
+    # shellcheck disable=SC3045 # every sh has ulimit -f
+    ulimit -f 128
+    "$tamis" gen llama-3.1-8b -o full.tamis --no-compile
+) >out 2>err
+code=$?
+[ $code -eq 1 ] || fail "exit code $code on a full disk"
+err_has 'error: '
+want 0 "$tamis" gen llama-3.1-8b -o full.tamis --no-compile
+want 0 "$tamis" cache verify full.tamis
+
+# A folder that cannot be written, as a user whom it binds.
+cp sources.tamis readonly.tamis
+as_user=
+if [ "$(id -u)" -ne 0 ]; then
+    as_user='env'
+elif command -v setpriv >/dev/null 2>&1 && setpriv --reuid=65534 --clear-groups true 2>/dev/null; then
+    as_user='setpriv --reuid=65534 --regid=65534 --clear-groups'
+fi
+cp "$tamis" tool
+copy_data
+chmod 755 "$work" tool && chmod -R a+rX data
+# shellcheck disable=SC2086
+if [ -n "$as_user" ] && $as_user env TAMIS_DATA_DIR="$work/data" ./tool --version >/dev/null 2>&1; then
+    mkdir closed && mv readonly.tamis closed/
+    chmod 444 closed/readonly.tamis && chmod 555 closed
+    want 1 $as_user env TAMIS_DATA_DIR="$work/data" ./tool gen llama-3.1-8b -o closed/new.tamis --no-compile
+    absent closed/new.tamis
+    want 1 $as_user env TAMIS_DATA_DIR="$work/data" ./tool gen llama-3.1-8b -o closed/readonly.tamis --no-compile
+    err_has 'closed/readonly.tamis'
+    want 0 $as_user env TAMIS_DATA_DIR="$work/data" ./tool show closed/readonly.tamis
+    want 0 $as_user env TAMIS_DATA_DIR="$work/data" ./tool cache verify closed/readonly.tamis
+    want 1 $as_user env TAMIS_DATA_DIR="$work/data" ./tool cache gc closed/readonly.tamis
+    [ "$(find closed -type f | wc -l)" -eq 1 ] || fail "something was written beside a read-only store"
+else
+    skip "a read-only folder: no user whom it binds"
+fi
+
+# ---- compiling
+if ! can_compile; then
+    skip "compiling: no NVRTC"
+    finish
+    exit 0
+fi
+want 0 "$tamis" gen llama-3.1-8b -o l.tamis --arch sm_80 --defaults-only -j 2 --strict
+err_has 'compiling '
+err_has '[1/'
+out_lacks 'compiling'
+for part in VARIANT REGISTERS SHARED SPILL score_stats select_budget compress attend decompress; do out_has "$part"; done
+grep -q ' - ' out && fail "a kernel without resources"
+cp out table
+want 0 "$tamis" cache ls l.tamis
+cp out before
+want 0 "$tamis" gen llama-3.1-8b -o l.tamis --arch sm_80 --defaults-only --strict
+err_has 'nothing to compile'
+same out table
+want 0 "$tamis" cache ls l.tamis
+same out before
+want 0 "$tamis" gen llama-3.1-8b -o l.tamis --arch sm_80 --defaults-only -q
+err_empty
+same out table
+want 0 "$tamis" gen llama-3.1-8b -o l.tamis --arch sm_80 --defaults-only --json -q
+err_empty
+json_ok kernel
+json_ok gen
+out_has '"compiled":0,"failed":0,"left":0,"default_kernels_spilling":0'
+out_lacks 'VARIANT'
+
+# A compile error names the template's own line; the others compile and are kept.
+copy_data
+echo 'int broken = undeclared_thing;' >>data/templates/compress.cu.lua
+line=$(wc -l <data/templates/compress.cu.lua)
+want 5 env TAMIS_DATA_DIR=data "$tamis" gen llama-3.1-8b -o broken.tamis --arch sm_80 --defaults-only
+err_has "compress.cu.lua:$line"
+err_has 'undeclared_thing'
+err_has '6 compiled, 1 failed'
+want 0 "$tamis" gen llama-3.1-8b -o broken.tamis --arch sm_80 --defaults-only
+err_has 'compiling 1 of 7'
+
+# A default kernel that spills is a warning, with --strict a failure.
+copy_data
+sed -i '/tamis_attend_args args)/s/__launch_bounds__(kThreads)/__launch_bounds__(kThreads, 4)/' data/templates/attend.cu.lua
+grep -q 'kThreads, 4' data/templates/attend.cu.lua || fail "the attend template has changed: spills cannot be provoked so"
+want 0 env TAMIS_DATA_DIR=data "$tamis" gen llama-3.1-8b -o spill.tamis --arch sm_80 --defaults-only
+err_has ' spills '
+want 5 env TAMIS_DATA_DIR=data "$tamis" gen llama-3.1-8b -o spill.tamis --arch sm_80 --defaults-only --strict
+err_has '--strict'
+
+# Ctrl-C: what runs is finished and kept.
+"$tamis" gen llama-3.1-8b gemma-2-9b -o stopped.tamis -j 1 >out 2>err &
+child=$!
+tries=0
+until grep -q '\[1/' err || [ $tries -gt 300 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+kill -INT "$child"
+wait "$child"
+code=$?
+command_line='an interrupted gen'
+[ $code -eq 130 ] || fail "exit code $code after Ctrl-C"
+err_has 'what was compiled is saved'
+want 0 "$tamis" cache verify stopped.tamis
+want 0 "$tamis" cache ls stopped.tamis
+out_has 'cubin '
+finish

@@ -1,0 +1,219 @@
+#!/bin/sh
+# run.sh: tamis run and tamis verify: the reference cases on the CPU, selection options, bad input, and a GPU that computes
+# nothing, which must not pass.
+# shellcheck source=tests/cli/lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+# ---- the reference cases
+count=$(find "$reference" -name case.yaml | wc -l)
+[ "$count" -ge 6 ] || fail "only $count reference cases"
+want 0 "$tamis" verify "$reference"/*
+[ "$(grep -c ' equal$' out)" -eq "$count" ] || fail "not all cases are equal"
+err_has "$count cases equal, 0 not"
+want 0 "$tamis" verify --device cpu --precision fp64 -q "$reference"/*
+[ "$(grep -c ' equal$' out)" -eq "$count" ] || fail "not all cases are equal in fp64"
+err_empty
+want 0 "$tamis" verify --input "$reference/dense_short" --input "$reference/gqa_d64_batch2" "$reference/min_tokens_floor" --json
+json_ok verify
+[ "$(grep -c '"equal":true' out)" -eq 3 ] || fail "three folders, not three verdicts"
+out_has '"kept":[511,493]'
+
+for folder in "$reference"/*/; do
+    name=$(basename "$folder")
+    want 0 "$tamis" run --input "$folder" --output "out_$name"
+    for part in 'sequence 0: kept ' score select compress attend decompress 'one call'; do out_has "$part"; done
+    for file in output indices kept score; do present "out_$name/$file.npy"; done
+    absent "out_$name/lse.npy"
+    # The chosen tokens and counts are the reference's, to the byte; the files are NumPy's own form.
+    same "out_$name/kept.npy" "$folder/kept.npy"
+    same "out_$name/indices.npy" "$folder/indices.npy"
+    [ "$(wc -c <"out_$name/output.npy")" -eq "$(wc -c <"$folder/output.npy")" ] || fail "output.npy has another size"
+    # What was written passes as a case of its own.
+    mkdir "case_$name"
+    cp "$folder"/[qkv].npy "$folder/case.yaml" "out_$name"/*.npy "case_$name"
+    want 0 "$tamis" verify "case_$name"
+done
+[ -z "$(find . -name '*.tmp')" ] || fail "temporary files were left"
+
+# The same input twice gives the same bytes.
+want 0 "$tamis" run --input "$reference/gqa_d128" --output twice --no-steps --lse -q
+err_empty
+out_lacks decompress
+present twice/lse.npy
+for file in output indices kept score; do same "twice/$file.npy" "out_gqa_d128/$file.npy"; done
+want 0 "$tamis" run --input "$reference/gqa_d128" --output twice --json
+json_ok run
+out_has '"kept":[1064]'
+out_has '"step_ms":{"score":'
+
+# ---- options win over case.yaml
+short=$reference/gqa_d64_batch2 # 1024 tokens, window 64, pool 5, min_tokens 64, coverage 0.1
+kept() { # kept EXPECTED OPTION...
+    expected=$1
+    shift
+    want 0 "$tamis" run --input "$short" --output options --no-steps --json -q "$@"
+    out_has "\"kept\":[$expected]"
+}
+kept 1024,1024 --dense
+kept 1024,1024 --coverage 0
+kept 1024,1024 --ratio 1
+kept 304,304 --ratio 0.25
+kept 164,164 --count 100
+kept 128,128 --count 1
+kept 65,65 --count 1 --min-tokens 1
+kept 101,101 --count 1 --min-tokens 1 --window 100
+kept 511,493 --pool 5 --scope head
+kept 164,164 --count 100 --scope layer
+kept 164,164 --count 100 --scope kv_group
+want 0 "$tamis" run --input "$short" --output options --count 100 --scope layer
+head -c 128 options/indices.npy | grep -q "'shape': (2, 1, 164)" || fail "indices of scope layer have another shape"
+
+# Without case.yaml: dense, and it is said; with a store, the store's spec.
+mkdir bare
+cp "$short"/[qkv].npy bare
+want 0 "$tamis" run --input bare --output options --no-steps
+err_has 'dense: '
+out_has 'kept 1024 of 1024'
+sed -e 's/coverage: 0.005/count: 100/' -e 's/window: 128/window: 64/' -e 's/min_tokens: 1024/min_tokens: 1/' \
+    -e 's/^name: .*/name: small/' "$source_dir/specs/gpt-oss-20b.yaml" >small.yaml
+want 0 "$tamis" gen small.yaml -o small.tamis --no-compile --defaults-only --arch sm_80
+want 0 "$tamis" run --input bare --output options --no-steps --store small.tamis --device cpu
+out_has 'kept 164 of 1024'
+want 0 "$tamis" run --input "$short" --output options --no-steps --store small.tamis --device cpu --json
+out_has '"kept":[511,493]'
+sed 's/^name: .*/name: other/' small.yaml >other.yaml
+want 0 "$tamis" gen other.yaml -o small.tamis --no-compile --defaults-only --arch sm_80
+want 1 "$tamis" run --input bare --output options --store small.tamis --device cpu
+err_has other
+want 0 "$tamis" run --input bare --output options --no-steps --store small.tamis --device cpu --spec other
+out_has 'kept 164 of 1024'
+want 1 "$tamis" run --input bare --output options --store small.tamis --device cpu --spec smal
+want 1 "$tamis" run --input bare --output options --store absent.tamis --device cpu
+
+# ---- wrong arguments
+want 2 "$tamis" run --input bare --output o --coverage 0.1 --ratio 0.5
+err_has 'one policy'
+want 2 "$tamis" run --input bare --output o --coverage nan
+want 2 "$tamis" run --input bare --output o --coverage 1.5
+want 2 "$tamis" run --input bare --output o --count -1
+want 2 "$tamis" run --input bare --output o --window 0
+want 2 "$tamis" run --input bare --output o --scope heads
+want 2 "$tamis" run --input bare --output o --precision fp16
+want 2 "$tamis" run --input bare --output o --device gpu
+err_has 'cpu or cuda:N'
+want 2 "$tamis" run --input bare --output o --device cuda:x
+want 2 "$tamis" run --input bare --output o --device cuda:0
+err_has '--store'
+want 2 "$tamis" run --input bare --output o --spec x
+want 1 "$tamis" run --input bare --output o --count 10 --pool 4
+err_has 'pool'
+absent o
+
+# ---- input that is wrong: exit 1, its file by name, and nothing written
+broken() { # broken FILE MESSAGE, of the folder broken
+    want 1 "$tamis" run --input broken --output o
+    err_has "$1"
+    err_has "$2"
+    out_empty
+    absent o
+    want 1 "$tamis" verify broken
+    rm -rf broken
+    cp -R "$short" broken
+}
+want 1 "$tamis" run --input absent --output o
+err_has 'absent/q.npy'
+cp -R "$short" broken
+rm broken/k.npy
+broken k.npy ''
+head -c 1000 "$short/v.npy" >broken/v.npy
+broken v.npy ''
+cp "$short/kept.npy" broken/q.npy
+broken q.npy ''
+cp "$reference/gqa_d128/k.npy" broken/k.npy
+broken k.npy 'would be right'
+cp "$short/output.npy" broken/q.npy
+broken q.npy 'is float32, uint16'
+echo 'window: 0x40' >>broken/case.yaml
+broken case.yaml: ''
+sed -i 's/seq_len: 1024/seq_len: 1025/' broken/case.yaml
+broken case.yaml:5: '1024 as in the arrays'
+echo 'ratio: 0.5' >>broken/case.yaml
+broken case.yaml: 'a second policy'
+echo 'scope: heads' >>broken/case.yaml
+broken case.yaml: 'no scope'
+sed -i 's/dtype: bf16/dtype: fp16/' broken/case.yaml
+broken case.yaml: 'bf16 as in the arrays'
+
+# A reference that is wrong or lies.
+refused() {
+    want 1 "$tamis" verify broken
+    err_has "$1"
+    rm -rf broken
+    cp -R "$short" broken
+}
+rm broken/score.npy
+refused score.npy
+cp "$reference/gqa_d128/kept.npy" broken/kept.npy
+refused kept.npy
+cp "$reference/mha_d64_ragged/indices.npy" broken/indices.npy
+refused indices.npy
+
+# One that differs: exit 6, and the other folders are verified too.
+mkdir differs
+cp "$short"/* differs
+sed -i 's/coverage: 0.1/coverage: 0.2/' differs/case.yaml
+want 6 "$tamis" verify differs "$short"
+out_has 'NOT EQUAL'
+[ "$(grep -c ' equal$' out)" -eq 1 ] || fail "the good folder was not verified"
+err_has 'tokens kept, not'
+cp "$short/case.yaml" differs/case.yaml
+cp "$short/output.npy" differs/output.npy
+printf '\177' | dd of=differs/output.npy bs=1 seek=200003 conv=notrunc 2>/dev/null
+want 6 "$tamis" verify differs --json
+json_ok verify
+out_has '"equal":false'
+want 1 "$tamis" verify "$short" absent
+out_has ' equal'
+
+# ---- results that cannot be written: a message, and no half file
+echo text >file
+want 1 "$tamis" run --input "$short" --output file --no-steps
+want 1 "$tamis" run --input "$short" --output absent/folder --no-steps
+(
+    trap '' XFSZ
+    # shellcheck disable=SC3045 # every sh has ulimit -f
+    ulimit -f 64
+    "$tamis" run --input "$short" --output limited --no-steps
+) >out 2>err
+code=$?
+[ $code -eq 1 ] || fail "exit code $code where output.npy does not fit"
+err_has output.npy
+[ -z "$(ls limited)" ] || fail "part of a file was left"
+
+# ---- devices
+want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:0
+absent o
+want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" verify "$short" --store small.tamis --device cuda
+if [ -n "${TAMIS_FAKE_CUDA:-}" ] && can_compile; then
+    export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" FAKE_CUDA_CC=8.0
+    # Its kernels do nothing: outputs keep their poison, which neither command takes for a result.
+    want 6 "$tamis" verify "$short" --store small.tamis --device cuda:0
+    out_has 'NOT EQUAL'
+    want 6 "$tamis" verify "$short" --store small.tamis
+    err_has 'cuda:0: 0 cases equal, 1 not'
+    want 6 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:0
+    absent o
+    want 4 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:1
+    err_has 'no GPU 1'
+    want 4 env FAKE_CUDA_CC=7.5 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:0
+    want 2 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:0 --precision fp64
+    want 1 "$tamis" run --input "$reference/gqa_d128" --output o --store small.tamis --device cuda:0
+    err_has 'head_dim 128'
+    want 1 env FAKE_CUDA_FAIL=cuMemAlloc_v2:1:2 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:0
+    err_has 'out of device memory'
+    want 1 env FAKE_CUDA_FAIL=cuEventRecord:1:700 "$tamis" run --input "$short" --output o --store small.tamis --device cuda:0
+    absent o
+else
+    skip "a GPU that computes nothing: no TAMIS_FAKE_CUDA or no NVRTC"
+fi
+finish
