@@ -107,14 +107,14 @@ static void examine_data(struct doctor *doctor)
 static const struct tamisi_cuda *examine_driver(struct doctor *doctor)
 {
     const struct tamisi_cuda *cuda;
-    if (tamisi_cuda_get(&cuda) != TAMIS_OK) {
-        tell(doctor, "driver", NOTED, "for a GPU install the NVIDIA driver, 525 or newer; the CPU works without it", "%s",
-             tamis_last_error());
+    const tamis_status status = tamisi_cuda_get(&cuda);
+    if (status != TAMIS_OK) { /* absent, or there and of no use */
+        tell(doctor, "driver", status == TAMIS_ENODEVICE ? NOTED : BAD,
+             "for a GPU install the NVIDIA driver, 525 or newer; the CPU works without it", "%s", tamis_last_error());
         return NULL;
     }
-    doctor->driver = cuda->version >= 12000;
-    tell(doctor, "driver", doctor->driver ? FINE : BAD, doctor->driver ? NULL : "install driver 525 or newer",
-         "CUDA %d.%d, %s", cuda->version / 1000, cuda->version % 1000 / 10, cuda->path);
+    doctor->driver = true;
+    tell(doctor, "driver", FINE, NULL, "CUDA %d.%d, %s", cuda->version / 1000, cuda->version % 1000 / 10, cuda->path);
     return cuda;
 }
 

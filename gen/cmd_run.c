@@ -283,7 +283,7 @@ static const struct cli_option options[] = {
     {NULL, 0, NULL, NULL}};
 
 static const struct cli_exit_text exits[] = {
-    {CLI_NO_DEVICE, "no NVIDIA driver, or no such GPU"},
+    {CLI_NO_DEVICE, "no NVIDIA driver, no such GPU, or one that is too old"},
     {CLI_COMPILE, "the store lacks a kernel, which could not be compiled"},
     {CLI_NUMERICS, "the one call and the five steps disagree, or a result is impossible; nothing was written"},
     {0, NULL}};

@@ -154,7 +154,7 @@ static const struct cli_option options[] = {
     {"precision", 0, "P", "arithmetic of the CPU: fp32 or fp64"},
     {NULL, 0, NULL, NULL}};
 
-static const struct cli_exit_text exits[] = {{CLI_NO_DEVICE, "no NVIDIA driver, or no such GPU"},
+static const struct cli_exit_text exits[] = {{CLI_NO_DEVICE, "no NVIDIA driver, no such GPU, or one that is too old"},
                                              {CLI_COMPILE, "the store lacks a kernel, which could not be compiled"},
                                              {CLI_NUMERICS, "a result differs from its reference"},
                                              {0, NULL}};

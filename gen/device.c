@@ -51,6 +51,7 @@ static int open_context(struct device *device, struct cli *cli)
     options.log = cli_log;
     options.log_payload = cli;
     const tamis_status status = tamis_context_create(&device->context, &options);
+    if (status == TAMIS_EUNSUPPORTED) return cli_fail_as(cli, CLI_NO_DEVICE); /* a GPU or driver that is too old */
     return status == TAMIS_OK ? CLI_OK : cli_fail(cli, status);
 }
 
