@@ -13,6 +13,8 @@
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 
+#include "tamis.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -42,8 +44,8 @@ typedef void fake_cuda_counts_fn(struct fake_cuda_counts *out);
 typedef void fake_cuda_fail_fn(const char *function, long nth, int code); /* counted from now; NULL: no failures any more */
 typedef void fake_cuda_watch_fn(void (*watch)(void *payload, const struct fake_cuda_launch *launch), void *payload);
 
-fake_cuda_counts_fn fake_cuda_counts;
-fake_cuda_fail_fn fake_cuda_fail;
-fake_cuda_watch_fn fake_cuda_watch; /* called for each accepted launch, on the launching thread */
+TAMIS_API fake_cuda_counts_fn fake_cuda_counts;
+TAMIS_API fake_cuda_fail_fn fake_cuda_fail;
+TAMIS_API fake_cuda_watch_fn fake_cuda_watch; /* called for each accepted launch, on the launching thread */
 
 #endif

@@ -61,7 +61,7 @@ extern struct fake_state fake;
 
 /* An entry point with its prototype, which no header that is included here has. */
 #define ENTRY(name, parameters)                                                                                            \
-    tamisi_cu_result name parameters;                                                                                      \
+    TAMIS_API tamisi_cu_result name parameters;                                                                            \
     tamisi_cu_result name parameters
 
 /* A call that can fail: takes the lock; the code of the failure that is due, or 0. */

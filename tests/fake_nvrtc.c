@@ -8,6 +8,8 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include "tamis.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +23,7 @@ struct program {
 
 /* An entry point with its prototype. */
 #define ENTRY(type, name, parameters)                                                                                      \
-    type name parameters;                                                                                                  \
+    TAMIS_API type name parameters;                                                                                        \
     type name parameters
 
 ENTRY(const char *, nvrtcGetErrorString, (int code)) { return code == 6 ? "NVRTC_ERROR_COMPILATION" : "NVRTC_ERROR_OTHER"; }
