@@ -42,10 +42,10 @@ static const char log_12[] = /* a function that was not inlined, after the kerne
     "ptxas         .     0 bytes stack frame, 196 bytes spill stores, 236 bytes spill loads\n";
 
 static const char log_serialized[] =
-    "ptxas info    : (C7519) warpgroup.arrive is injected in around line 71 by compiler to allow use of registers in GMMA in "
-    "function 'wg'\n"
-    "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized due to insufficient "
-    "register resources for the wgmma pipeline in the function 'wg'\n"
+    "ptxas info    : (C7519) warpgroup.arrive is injected in around line 71 by compiler to allow use of registers in "
+    "GMMA in function 'wg'\n"
+    "ptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized due to "
+    "insufficient register resources for the wgmma pipeline in the function 'wg'\n"
     "ptxas info    : 0 bytes gmem\n"
     "ptxas info    : Compiling entry function 'wg' for 'sm_90a'\n"
     "ptxas info    : Function properties for wg\n"
@@ -144,8 +144,9 @@ START_TEST(test_log_garbage)
     bool serialized;
     for (size_t i = 0; i < sizeof logs / sizeof *logs; i++)
         ck_assert_int_eq(tamisi_compile_read_log(logs[i], &resource, 1, &serialized), 0);
-    const char *odd = "Compiling entry function 'k' for 'sm_80'\n bytes stack frame, x bytes spill stores, -7 bytes spill loads\n"
-                      "Used 99999999999999999999 registers, 4294967296 bytes smem\n";
+    const char *odd =
+        "Compiling entry function 'k' for 'sm_80'\n bytes stack frame, x bytes spill stores, -7 bytes spill loads\n"
+        "Used 99999999999999999999 registers, 4294967296 bytes smem\n";
     ck_assert_int_eq(tamisi_compile_read_log(odd, &resource, 1, &serialized), 1);
     check_resource(&resource, "k", INT_MAX, INT_MAX, 0, 0, 7);
 }
@@ -334,7 +335,8 @@ START_TEST(test_compile_errors)
     expect_failure("attend", "#line 41 \"attend.cu.lua\"\n__global__ void k() { foo = 1; }\n", "sm_80",
                    "attend.cu.lua:41: identifier \"foo\" is undefined", "__global__ void k() { foo = 1; }");
     expect_failure("named", "__device__ int x;\n__device__ int x;\n", "sm_80", "named:2: ", "x");
-    expect_failure("asm", "extern \"C\" __global__ void k() { asm volatile(\"bogus.op;\"); }\n", "sm_80", "ptxas: ", "bogus");
+    expect_failure("asm", "extern \"C\" __global__ void k() { asm volatile(\"bogus.op;\"); }\n", "sm_80",
+                   "ptxas: ", "bogus");
     expect_failure("arch", source_good, "sm_99", "cannot compile for sm_99: nvrtc: ", "gpu-architecture");
     /* An instruction of sm_90a for sm_90: the suffix matters. */
     expect_failure("fence", "extern \"C\" __global__ void k() { asm volatile(\"wgmma.fence.sync.aligned;\"); }\n", "sm_90",
@@ -375,7 +377,8 @@ static void *compile_some(void *argument)
     char source[512], wanted[64];
     struct tamisi_compiled compiled;
     for (int i = 0; i < 3; i++) {
-        snprintf(source, sizeof source, "extern \"C\" __global__ void k%d_%d(int *x) { x[threadIdx.x] = %d; }\n", thread, i, i);
+        snprintf(source, sizeof source, "extern \"C\" __global__ void k%d_%d(int *x) { x[threadIdx.x] = %d; }\n",
+                 thread, i, i);
         if (tamisi_compile(&compiled, "k", source, "sm_80") != TAMIS_OK) return NULL;
         snprintf(wanted, sizeof wanted, "k%d_%d", thread, i);
         const bool right = compiled.resource_count == 1 && strcmp(compiled.resources[0].symbol, wanted) == 0;

@@ -93,16 +93,18 @@ static void check_call(const struct gpu_bench *bench, struct session *session, l
     bench->counts(&counts);
     child_expect(counts.failed[0] != '\0', "call %ld was not made", nth);
     child_expect(counts.misuses == 0, "after %s (call %ld) failed: %s", counts.failed, nth, counts.misuse);
-    child_expect(counts.retained + counts.pushed + counts.libraries + counts.streams + counts.allocations == 0,
-                 "after %s (call %ld) failed: %ld contexts, %ld pushed, %ld libraries, %ld streams, %ld allocations are open",
-                 counts.failed, nth, counts.retained, counts.pushed, counts.libraries, counts.streams, counts.allocations);
+    child_expect(
+        counts.retained + counts.pushed + counts.libraries + counts.streams + counts.allocations == 0,
+        "after %s (call %ld) failed: %ld contexts, %ld pushed, %ld libraries, %ld streams, %ld allocations are open",
+        counts.failed, nth, counts.retained, counts.pushed, counts.libraries, counts.streams, counts.allocations);
     /* Without its context current a stream or memory cannot be given back: it ends with the context, but it alone. */
     const long reclaimed = counts.reclaimed - before.reclaimed;
     const bool entering = strcmp(counts.failed, "cuCtxPushCurrent_v2") == 0;
     child_expect(reclaimed <= entering, "after %s (call %ld) failed: %ld left open", counts.failed, nth, reclaimed);
     if (gives_back(counts.failed) || reclaimed > 0) return;
     const tamis_status wanted = code == TAMISI_CU_ERROR_OUT_OF_MEMORY ? TAMIS_ENOMEM : TAMIS_ECUDA;
-    child_expect(status == wanted, "%s (call %ld) failed, but: %s: %s", counts.failed, nth, tamis_status_name(status), message);
+    child_expect(status == wanted, "%s (call %ld) failed, but: %s: %s", counts.failed, nth, tamis_status_name(status),
+                 message);
     child_expect(strstr(message, code == 999 ? "CUDA_ERROR_UNKNOWN" : "memory") != NULL, "%s (call %ld) failed: \"%s\"",
                  counts.failed, nth, message);
 }
@@ -156,7 +158,8 @@ static void expect_memory(const void *argument)
         child_expect((uintptr_t)memory[i] % 256 == 0, "memory is not aligned");
     }
     child_expect(tamis_memory_alloc(&more, bench.context, 2 * bytes) == TAMIS_ENOMEM, "too much is given");
-    child_expect(strstr(tamis_last_error(), "out of device memory: 2097152 bytes asked for, 1048576 of 3145728 free") != NULL,
+    child_expect(strstr(tamis_last_error(), "out of device memory: 2097152 bytes asked for, 1048576 of 3145728 free") !=
+                     NULL,
                  "%s", tamis_last_error());
     child_expect(more == NULL, "the pointer is not set to NULL");
     bench_must(tamis_memory_write(bench.context, memory[1], data, bytes, NULL), "write");

@@ -86,7 +86,7 @@ static tamis_run_args run_args(const tamis_problem *problem)
 
 static unsigned tiles(long long rows, int block) { return (unsigned)(rows / block + (rows % block != 0)); }
 
-/* The grid that a stage must have; block sizes as in the store of check_gpu_plan.c. */
+/* The grid that a stage must have; block sizes as in gpu_plan_entries. */
 static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct seen *one)
 {
     const tamis_problem *problem = &plan->problem;
@@ -121,8 +121,8 @@ static void expect_launches(const struct gpu_bench *bench, const char *stages, c
         const struct seen *one = &seen.list[i];
         unsigned grid[3] = {0, 0, 0};
         wanted_grid(grid, bench->plan, one);
-        child_expect(memcmp(grid, one->grid, sizeof grid) == 0, "%s, %s: grid %u %u %u instead of %u %u %u", what, one->stage,
-                     one->grid[0], one->grid[1], one->grid[2], grid[0], grid[1], grid[2]);
+        child_expect(memcmp(grid, one->grid, sizeof grid) == 0, "%s, %s: grid %u %u %u instead of %u %u %u", what,
+                     one->stage, one->grid[0], one->grid[1], one->grid[2], grid[0], grid[1], grid[2]);
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? " " : "", one->stage);
     }
     child_expect(strcmp(all, stages) == 0, "%s: launched \"%s\" instead of \"%s\"", what, all, stages);
@@ -196,7 +196,8 @@ static void expect_sparse_args(const tamis_plan *plan)
 {
     const char *workspace = AT(AT_WORKSPACE);
     const struct tamis_score_args *score = &find_seen("score_sum", 0)->args.score;
-    const struct tamis_compress_args *k = &find_seen("compress", 0)->args.compress, *v = &find_seen("compress", 1)->args.compress;
+    const struct tamis_compress_args *k = &find_seen("compress", 0)->args.compress,
+                                     *v = &find_seen("compress", 1)->args.compress;
     const struct tamis_attend_args *attend = &find_seen("attend", 0)->args.attend;
     const struct tamis_decompress_args *decompress = &find_seen("decompress", 0)->args.decompress;
     const size_t bytes = tamis_plan_workspace_bytes(plan);
@@ -237,7 +238,8 @@ static void expect_run(const void *argument)
     void *workspace = AT(AT_WORKSPACE);
 
     bench_must(tamis_run(bench.plan, &args, workspace, bytes, stream), "run");
-    for (int i = 0; i < seen.count; i++) child_expect(seen.list[i].stream == stream, "%s: another stream", seen.list[i].stage);
+    for (int i = 0; i < seen.count; i++)
+        child_expect(seen.list[i].stream == stream, "%s: another stream", seen.list[i].stage);
     if (!shape->dense) expect_sparse_args(bench.plan);
     expect_launches(&bench, shape->dense ? "attend" : SPARSE_STAGES, "run");
 
@@ -287,27 +289,31 @@ static void expect_steps(const void *argument)
     const tamis_tensor v = tensor_at(AT_COMPACT + 2, &problem, heads, capacity);
     const tamis_tensor output = tensor_at(AT_COMPACT + 3, &problem, problem.q_heads, capacity);
 
-    bench_must(tamis_score(plan, &args.q, &args.k, AT(AT_SCORE), AT(AT_RANK), AT(AT_MEAN), workspace, bytes, NULL), "score");
+    bench_must(tamis_score(plan, &args.q, &args.k, AT(AT_SCORE), AT(AT_RANK), AT(AT_MEAN), workspace, bytes, NULL),
+               "score");
     expect_launches(&bench, problem.seq_len > problem.selection.window ? SCORE_STAGES : "", "score");
     bench_must(tamis_select(plan, AT(AT_RANK), AT(AT_MEAN), AT(AT_KEPT), AT(AT_INDICES), workspace, bytes, NULL), "select");
     child_expect(find_seen("select_tokens", 0)->args.tokens.capacity == capacity, "select: another capacity");
     expect_launches(&bench, SELECT_STAGES, "select");
-    bench_must(tamis_compress(plan, &args.q, &args.k, &args.v, AT(AT_KEPT), AT(AT_INDICES), &q, &k, &v, workspace, bytes, NULL),
+    bench_must(tamis_compress(plan, &args.q, &args.k, &args.v, AT(AT_KEPT), AT(AT_INDICES), &q, &k, &v, workspace,
+                              bytes, NULL),
                "compress");
     for (int i = 0; i < 3; i++) child_expect(!find_seen("compress", i)->args.compress.skip_dense, "compress skips");
     expect_launches(&bench, "compress compress compress", "compress");
-    bench_must(tamis_compress(plan, NULL, &args.k, &args.v, AT(AT_KEPT), AT(AT_INDICES), NULL, &k, &v, workspace, bytes, NULL),
-               "compress without Q");
+    bench_must(
+        tamis_compress(plan, NULL, &args.k, &args.v, AT(AT_KEPT), AT(AT_INDICES), NULL, &k, &v, workspace, bytes, NULL),
+        "compress without Q");
     expect_launches(&bench, "compress compress", "compress without Q");
     bench_must(tamis_attend(plan, &q, &k, &v, AT(AT_KEPT), &output, AT(AT_LSE), workspace, bytes, NULL), "attend");
     const struct tamis_attend_args *attend = &find_seen("attend", 0)->args.attend;
     child_expect(attend->lse_rows == capacity && !attend->indices && !attend->k_full.data, "attend on compact rows");
     expect_launches(&bench, "attend", "attend");
-    bench_must(tamis_decompress(plan, &output, AT(AT_RANK), AT(AT_KEPT), AT(AT_INDICES), &args.output, AT(AT_LSE), workspace,
-                                bytes, NULL),
+    bench_must(tamis_decompress(plan, &output, AT(AT_RANK), AT(AT_KEPT), AT(AT_INDICES), &args.output, AT(AT_LSE),
+                                workspace, bytes, NULL),
                "decompress");
     const struct tamis_decompress_args *decompress = &find_seen("decompress", 0)->args.decompress;
-    child_expect(decompress->compact.data == output.data && decompress->compact_lse == AT(AT_RANK), "decompress reads other rows");
+    child_expect(decompress->compact.data == output.data && decompress->compact_lse == AT(AT_RANK),
+                 "decompress reads other rows");
     expect_launches(&bench, "decompress", "decompress");
     bench_close(&bench);
     bench_expect_closed(&bench);
@@ -384,7 +390,8 @@ static void expect_host_context(const void *argument)
     /* A stream of that other GPU is an error, and nothing is launched on it. */
     const tamis_status status = tamis_run(bench.plan, &args, AT(AT_WORKSPACE), bytes, foreign);
     child_expect(status == TAMIS_ECUDA && seen.count == 0, "%s: %d launches", tamis_status_name(status), seen.count);
-    child_expect(strstr(tamis_last_error(), "k_score_score_stats: CUDA_ERROR_INVALID_CONTEXT") != NULL, "%s", tamis_last_error());
+    child_expect(strstr(tamis_last_error(), "k_score_score_stats: CUDA_ERROR_INVALID_CONTEXT") != NULL, "%s",
+                 tamis_last_error());
     bench_close(&bench);
     child_expect(cuda->stream_destroy(foreign) == 0, "the stream is gone");
     child_expect(cuda->ctx_pop(&popped) == 0 && popped == own, "another context is current");

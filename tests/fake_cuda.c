@@ -310,7 +310,8 @@ ENTRY(cuDevicePrimaryCtxRetain, (tamisi_cu_context *out, tamisi_cu_device device
 /* The last reference is gone: so is what lives in the context, but not libraries, which belong to none. */
 static void end_context(struct object *context)
 {
-    long *const counts[] = {[STREAM] = &fake.counts.streams, [EVENT] = &fake.counts.events, [MEMORY] = &fake.counts.allocations};
+    long *const counts[] = {
+        [STREAM] = &fake.counts.streams, [EVENT] = &fake.counts.events, [MEMORY] = &fake.counts.allocations};
     context->live = false;
     for (struct object *object = fake.objects; object; object = object->next) {
         if (object->parent != context || !object->live) continue;

@@ -29,9 +29,9 @@ struct object {
     bool live;
     struct object *parent; /* a kernel's library; a stream's, an event's or memory's context */
     struct object *next;
-    int device;   /* of a context */
-    long retained;
-    char text[96]; /* a library's data, a kernel's symbol */
+    int device;         /* of a context */
+    long retained;      /* the same */
+    char text[96];      /* a library's data, a kernel's symbol */
     int dynamic_shared; /* that a kernel may have */
     char *data;         /* of memory */
     size_t bytes;

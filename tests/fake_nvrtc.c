@@ -1,7 +1,7 @@
 /*
- * fake_nvrtc.c: an NVRTC that is none, in the same library as the fake libcuda (TAMIS_LIBNVRTC may name it). It "compiles"
- * any source to the text "cubin of NAME for ARCH", and reports every kernel that the source declares as ptxas would, so that
- * the way from a store without cubins to a loaded plan is tested on machines without a compiler.
+ * fake_nvrtc.c: an NVRTC that is none, in the same library as the fake libcuda (TAMIS_LIBNVRTC may name it). It
+ * "compiles" any source to the text "cubin of NAME for ARCH", and reports every kernel that the source declares as
+ * ptxas would, so that the way from a store without cubins to a loaded plan is tested on machines without a compiler.
  *
  *   FAKE_NVRTC_VERSION  "13.0"
  * A source that contains "#error" is rejected with a message that names its line.
@@ -47,8 +47,9 @@ ENTRY(int, nvrtcGetSupportedArchs, (int *archs))
     return 0;
 }
 
-ENTRY(int, nvrtcCreateProgram, (struct program **out, const char *source, const char *name, int headers, const char *const *texts,
-                                const char *const *names))
+ENTRY(int, nvrtcCreateProgram,
+      (struct program **out, const char *source, const char *name, int headers, const char *const *texts,
+       const char *const *names))
 {
     struct program *program = calloc(1, sizeof *program);
     (void)texts, (void)names;

@@ -1,6 +1,5 @@
 /*
- * gpu_plan_case.h: what the GPU plan suite's files share: a hand-made store, a fake GPU (fake_cuda.h) in a child process, and
- * opening the two. Defined in check_gpu_plan.c.
+ * gpu_plan_case.h: what the GPU plan suite's files share: a hand-made store, and a fake GPU (fake_cuda.h) in a child process.
  */
 #ifndef GPU_PLAN_CASE_H
 #define GPU_PLAN_CASE_H
@@ -12,6 +11,14 @@
 #include "store.h"
 
 #include <string.h>
+
+/* The kernels of a test's store. Rows a block are nearly all different, so that no grid is right by accident. */
+struct gpu_plan_entry {
+    const char *family, *stage;
+    int threads, shared_bytes, block_m;
+};
+#define GPU_PLAN_ENTRIES 9
+extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
 
 /* How the store of a test is made. Zeros: one variant a family for sm_90a, bf16, head_dim 128, all with cubins. */
 struct store_plan {
@@ -26,9 +33,6 @@ struct store_plan {
     const char *bad_source;  /* family whose source does not compile */
     bool second_attend;      /* another of rank 1, and rank 0's is for another library */
 };
-
-/* Values of the environment that a child sets, pairs ended by NULL. TAMIS_LIBCUDA is set to the fake unless given. */
-#define SETTINGS_MAX 10
 
 struct gpu_bench {
     tamis_context *context;
@@ -51,6 +55,7 @@ void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in it */
 
 /* ---- in a child */
 
+/* The fake libcuda, no NVRTC and a cache of the test's own; then pairs of name and value, ended by NULL. NULL: no more. */
 void bench_environment(const char *const *settings);
 void bench_fake(struct gpu_bench *bench); /* the fake's control functions */
 void bench_open(struct gpu_bench *bench); /* context on GPU 0, and the store for writing */
