@@ -105,23 +105,6 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
-struct tamis_tensor_map {
-    unsigned long long opaque[16];
-} __attribute__((aligned(64)));
-
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
-struct tamis_attend_tma_args {
-    struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
-    struct tamis_tensor_map k, v;
-    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
-    struct tamis_attend_args attend;
-    int tiles;         /* of block_m rows, of the capacity */
-    int heads;         /* B * Hq */
-    int section_heads; /* heads whose tiles are handed out together, so that their K and V stay in L2 */
-    int causal;        /* 0: every row sees all rows */
-};
-
 /* decompress_rows: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
