@@ -155,7 +155,8 @@ int main(void)
     TRY(tamis_score(plan, &q, &k, score, rank, mean, workspace, bytes, NULL));
     TRY(tamis_select(plan, rank, mean, kept, indices, workspace, bytes, NULL));
     TRY(tamis_compress(plan, &q, &k, &v, kept, indices, &compact_q, &compact_k, &compact_v, workspace, bytes, NULL));
-    own_attention(&compact_q, &compact_k, &compact_v, kept, &compact_output, compact_lse, Q_HEADS / compact_heads, capacity);
+    own_attention(&compact_q, &compact_k, &compact_v, kept, &compact_output, compact_lse, Q_HEADS / compact_heads,
+                  capacity);
     TRY(tamis_decompress(plan, &compact_output, compact_lse, kept, indices, &output, lse, workspace, bytes, NULL));
 
     /* The same in one call. */

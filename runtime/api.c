@@ -22,7 +22,8 @@ static tamis_status check_context_options(const tamis_context_options *options)
 {
     TAMIS_TRY(tamisi_options_check(options, sizeof *options, "options", "TAMIS_CONTEXT_OPTIONS_INIT"));
     if (options->device < TAMIS_DEVICE_CPU)
-        return tamisi_fail(TAMIS_EINVAL, "options.device is %d: it must be a GPU's number or TAMIS_DEVICE_CPU", options->device);
+        return tamisi_fail(TAMIS_EINVAL, "options.device is %d: it must be a GPU's number or TAMIS_DEVICE_CPU",
+                           options->device);
     if (options->precision != TAMIS_FP32 && options->precision != TAMIS_FP64)
         return tamisi_fail(TAMIS_EINVAL, "options.precision is %d: it must be TAMIS_FP32 or TAMIS_FP64",
                            (int)options->precision);

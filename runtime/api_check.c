@@ -129,15 +129,16 @@ tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan
     const size_t needed = plan->workspace.bytes;
     if (bytes < needed)
         return tamisi_fail(TAMIS_EWORKSPACE, "workspace_bytes is %zu: the plan needs %zu", bytes, needed);
-    if (!workspace) return needed == 0 ? TAMIS_OK : tamisi_fail(TAMIS_EINVAL, "workspace: is NULL, the plan needs %zu bytes", needed);
+    if (needed == 0) return TAMIS_OK;
+    if (!workspace) return tamisi_fail(TAMIS_EINVAL, "workspace: is NULL, the plan needs %zu bytes", needed);
     if ((uintptr_t)workspace % WORKSPACE_ALIGN != 0)
         return tamisi_fail(TAMIS_EINVAL, "workspace: is not aligned to %d bytes", WORKSPACE_ALIGN);
     return add_span(spans, "workspace", workspace, needed, true, NULL, 0);
 }
 
 /*
- * Two tensors of one token stride whose spans meet, like Q and the output in one (B, L, heads, D) buffer: apart if a token's
- * part of the one and of the other do not meet within a stride, and batches step by whole ones.
+ * Two tensors of one token stride whose spans meet, like Q and the output in one (B, L, heads, D) buffer: apart if what a
+ * token has in the one and in the other does not meet within a stride, and batches step by whole strides.
  */
 static bool interleaved(const struct tamisi_span *a, const struct tamisi_span *b, int32_t batch)
 {
@@ -159,7 +160,8 @@ tamis_status tamisi_check_overlap(const struct tamisi_spans *spans, const tamis_
             const struct tamisi_span *a = &spans->list[i], *b = &spans->list[j];
             if (!(a->written || b->written) || a->begin >= b->end || b->begin >= a->end) continue;
             if (interleaved(a, b, plan->problem.batch)) continue;
-            return tamisi_fail(TAMIS_EINVAL, "%s: overlaps %s", a->written ? a->name : b->name, a->written ? b->name : a->name);
+            return tamisi_fail(TAMIS_EINVAL, "%s: overlaps %s", a->written ? a->name : b->name,
+                               a->written ? b->name : a->name);
         }
     return TAMIS_OK;
 }

@@ -35,7 +35,8 @@ static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args
     TAMIS_TRY(tamisi_check_array(&spans, plan, args->lse, "args.lse", q_heads, seq_len, true, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, args->score, "args.score", q_heads, facts->candidates, true, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, args->kept, "args.kept", 1, 1, true, true));
-    TAMIS_TRY(tamisi_check_array(&spans, plan, args->indices, "args.indices", facts->index_heads, facts->capacity, true, true));
+    TAMIS_TRY(tamisi_check_array(&spans, plan, args->indices, "args.indices", facts->index_heads, facts->capacity, true,
+                                 true));
     return check_memory(&spans, plan, workspace, workspace_bytes);
 }
 

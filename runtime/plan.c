@@ -58,7 +58,8 @@ static tamis_status check_selection(const tamis_selection *selection)
         return tamisi_fail(TAMIS_EINVAL, "selection.pool is %d: it must be odd", selection->pool);
     TAMIS_TRY(check_range("selection.min_tokens", selection->min_tokens, 0, INT64_MAX));
     if (selection->policy == TAMIS_COVERAGE && !(selection->coverage >= 0 && selection->coverage < 1))
-        return tamisi_fail(TAMIS_EINVAL, "selection.coverage is %g: it must be at least 0 and below 1", selection->coverage);
+        return tamisi_fail(TAMIS_EINVAL, "selection.coverage is %g: it must be at least 0 and below 1",
+                           selection->coverage);
     if (selection->policy == TAMIS_RATIO && !(selection->ratio > 0 && selection->ratio <= 1))
         return tamisi_fail(TAMIS_EINVAL, "selection.ratio is %g: it must be above 0 and at most 1", selection->ratio);
     if (selection->policy == TAMIS_COUNT) TAMIS_TRY(check_range("selection.count", selection->count, 0, INT64_MAX));

@@ -27,7 +27,7 @@ struct tamisi_facts {
 
 /* Byte offsets into the workspace, 256-aligned; a part of size 0 is never touched. */
 struct tamisi_workspace {
-    size_t score;      /* float (B, Hq, N); 0 bytes under a dense plan, which scores into the caller's memory or not at all */
+    size_t score;      /* float (B, Hq, N); 0 bytes under a dense plan: it scores into the caller's memory only */
     size_t rank;       /* float (B, Hi, N) */
     size_t mean;       /* float (B, N) */
     size_t partial;    /* float (B, Hq, W, chunks, 2); 0 bytes where N is 0 */

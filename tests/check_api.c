@@ -211,7 +211,8 @@ static const struct {
     const char *line;
 } descriptions[] = {
     {TAMIS_DENSE, 300, "policy: dense; every token is kept\n"},
-    {TAMIS_COVERAGE, 300, "policy: coverage 0.2, scope head, window 32, pool 7, min_tokens 16; up to 300 tokens are kept\n"},
+    {TAMIS_COVERAGE, 300,
+     "policy: coverage 0.2, scope head, window 32, pool 7, min_tokens 16; up to 300 tokens are kept\n"},
     {TAMIS_RATIO, 300, "policy: ratio 0.5, scope head, window 32, pool 7, min_tokens 16; 166 tokens are kept\n"},
     {TAMIS_COUNT, 300, "policy: count 100, scope head, window 32, pool 7, min_tokens 16; 132 tokens are kept\n"},
     {TAMIS_COUNT, 48, "policy: count 100, scope head, window 32, pool 7, min_tokens 16; every token is kept\n"}};
@@ -408,8 +409,8 @@ START_TEST(steps_allocate_nothing)
     const tamis_status statuses[] = {
         tamis_score(c.plan, &args.q, &args.k, c.score, rank, mean, work, bytes, NULL),
         tamis_select(c.plan, rank, mean, c.kept, c.indices, work, bytes, NULL),
-        tamis_compress(c.plan, &args.q, &args.k, &args.v, c.kept, c.indices, &compact[0], &compact[1], &compact[2], work, bytes,
-                       NULL),
+        tamis_compress(c.plan, &args.q, &args.k, &args.v, c.kept, c.indices, &compact[0], &compact[1], &compact[2], work,
+                       bytes, NULL),
         tamis_attend(c.plan, &compact[0], &compact[1], &compact[2], c.kept, &compact[3], NULL, work, bytes, NULL),
         tamis_decompress(c.plan, &compact[3], NULL, c.kept, c.indices, &args.output, NULL, work, bytes, NULL)};
     alloc_refuse(-1);

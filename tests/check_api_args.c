@@ -55,7 +55,10 @@ static const struct {
 } functions[FUNCTIONS] = {
     [RUN] = {"run",
              {{Q, "args.q", 0, 0}, {K, "args.k", 0, 0}, {V, "args.v", 0, 0}, {OUTPUT, "args.output", 1, 0}},
-             {{LSE, "args.lse", 1, 1}, {SCORE, "args.score", 1, 1}, {KEPT, "args.kept", 1, 1}, {INDICES, "args.indices", 1, 1}}},
+             {{LSE, "args.lse", 1, 1},
+              {SCORE, "args.score", 1, 1},
+              {KEPT, "args.kept", 1, 1},
+              {INDICES, "args.indices", 1, 1}}},
     [STEP_SCORE] = {"score",
                     {{Q, "q", 0, 0}, {K, "k", 0, 0}},
                     {{SCORE, "score", 1, 0}, {RANK, "rank", 1, 0}, {MEAN, "mean", 1, 0}}},
@@ -111,15 +114,15 @@ static tamis_status call(enum function function, const struct call *c)
     switch (function) {
     case RUN: return call_run(c);
     case STEP_SCORE:
-        return tamis_score(c->plan, tensor_of(c, Q), tensor_of(c, K), c->arrays[SCORE], c->arrays[RANK], c->arrays[MEAN], work,
-                           bytes, c->stream);
+        return tamis_score(c->plan, tensor_of(c, Q), tensor_of(c, K), c->arrays[SCORE], c->arrays[RANK], c->arrays[MEAN],
+                           work, bytes, c->stream);
     case STEP_SELECT:
         return tamis_select(c->plan, c->arrays[RANK], c->arrays[MEAN], c->arrays[KEPT], c->arrays[INDICES], work, bytes,
                             c->stream);
     case STEP_COMPRESS:
-        return tamis_compress(c->plan, tensor_of(c, Q), tensor_of(c, K), tensor_of(c, V), c->arrays[KEPT], c->arrays[INDICES],
-                              tensor_of(c, COMPACT_Q), tensor_of(c, COMPACT_K), tensor_of(c, COMPACT_V), work, bytes,
-                              c->stream);
+        return tamis_compress(c->plan, tensor_of(c, Q), tensor_of(c, K), tensor_of(c, V), c->arrays[KEPT],
+                              c->arrays[INDICES], tensor_of(c, COMPACT_Q), tensor_of(c, COMPACT_K), tensor_of(c, COMPACT_V),
+                              work, bytes, c->stream);
     case STEP_ATTEND:
         return tamis_attend(c->plan, tensor_of(c, COMPACT_Q), tensor_of(c, COMPACT_K), tensor_of(c, COMPACT_V),
                             c->arrays[KEPT], tensor_of(c, COMPACT_OUTPUT), c->arrays[COMPACT_LSE], work, bytes, c->stream);
@@ -380,8 +383,8 @@ START_TEST(written_over_another)
             /* The one that is written is named first; of two, either. */
             const bool a_first = strncmp((call((enum function)_i, &bad), tamis_last_error()), places[a].name,
                                          strlen(places[a].name)) == 0;
-            expect(&w, (enum function)_i, &bad, TAMIS_EINVAL, a_first || !places[b].written ? places[a].name : places[b].name,
-                   ": overlaps ");
+            expect(&w, (enum function)_i, &bad, TAMIS_EINVAL,
+                   a_first || !places[b].written ? places[a].name : places[b].name, ": overlaps ");
             ck_assert_ptr_nonnull(strstr(tamis_last_error(), places[b].name));
             *places[a].data = own;
             pairs++;
@@ -436,7 +439,8 @@ START_TEST(one_buffer_for_all)
     const uint16_t *separate = w.good.tensors[OUTPUT].data, *within = fused.tensors[OUTPUT].data;
     for (int row = 0; row < BATCH * Q_HEADS * LENGTH; row++) {
         const int token = row % LENGTH, head = row / LENGTH % Q_HEADS, sequence = row / LENGTH / Q_HEADS;
-        ck_assert_mem_eq(within + ((long)sequence * LENGTH + token) * TOKEN + head * DIM, separate + (long)row * DIM, DIM * 2);
+        ck_assert_mem_eq(within + ((long)sequence * LENGTH + token) * TOKEN + head * DIM, separate + (long)row * DIM,
+                         DIM * 2);
     }
 
     fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data - DIM; /* its first head is V's last */

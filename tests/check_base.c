@@ -258,7 +258,8 @@ END_TEST
 START_TEST(hash_of_parts)
 {
     const struct tamisi_hash_part one[] = {{"ab", 2}, {"c", 1}}, other[] = {{"a", 1}, {"bc", 2}};
-    const struct tamisi_hash_part empty_last[] = {{"ab", 2}, {"c", 1}, {"", 0}}, no_data[] = {{"ab", 2}, {"c", 1}, {NULL, 0}};
+    const struct tamisi_hash_part empty_last[] = {{"ab", 2}, {"c", 1}, {"", 0}};
+    const struct tamisi_hash_part no_data[] = {{"ab", 2}, {"c", 1}, {NULL, 0}};
     const struct tamisi_hash a = tamisi_hash_parts(one, 2), b = tamisi_hash_parts(other, 2);
     const struct tamisi_hash c = tamisi_hash_parts(empty_last, 3), d = tamisi_hash_parts(no_data, 3);
     const struct tamisi_hash again = tamisi_hash_parts(one, 2), prefix = tamisi_hash_parts(one, 1);

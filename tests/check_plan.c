@@ -51,11 +51,12 @@ static const struct {
     double value;
     const char *message; /* NULL: a valid value */
 } ranges[] = {
-    {"dtype", TAMIS_BF16, NULL}, {"dtype", TAMIS_FP16, NULL}, {"dtype", 2, "dtype is 2: it must be TAMIS_BF16 or TAMIS_FP16"},
-    {"dtype", -1, "dtype is -1"},
+    {"dtype", TAMIS_BF16, NULL}, {"dtype", TAMIS_FP16, NULL},
+    {"dtype", 2, "dtype is 2: it must be TAMIS_BF16 or TAMIS_FP16"}, {"dtype", -1, "dtype is -1"},
     {"batch", 0, "batch is 0: it must be 1 to 65535"}, {"batch", -1, "batch is -1"}, {"batch", 1, NULL},
     {"batch", 8191, NULL}, {"batch", 8192, "batch * kv_heads is 65536: it must be 1 to 65535"},
-    {"batch", 65536, "batch is 65536"}, {"batch", INT_MAX, "batch is 2147483647"}, {"batch", INT_MIN, "batch is -2147483648"},
+    {"batch", 65536, "batch is 65536"}, {"batch", INT_MAX, "batch is 2147483647"},
+    {"batch", INT_MIN, "batch is -2147483648"},
     {"q_heads", 0, "q_heads is 0: it must be 1 to 1024"}, {"q_heads", -8, "q_heads is -8"}, {"q_heads", 8, NULL},
     {"q_heads", 1024, NULL}, {"q_heads", 1032, "q_heads is 1032"},
     {"q_heads", 36, "q_heads is 36: it must be a multiple of kv_heads, 8"},
@@ -67,7 +68,8 @@ static const struct {
     {"head_dim", -64, "head_dim is -64"}, {"head_dim", 512, "head_dim is 512"},
     {"seq_len", 0, "seq_len is 0: it must be 1 to 16777216"}, {"seq_len", -1, "seq_len is -1"}, {"seq_len", 1, NULL},
     {"seq_len", 16777216, NULL}, {"seq_len", 16777217, "seq_len is 16777217"},
-    {"scale", 0, NULL}, {"scale", 1e-30, NULL}, {"scale", 1e38, NULL}, {"scale", -0.1, "scale is -0.1: it must be positive"},
+    {"scale", 0, NULL}, {"scale", 1e-30, NULL}, {"scale", 1e38, NULL},
+    {"scale", -0.1, "scale is -0.1: it must be positive"},
     {"scale", NAN, "scale is"}, {"scale", INFINITY, "scale is inf"}, {"scale", 3e38, "scale is 3e+38"},
     {"policy", -1, "selection.policy is -1"}, {"policy", 4, "selection.policy is 4: it must be a tamis_policy"},
     {"scope", -1, "selection.scope is -1"}, {"scope", 3, "selection.scope is 3: it must be a tamis_scope"},
@@ -78,10 +80,12 @@ static const struct {
     {"pool", 65, "selection.pool is 65"}, {"pool", 8, "selection.pool is 8: it must be odd"},
     {"pool", -7, "selection.pool is -7"},
     {"min_tokens", -1, "selection.min_tokens is -1"}, {"min_tokens", 0, NULL}, {"min_tokens", 9e18, NULL},
-    {"coverage", 0, NULL}, {"coverage", 0.999999, NULL}, {"coverage", 1, "selection.coverage is 1: it must be at least 0 and below 1"},
+    {"coverage", 0, NULL}, {"coverage", 0.999999, NULL},
+    {"coverage", 1, "selection.coverage is 1: it must be at least 0 and below 1"},
     {"coverage", -1e-9, "selection.coverage is -1e-09"}, {"coverage", NAN, "selection.coverage is"},
     {"ratio", 0, "selection.ratio is 0: it must be above 0 and at most 1"}, {"ratio", 1e-9, NULL}, {"ratio", 1, NULL},
-    {"ratio", 1.0000001, "selection.ratio is 1"}, {"ratio", NAN, "selection.ratio is"}, {"ratio", -0.5, "selection.ratio is -0.5"},
+    {"ratio", 1.0000001, "selection.ratio is 1"}, {"ratio", NAN, "selection.ratio is"},
+    {"ratio", -0.5, "selection.ratio is -0.5"},
     {"count", 0, NULL}, {"count", 9e18, NULL}, {"count", -1, "selection.count is -1"},
 };
 
@@ -97,7 +101,8 @@ START_TEST(range_of_a_member)
         return;
     }
     ck_assert_int_eq(status, TAMIS_EINVAL);
-    ck_assert_msg(strncmp(tamis_last_error(), ranges[_i].message, strlen(ranges[_i].message)) == 0, "%s", tamis_last_error());
+    ck_assert_msg(strncmp(tamis_last_error(), ranges[_i].message, strlen(ranges[_i].message)) == 0, "%s",
+                  tamis_last_error());
 }
 END_TEST
 
@@ -348,7 +353,8 @@ START_TEST(workspace_overflow)
     memset(&w, 0x5a, sizeof w);
     before = w;
     ck_assert_int_eq(tamisi_workspace_make(&w, &problem, &facts), TAMIS_EINVAL);
-    ck_assert_str_eq(tamis_last_error(), "batch 65535, q_heads 1024, seq_len 16777216: the workspace would pass 2^63 bytes");
+    ck_assert_str_eq(tamis_last_error(),
+                     "batch 65535, q_heads 1024, seq_len 16777216: the workspace would pass 2^63 bytes");
     ck_assert_mem_eq(&w, &before, sizeof w);
 }
 END_TEST
