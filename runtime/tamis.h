@@ -221,6 +221,7 @@ TAMIS_API tamis_status tamis_store_problem(tamis_problem *out, tamis_store *stor
  *
  * @param store  NULL is allowed for the CPU backend, which needs none.
  * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EUNSUPPORTED (the store has no kernel for this head_dim, dtype and GPU);
+ *         TAMIS_ENOTFOUND, TAMIS_ECORRUPT (the store lacks a source or an entry that its kernels refer to);
  *         TAMIS_ECOMPILE; TAMIS_ECUDA; TAMIS_EIO; TAMIS_ENOMEM.
  */
 TAMIS_API tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store,
