@@ -19,7 +19,8 @@ static void say(struct cli *cli, const char *label, const char *code, const char
 {
     pthread_mutex_lock(&cli->lock);
     cli_progress_clear(cli);
-    fprintf(stderr, "tamis: %s%s%s%s\n", color(cli->color_err, code), label, color(cli->color_err, "\033[0m"), text);
+    const bool colored = cli->color_err && *label;
+    fprintf(stderr, "tamis: %s%s%s%s\n", color(colored, code), label, color(colored, "\033[0m"), text);
     pthread_mutex_unlock(&cli->lock);
 }
 

@@ -31,9 +31,11 @@ void cli_table_add(struct cli_table *table, const char *format, ...)
     table->cells[table->count++] = cell;
 }
 
-static void print_row(const struct cli_table *table, const char *const *cells, const int widths[CLI_TABLE_COLUMNS])
+static void print_row(const struct cli_table *table, const char *const *cells, const int widths[CLI_TABLE_COLUMNS],
+                      const char *before, const char *behind)
 {
     int blanks = 0; /* owed; those at the end of a line are never paid */
+    printf("%s", before);
     for (int i = 0; i < table->columns; i++) {
         const int pad = widths[i] - (int)strlen(cells[i]);
         const bool right = table->right >> i & 1u;
@@ -44,7 +46,7 @@ static void print_row(const struct cli_table *table, const char *const *cells, c
         }
         blanks += (right ? 0 : pad) + 2;
     }
-    printf("\n");
+    printf("%s\n", behind);
 }
 
 void cli_table_print(const struct cli_table *table, struct cli *cli)
@@ -61,11 +63,9 @@ void cli_table_print(const struct cli_table *table, struct cli *cli)
         if (bytes > widths[i % columns]) widths[i % columns] = bytes;
     }
     cli_progress_end(cli);
-    printf("%s", cli_bold(cli));
-    print_row(table, table->heads, widths);
-    printf("%s", cli_plain(cli));
+    print_row(table, table->heads, widths, cli_bold(cli), cli_plain(cli));
     for (size_t i = 0; i + columns <= table->count; i += columns)
-        print_row(table, (const char *const *)&table->cells[i], widths);
+        print_row(table, (const char *const *)&table->cells[i], widths, "", "");
 }
 
 void cli_table_free(struct cli_table *table)

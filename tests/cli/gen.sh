@@ -162,6 +162,25 @@ err_has ' spills '
 want 5 env TAMIS_DATA_DIR=data "$tamis" gen llama-3.1-8b -o spill.tamis --arch sm_80 --defaults-only --strict
 err_has '--strict'
 
+# Eight at once fill one cold store: eight successes, one cubin a variant.
+for number in 1 2 3 4 5 6 7 8; do
+    {
+        "$tamis" gen llama-3.1-8b -o crowd.tamis --arch sm_80 --defaults-only -j 1 >"crowd.$number" 2>"crowd_err.$number"
+        echo $? >"crowd_code.$number"
+    } &
+done
+wait
+for number in 1 2 3 4 5 6 7 8; do
+    [ "$(cat "crowd_code.$number")" = 0 ] || fail "one of eight at once: $(cat "crowd_err.$number")"
+    same "crowd.$number" table
+done
+want 0 "$tamis" cache verify crowd.tamis
+want 0 "$tamis" cache ls crowd.tamis -q --json
+sort out >crowd
+want 0 "$tamis" cache ls l.tamis -q --json
+sort out >alone
+same crowd alone
+
 # Ctrl-C: what runs is finished and kept.
 "$tamis" gen llama-3.1-8b gemma-2-9b -o stopped.tamis -j 1 >out 2>err &
 child=$!

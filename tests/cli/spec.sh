@@ -31,6 +31,13 @@ want 1 "$tamis" spec check ./llama-3.1-8b
 err_has 'no such file'
 want 1 "$tamis" spec check "$work"
 
+# Names that JSON must escape, and one that is no UTF-8.
+for name in 'a "b" \ c' 'tab	here' "$(printf 'new\nline')" "$(printf 'bell\007')" "$(printf 'latin\351')" 'ünïcödé'; do
+    cp bad.yaml "$name.yaml"
+    want 3 "$tamis" spec check "./$name.yaml" --json
+    json_ok spec_check
+done
+
 # A name means a file of this folder before one of specs/.
 cp bad.yaml llama-3.1-8b.yaml
 want 3 "$tamis" spec check llama-3.1-8b
