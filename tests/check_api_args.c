@@ -449,6 +449,10 @@ START_TEST(one_buffer_for_all)
     fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data + 2 * DIM; /* its last is the next token's Q */
     ck_assert_int_eq(call(RUN, &fused), TAMIS_EINVAL);
     ck_assert_str_eq(tamis_last_error(), "args.output: overlaps args.q");
+    fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data - DIM; /* as it was, but for the second sequence */
+    fused.tensors[OUTPUT].batch_stride += 8;
+    ck_assert_int_eq(call(RUN, &fused), TAMIS_EINVAL);
+    ck_assert_str_eq(tamis_last_error(), "args.output: overlaps args.q");
     free(buffer);
     world_close(&w);
 }
