@@ -94,10 +94,12 @@ __attribute__((format(printf, 2, 3))) void cli_print(struct cli *cli, const char
 __attribute__((format(printf, 2, 3))) void cli_note(struct cli *cli, const char *format, ...);  /* not with -q */
 __attribute__((format(printf, 2, 3))) void cli_warn(struct cli *cli, const char *format, ...);
 __attribute__((format(printf, 3, 4))) int cli_error(struct cli *cli, int code, const char *format, ...); /* code */
+/* With a compiler's log or the like: several lines, NULL or "" for none. */
+__attribute__((format(printf, 4, 5))) int cli_error_detail(struct cli *cli, int code, const char *detail,
+                                                           const char *format, ...);
 __attribute__((format(printf, 2, 3))) int cli_usage(struct cli *cli, const char *format, ...); /* CLI_USAGE */
 int cli_fail(struct cli *cli, tamis_status status);    /* the thread's last error; the exit code for it */
 int cli_fail_as(struct cli *cli, int code);            /* the same with a given code */
-void cli_detail(struct cli *cli, const char *detail);  /* several lines to stderr, indented */
 void cli_log(void *cli, tamis_log_level level, const char *message); /* a tamis_log_fn */
 
 const char *cli_bold(const struct cli *cli);  /* for stdout; "" without colour */

@@ -24,11 +24,24 @@ static void say(struct cli *cli, const char *label, const char *code, const char
     pthread_mutex_unlock(&cli->lock);
 }
 
+/* Several lines, indented. */
+static void say_detail(struct cli *cli, const char *detail)
+{
+    pthread_mutex_lock(&cli->lock);
+    cli_progress_clear(cli);
+    while (*detail) {
+        const int bytes = (int)strcspn(detail, "\n");
+        fprintf(stderr, "    %.*s\n", bytes, detail);
+        detail += bytes + (detail[bytes] == '\n');
+    }
+    pthread_mutex_unlock(&cli->lock);
+}
+
 static void say_error(struct cli *cli, int code, const char *text, const char *detail)
 {
     struct json json;
     say(cli, "error: ", "\033[1;31m", text);
-    if (detail && *detail) cli_detail(cli, detail);
+    if (detail) say_detail(cli, detail);
     if (!cli->json) return;
     cli_json_begin(cli, &json, "error");
     json_string(&json, "message", text);
@@ -84,6 +97,14 @@ int cli_error(struct cli *cli, int code, const char *format, ...)
     return code;
 }
 
+int cli_error_detail(struct cli *cli, int code, const char *detail, const char *format, ...)
+{
+    FORMAT(text);
+    say_error(cli, code, text ? text : "out of memory", detail);
+    free(text);
+    return code;
+}
+
 int cli_usage(struct cli *cli, const char *format, ...)
 {
     FORMAT(text);
@@ -104,18 +125,6 @@ int cli_fail(struct cli *cli, tamis_status status)
     return cli_fail_as(cli, status == TAMIS_ENODEVICE  ? CLI_NO_DEVICE
                             : status == TAMIS_ECOMPILE ? CLI_COMPILE
                                                        : CLI_FAILED);
-}
-
-void cli_detail(struct cli *cli, const char *detail)
-{
-    pthread_mutex_lock(&cli->lock);
-    cli_progress_clear(cli);
-    while (*detail) {
-        const int bytes = (int)strcspn(detail, "\n");
-        fprintf(stderr, "    %.*s\n", bytes, detail);
-        detail += bytes + (detail[bytes] == '\n');
-    }
-    pthread_mutex_unlock(&cli->lock);
 }
 
 void cli_log(void *payload, tamis_log_level level, const char *message)

@@ -140,7 +140,6 @@ static void report_verdict(struct cli *cli, const tamis_store *store, const stru
 {
     const bool sound = *problem == '\0' && listing->damaged == 0;
     struct json json;
-    if (*problem) cli_detail(cli, problem);
     if (!cli->json) {
         cli_print(cli, "%s: %lld items, %lld damaged, structure %s\n", tamisi_store_path(store), listing->items,
                   listing->damaged, *problem ? "damaged" : "sound");
@@ -167,8 +166,9 @@ static int run_verify(struct cli *cli)
     if (status == TAMIS_OK) {
         report_verdict(cli, store, &listing, problem.data);
         if (*problem.data || listing.damaged > 0)
-            code = cli_error(cli, CLI_FAILED, "%s is damaged: 'tamis cache gc' drops what is, 'tamis gen' makes it anew",
-                             tamisi_store_path(store));
+            code = cli_error_detail(cli, CLI_FAILED, problem.data,
+                                    "%s is damaged: 'tamis cache gc' drops what is, 'tamis gen' makes it anew",
+                                    tamisi_store_path(store));
     } else {
         code = cli_fail(cli, status);
     }

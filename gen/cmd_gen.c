@@ -178,8 +178,8 @@ static int report_failures(const struct generation *gen)
         const struct tamisi_variant *variant = &job->variant->variant;
         if (job->state != BUILD_FAILED || job->same_as != i) continue;
         const int own = job->status == TAMIS_ECOMPILE ? CLI_COMPILE : CLI_FAILED;
-        cli_error(gen->cli, own, "%s for %s: %s", variant->name, variant->arch, job->error ? job->error : "out of memory");
-        if (job->detail && *job->detail) cli_detail(gen->cli, job->detail);
+        cli_error_detail(gen->cli, own, job->detail, "%s for %s: %s", variant->name, variant->arch,
+                         job->error ? job->error : "out of memory");
         if (code != CLI_FAILED) code = own; /* what is wrong with the machine outweighs a kernel */
     }
     return code;

@@ -135,9 +135,7 @@ static int compile(struct show *show)
     for (size_t i = 0; i < build->count; i++) {
         const struct build_job *job = &build->jobs[i];
         if (!job->error) continue;
-        cli_error(show->cli, CLI_COMPILE, "%s", job->error);
-        if (job->detail) cli_detail(show->cli, job->detail);
-        return CLI_COMPILE;
+        return cli_error_detail(show->cli, CLI_COMPILE, job->detail, "%s", job->error);
     }
     return cli_interrupted() ? cli_error(show->cli, CLI_INTERRUPTED, "interrupted") : CLI_OK;
 }
