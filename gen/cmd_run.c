@@ -50,6 +50,10 @@ static int read_policy(struct cli *cli, tamis_selection *selection)
     if (!cli_real(cli, "coverage", 0, 1, &selection->coverage) || !cli_real(cli, "ratio", 0, 1, &selection->ratio) ||
         !cli_integer(cli, "count", 0, TOKENS, &count))
         return CLI_USAGE;
+    if (cli_given(cli, "coverage") && selection->coverage >= 1)
+        return cli_usage(cli, "--coverage: 1 would drop all tokens, less would be right");
+    if (cli_given(cli, "ratio") && selection->ratio <= 0)
+        return cli_usage(cli, "--ratio: 0 would keep no token, more would be right");
     selection->count = count;
     return CLI_OK;
 }
@@ -63,6 +67,7 @@ static int read_selection(struct cli *cli, tamis_selection *selection)
     if (!cli_integer(cli, "window", 1, 1024, &window) || !cli_integer(cli, "pool", 1, 63, &pool) ||
         !cli_integer(cli, "min-tokens", 0, TOKENS, &min_tokens) || !cli_choice(cli, "scope", scopes, &scope))
         return CLI_USAGE;
+    if (cli_given(cli, "pool") && pool % 2 == 0) return cli_usage(cli, "--pool: %lld is even, an odd width would be right", pool);
     selection->window = (int32_t)window;
     selection->pool = (int32_t)pool;
     selection->min_tokens = min_tokens;

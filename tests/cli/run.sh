@@ -105,8 +105,10 @@ want 2 "$tamis" run --input bare --output o --device cuda:x
 want 2 "$tamis" run --input bare --output o --device cuda:0
 err_has '--store'
 want 2 "$tamis" run --input bare --output o --spec x
-want 1 "$tamis" run --input bare --output o --count 10 --pool 4
-err_has 'pool'
+want 2 "$tamis" run --input bare --output o --count 10 --pool 4
+err_has 'odd'
+want 2 "$tamis" run --input bare --output o --coverage 1
+want 2 "$tamis" run --input bare --output o --ratio 0
 absent o
 
 # ---- input that is wrong: exit 1, its file by name, and nothing written
@@ -139,6 +141,8 @@ sed -i 's/seq_len: 1024/seq_len: 1025/' broken/case.yaml
 broken case.yaml:5: '1024 as in the arrays'
 echo 'ratio: 0.5' >>broken/case.yaml
 broken case.yaml: 'a second policy'
+sed -i 's/pool: 5/pool: 4/' broken/case.yaml
+broken pool ''
 echo 'scope: heads' >>broken/case.yaml
 broken case.yaml: 'no scope'
 sed -i 's/dtype: bf16/dtype: fp16/' broken/case.yaml
