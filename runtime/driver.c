@@ -56,6 +56,8 @@ static const struct tamisi_symbol symbols[] = {
     SYMBOL("cuTensorMapEncodeTiled", tensor_map_encode_tiled),
 };
 
+#define ERROR_STUB_LIBRARY 34
+
 /* What the one attempt left: a table, or the failure that every caller gets. */
 static struct {
     pthread_once_t once;
@@ -96,6 +98,8 @@ static tamis_status read_version(struct tamisi_cuda *table, void *library)
     if (tamisi_dynamic_fill(&driver, library, &symbol, 1))
         return tamisi_fail(TAMIS_ENODEVICE, "%s is no CUDA driver: it lacks %s", table->path, symbol.name);
     const tamisi_cu_result result = driver.get(&table->version);
+    if (result == ERROR_STUB_LIBRARY)
+        return tamisi_fail(TAMIS_ENODEVICE, "%s is no CUDA driver, but a toolkit's stub for linking", table->path);
     if (result != 0) return tamisi_fail(TAMIS_ENODEVICE, "%s: cuDriverGetVersion failed: error %d", table->path, result);
     if (table->version < 12000)
         return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: the driver supports CUDA %d.%d: 12.0 or newer is needed", table->path,

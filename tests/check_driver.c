@@ -162,6 +162,8 @@ START_TEST(test_cuda_version)
 {
     check_cuda(fake, "FAKE_CUDA_VERSION", "11080", TAMIS_EUNSUPPORTED, "supports CUDA 11.8: 12.0 or newer is needed");
     check_cuda(fake, "FAKE_CUDA_VERSION", "12000", TAMIS_OK, "");
+    check_cuda(fake, "FAKE_CUDA_VERSION", "-34", TAMIS_ENODEVICE, "is no CUDA driver, but a toolkit's stub for linking");
+    check_cuda(fake, "FAKE_CUDA_VERSION", "-999", TAMIS_ENODEVICE, "cuDriverGetVersion failed: error 999");
     check_cuda(fake, "FAKE_CUDA_DEVICES", "0", TAMIS_ENODEVICE, "CUDA_ERROR_NO_DEVICE: no CUDA-capable device");
     check_cuda(fake, "FAKE_CUDA_FAIL", "cuInit:1:999", TAMIS_ENODEVICE, "CUDA_ERROR_UNKNOWN");
     check_cuda(fake, "FAKE_CUDA_FAIL", "cuInit:1:12345", TAMIS_ENODEVICE, "CUDA error 12345");

@@ -192,8 +192,8 @@ ENTRY(cuDriverGetVersion, (int *version))
 {
     pthread_mutex_lock(&fake.lock);
     read_settings();
-    *version = fake.version;
-    return fake_leave(0);
+    *version = fake.version > 0 ? fake.version : 0;
+    return fake_leave(fake.version > 0 ? 0 : -fake.version);
 }
 
 static const struct {
