@@ -83,8 +83,9 @@ static const struct cli_command command_ls = {
     .operands = "[STORE]",
     .operand_max = 1,
     .summary = "list what a store holds",
-    .description = "List the specs, sources, variants and cubins of STORE, of the user's cache without one: kind, name, "
-                   "architecture, content key, bytes, and whether its checksum fails.",
+    .description =
+        "List the specs, sources, variants and cubins of STORE, of the user's cache without one: kind, name, "
+        "architecture, content key, bytes, and whether its checksum fails.",
     .examples = "tamis cache ls\n"
                 "tamis cache ls my.tamis --json\n",
     .run = run_ls};
@@ -118,8 +119,9 @@ static const struct cli_command command_gc = {
     .operands = "[STORE]",
     .operand_max = 1,
     .summary = "remove what is damaged or no longer referred to",
-    .description = "Remove from STORE, from the user's cache without one, damaged items, and sources and cubins that no variant "
-                   "refers to. A store without variants is a cache: there only damage goes.",
+    .description =
+        "Remove from STORE, from the user's cache without one, damaged items, and sources and cubins that no "
+        "variant refers to. A store without variants is a cache: there only damage goes.",
     .examples = "tamis cache gc my.tamis\n",
     .run = run_gc};
 
@@ -184,8 +186,9 @@ static const struct cli_command command_verify = {
     .operands = "[STORE]",
     .operand_max = 1,
     .summary = "check every item's checksum and the file's structure",
-    .description = "Check STORE, the user's cache without one: SQLite's own integrity check, then the checksum of every item. "
-                   "Changes nothing. A damaged item is never used: it counts as absent and is made anew.",
+    .description =
+        "Check STORE, the user's cache without one: SQLite's own integrity check, then the checksum of every "
+        "item. Changes nothing. A damaged item is never used: it counts as absent and is made anew.",
     .exits = verify_exits,
     .examples = "tamis cache verify my.tamis\n",
     .run = run_verify};
@@ -197,6 +200,7 @@ const struct cli_command cmd_cache = {
     .operands = "ls|gc|verify [STORE]",
     .operand_max = -1,
     .summary = "look into a store or the user's cache, and clean it",
-    .description = "Look into a store, or into the user's cache, $TAMIS_CACHE_DIR/cache.tamis, else "
-                   "$XDG_CACHE_HOME/tamis/cache.tamis, else ~/.cache/tamis/cache.tamis.",
+    .description =
+        "Look into a store, or into the user's cache, $TAMIS_CACHE_DIR/cache.tamis, else "
+        "$XDG_CACHE_HOME/tamis/cache.tamis, else ~/.cache/tamis/cache.tamis.",
     .children = children};

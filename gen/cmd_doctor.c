@@ -265,9 +265,10 @@ const struct cli_command cmd_doctor = {
     .operands = "",
     .operand_max = 0,
     .summary = "say what this machine has, whether it fits, what to do",
-    .description = "Examine data folder, CPU backend, NVIDIA driver, GPUs, NVRTC with its builtins, whether driver and NVRTC fit, "
-                   "and the cache: \"ok\", \"--\" for what is absent and can be done without, \"!!\" for what is wrong, each with "
-                   "advice.",
+    .description =
+        "Examine data folder, CPU backend, NVIDIA driver, GPUs, NVRTC with its builtins, whether driver and NVRTC"
+        " fit, and the cache: \"ok\", \"--\" for what is absent and can be done without, \"!!\" for what is "
+        "wrong, each with advice.",
     .exits = exits,
     .examples = "tamis doctor\n"
                 "tamis doctor --json | jq 'select(.type == \"doctor\").gpu_ready'\n",

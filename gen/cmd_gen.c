@@ -337,10 +337,11 @@ const struct cli_command cmd_gen = {
     .operand_max = -1,
     .summary = "generate and compile the kernels of specs into a store",
     .description =
-        "Expand the templates for each SPEC, a YAML file or the name of one in specs/, put the sources into STORE, and compile "
-        "with NVRTC what STORE has not got yet. No GPU is needed. A spec's variants in STORE are replaced for the architectures "
-        "at hand; compiled kernels stay until 'tamis cache gc'. Prints each kernel's registers, shared memory, stack and spills "
-        "in bytes. Where NVRTC is missing, STORE gets the sources alone.",
+        "Expand the templates for each SPEC, a YAML file or the name of one in specs/, put the sources into "
+        "STORE, and compile with NVRTC what STORE has not got yet. No GPU is needed. A spec's variants in STORE "
+        "are replaced for the architectures at hand; compiled kernels stay until 'tamis cache gc'. Prints each "
+        "kernel's registers, shared memory, stack and spills in bytes. Where NVRTC is missing, STORE gets the "
+        "sources alone.",
     .options = options,
     .exits = exits,
     .examples = "tamis gen llama-3.1-8b -o llama.tamis\n"

@@ -67,7 +67,8 @@ static int read_selection(struct cli *cli, tamis_selection *selection)
     if (!cli_integer(cli, "window", 1, 1024, &window) || !cli_integer(cli, "pool", 1, 63, &pool) ||
         !cli_integer(cli, "min-tokens", 0, TOKENS, &min_tokens) || !cli_choice(cli, "scope", scopes, &scope))
         return CLI_USAGE;
-    if (cli_given(cli, "pool") && pool % 2 == 0) return cli_usage(cli, "--pool: %lld is even, an odd width would be right", pool);
+    if (cli_given(cli, "pool") && pool % 2 == 0)
+        return cli_usage(cli, "--pool: %lld is even, an odd width would be right", pool);
     selection->window = (int32_t)window;
     selection->pool = (int32_t)pool;
     selection->min_tokens = min_tokens;
@@ -299,10 +300,11 @@ const struct cli_command cmd_run = {
     .operand_max = 0,
     .summary = "run the operator on arrays of your own",
     .description =
-        "Read q.npy, k.npy and v.npy (batch, heads, seq_len, head_dim; bf16 as uint16 bits, or float16), run token-sparse "
-        "attention, and write output.npy (float32; zero rows where a token was dropped), indices.npy (int32, padded with -1), "
-        "kept.npy and score.npy. Prints how many tokens each sequence keeps and the time of each step. Selection comes from "
-        "options, else from case.yaml, else from the store's spec, else all is kept.",
+        "Read q.npy, k.npy and v.npy (batch, heads, seq_len, head_dim; bf16 as uint16 bits, or float16), run "
+        "token-sparse attention, and write output.npy (float32; zero rows where a token was dropped), indices.npy"
+        " (int32, padded with -1), kept.npy and score.npy. Prints how many tokens each sequence keeps and the "
+        "time of each step. Selection comes from options, else from case.yaml, else from the store's spec, else "
+        "all is kept.",
     .options = options,
     .exits = exits,
     .examples = "tamis run --input tests/reference/gqa_d128 --output out --device cpu\n"

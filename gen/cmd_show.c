@@ -257,7 +257,8 @@ static int run(struct cli *cli)
     struct show show = {.cli = cli, .variant = cli_value(cli, "variant"), .arch = cli_value(cli, "arch"),
                         .spec_name = cli_value(cli, "spec")};
     const bool source = cli_given(cli, "source") || (show.variant && !cli_given(cli, "list"));
-    if (source && !show.variant) return cli_usage(cli, "--source needs --variant NAME: 'tamis show %s' lists them", cli->operands[0]);
+    if (source && !show.variant)
+        return cli_usage(cli, "--source needs --variant NAME: 'tamis show %s' lists them", cli->operands[0]);
     int code = is_store(cli->operands[0]) ? load_store(&show, cli->operands[0]) : load_spec(&show, cli->operands[0]);
     if (code == CLI_OK && show.count == 0)
         code = none_found(&show);
@@ -288,9 +289,10 @@ const struct cli_command cmd_show = {
     .operand_min = 1,
     .operand_max = 1,
     .summary = "list variants with what they use, or print a generated source",
-    .description = "List the variants of a SPEC (a YAML file, or the name of one in specs/) or of a STORE: rank 0 is the default, "
-                   "sizes are in bytes, registers, stack and spills a thread, known where the kernel is compiled. With --variant "
-                   "print its CUDA source.",
+    .description =
+        "List the variants of a SPEC (a YAML file, or the name of one in specs/) or of a STORE: rank 0 is the "
+        "default, sizes are in bytes, registers, stack and spills a thread, known where the kernel is compiled. "
+        "With --variant print its CUDA source.",
     .options = options,
     .exits = exits,
     .examples = "tamis show llama-3.1-8b --arch sm_90a\n"

@@ -115,9 +115,10 @@ static const struct cli_command command_check = {
     .operand_min = 1,
     .operand_max = -1,
     .summary = "check specs: \"file:line:column: what is wrong, what would be right\"",
-    .description = "Check each SPEC, a YAML file or the name of one in specs/: that it reads, and that every architecture has a "
-                   "default variant of each kernel family. Says of a wrong one, on stderr, file:line:column, what is wrong and what would "
-                   "be right.",
+    .description =
+        "Check each SPEC, a YAML file or the name of one in specs/: that it reads, and that every architecture "
+        "has a default variant of each kernel family. Says of a wrong one, on stderr, file:line:column, what is "
+        "wrong and what would be right.",
     .exits = exits,
     .examples = "tamis spec check my.yaml\n"
                 "tamis spec check specs/*.yaml --json\n",
@@ -154,8 +155,9 @@ static const struct cli_command command_show = {
     .operand_min = 1,
     .operand_max = 1,
     .summary = "print a spec with all its defaults and tile lists written out",
-    .description = "Print SPEC in its normal form: every default written out, tile lists in place. What is printed is a spec "
-                   "that says the same.",
+    .description =
+        "Print SPEC in its normal form: every default written out, tile lists in place. What is printed is a spec"
+        " that says the same.",
     .exits = exits,
     .examples = "tamis spec show llama-3.1-8b\n"
                 "tamis spec show my.yaml --json | jq .selection\n",
@@ -188,7 +190,9 @@ static const struct cli_command command_keys = {
     .operands = "",
     .operand_max = 0,
     .summary = "list all that a spec can say",
-    .description = "List every key of a spec with its type, range, default and meaning, and the tile parameters of each template.",
+    .description =
+        "List every key of a spec with its type, range, default and meaning, and the tile parameters of each "
+        "template.",
     .examples = "tamis spec keys\n",
     .run = run_keys};
 
@@ -199,5 +203,6 @@ const struct cli_command cmd_spec = {
     .operands = "check|show|keys [argument...]",
     .operand_max = -1,
     .summary = "check specs, print them, list what they can say",
-    .description = "Look at specs, the YAML files that kernels are made from.",
+    .description =
+        "Look at specs, the YAML files that kernels are made from.",
     .children = children};

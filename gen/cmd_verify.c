@@ -165,10 +165,10 @@ const struct cli_command cmd_verify = {
     .operand_max = -1,
     .summary = "run reference cases and compare",
     .description =
-        "Run the case in each DIR (q.npy, k.npy, v.npy, case.yaml) with poisoned outputs and compare with its kept.npy, "
-        "indices.npy, output.npy and score.npy, which float64 arithmetic made. Equal means: the same counts, tokens chosen "
-        "otherwise only within 2^-12 of their head's threshold, dropped rows zero in every bit, no NaN, and a relative error of "
-        "each head of at most 4e-3 (bf16) or 1e-3 (fp16).",
+        "Run the case in each DIR (q.npy, k.npy, v.npy, case.yaml) with poisoned outputs and compare with its "
+        "kept.npy, indices.npy, output.npy and score.npy, which float64 arithmetic made. Equal means: the same "
+        "counts, tokens chosen otherwise only within 2^-12 of their head's threshold, dropped rows zero in every "
+        "bit, no NaN, and a relative error of each head of at most 4e-3 (bf16) or 1e-3 (fp16).",
     .options = options,
     .exits = exits,
     .examples = "tamis verify tests/reference/*\n"

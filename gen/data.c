@@ -85,7 +85,8 @@ static tamis_status fail_spec(const struct data *data, const char *spec)
     const char *names[MAX_SPECS];
     char advice[512];
     int count = scandir(data->specs_dir, &entries, only_yaml, alphasort);
-    if (count <= 0) return tamisi_fail(TAMIS_ENOTFOUND, "no spec %s: no such file, and there is none in %s", spec, data->specs_dir);
+    if (count <= 0)
+        return tamisi_fail(TAMIS_ENOTFOUND, "no spec %s: no such file, and there is none in %s", spec, data->specs_dir);
     for (int i = 0; i < count; i++) {
         *strrchr(entries[i]->d_name, '.') = '\0';
         if (i < MAX_SPECS) names[i] = entries[i]->d_name;

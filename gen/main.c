@@ -17,10 +17,11 @@ static const struct cli_command tool = {
     .operands = "COMMAND [argument...]",
     .operand_max = -1,
     .summary = "token-sparse attention kernels for your model and GPU",
-    .description = "tamis makes token-sparse attention kernels for a model and a GPU: it generates CUDA from a spec, compiles "
-                   "it into a store, runs and checks it.\n"
-                   "'tamis help COMMAND' or 'tamis COMMAND --help' tells more; 'tamis --version' names the version; "
-                   "'tamis doctor' says what this machine can do.",
+    .description =
+        "tamis makes token-sparse attention kernels for a model and a GPU: it generates CUDA from a spec, "
+        "compiles it into a store, runs and checks it.\n"
+        "'tamis help COMMAND' or 'tamis COMMAND --help' tells more; 'tamis --version' names the version; 'tamis "
+        "doctor' says what this machine can do.",
     .children = commands};
 
 /* The last word of a command's name: "check" of "spec check". */
