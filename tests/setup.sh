@@ -172,7 +172,7 @@ fetch_wheel() {
         rm -rf "$deps/wheel" "$folder" "$folder.part"
         mkdir "$deps/wheel"
         python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$deps/wheel" "$wheel" >>"$log" 2>&1 </dev/null ||
-            fail "no CUDA toolkit with NVRTC here, and pip download $wheel did not work: $(tail -n 1 "$log")"
+            fail "no CUDA toolkit with NVRTC here, and pip download $wheel did not work: $(tail -n 1 "$log") (all of it in $log)"
         python3 -m zipfile -e "$deps"/wheel/*.whl "$folder.part" >>"$log" 2>&1 || fail "cannot unpack the wheel of $wheel"
         mv "$folder.part" "$folder"
         rm -rf "$deps/wheel"
