@@ -30,7 +30,7 @@ struct expansion {
 /* ---- entry{} */
 
 static const char *const stages[] = {"score_stats",   "score_merge", "score_sum", "select_pool", "select_budget",
-                                     "select_tokens", "compress",    "attend",    "decompress"};
+                                     "select_tokens", "compress",    "attend",    "attend_tma",  "decompress"};
 #define STAGE_COUNT (sizeof stages / sizeof stages[0])
 
 #define MAX_THREADS 1024 /* a block, on every architecture */

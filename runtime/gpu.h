@@ -29,6 +29,7 @@ enum tamisi_stage {
     TAMISI_SELECT_TOKENS,
     TAMISI_COMPRESS,
     TAMISI_ATTEND,
+    TAMISI_ATTEND_TMA, /* a plan has this one or the one before, by the template that its attend variant is made of */
     TAMISI_DECOMPRESS,
     TAMISI_STAGE_COUNT
 };
@@ -55,6 +56,15 @@ void tamisi_gpu_leave(const struct tamis_context *context);
 tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store);
 void tamisi_gpu_plan_close(tamis_plan *plan);
 void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out);
+
+/* Put a stage's kernel on the stream with a grid and its argument struct, in a current context. gpu_stages.c. */
+tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
+                               void *args, tamis_stream stream);
+const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage);
+
+/* gpu_attend.c. The caller sets rows, kept, indices, lse, lse_rows and compact_heads; the rest follows from the plan. */
+tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, tamis_stream stream);
+float tamisi_gpu_scale_log2(const tamis_plan *plan);
 
 /* gpu_stages.c: the vtable's steps */
 tamis_status tamisi_gpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,

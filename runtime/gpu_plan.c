@@ -14,7 +14,7 @@ static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_SCORE_STATS] = "score_stats",     [TAMISI_SCORE_MERGE] = "score_merge",   [TAMISI_SCORE_SUM] = "score_sum",
     [TAMISI_SELECT_POOL] = "select_pool",     [TAMISI_SELECT_BUDGET] = "select_budget",
     [TAMISI_SELECT_TOKENS] = "select_tokens", [TAMISI_COMPRESS] = "compress",         [TAMISI_ATTEND] = "attend",
-    [TAMISI_DECOMPRESS] = "decompress"};
+    [TAMISI_ATTEND_TMA] = "attend_tma",       [TAMISI_DECOMPRESS] = "decompress"};
 
 /* The best-ranked variant of a family for this problem that this library can launch. */
 static tamis_status choose_variant(struct tamisi_variant *out, tamis_store *store, const char *family, const char *arch,
@@ -98,6 +98,13 @@ static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_context *con
     return status;
 }
 
+/* Is the stage served, or stood in for? */
+static bool is_served(const struct tamisi_gpu_plan *loaded, int stage)
+{
+    const int other = stage == TAMISI_ATTEND ? TAMISI_ATTEND_TMA : stage == TAMISI_ATTEND_TMA ? TAMISI_ATTEND : stage;
+    return loaded->kernels[stage].function || loaded->kernels[other].function;
+}
+
 static int find_stage(const char *name)
 {
     for (int stage = 0; stage < TAMISI_STAGE_COUNT; stage++)
@@ -165,7 +172,7 @@ tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store)
         tamisi_gpu_leave(plan->context);
     }
     for (int stage = 0; stage < TAMISI_STAGE_COUNT && status == TAMIS_OK; stage++)
-        if (!loaded->kernels[stage].function)
+        if (!is_served(loaded, stage))
             status = tamisi_fail(TAMIS_ECORRUPT, "%s: no kernel serves %s", tamisi_store_path(store), stage_names[stage]);
     if (status != TAMIS_OK) tamisi_gpu_plan_close(plan);
     return status;
@@ -190,6 +197,7 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
                       gpu->cc_minor, gpu->sm_count, gpu->arch);
     for (int stage = 0; stage < TAMISI_STAGE_COUNT; stage++) {
         const struct tamisi_entry *entry = &loaded->kernels[stage].entry;
+        if (!loaded->kernels[stage].function) continue;
         tamisi_buf_printf(out, "%s: %s, %d threads, %d registers, %d bytes shared\n", stage_names[stage], entry->symbol,
                           entry->threads, loaded->resources[stage].registers,
                           entry->shared_bytes + loaded->resources[stage].shared_bytes);

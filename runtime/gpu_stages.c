@@ -4,10 +4,6 @@
  */
 #include "gpu.h"
 
-#include <math.h>
-
-static const double log2_e = 1.44269504088896340736;
-
 static struct tamis_rows rows_of(const tamis_tensor *tensor)
 {
     return (struct tamis_rows){tensor->data, tensor->batch_stride, tensor->head_stride, tensor->token_stride};
@@ -22,8 +18,8 @@ static tamis_tensor plain_tensor(const tamis_plan *plan, void *data, int heads, 
 
 static unsigned tiles_of(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
 
-static tamis_status launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z, void *args,
-                           tamis_stream stream)
+tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
+                               void *args, tamis_stream stream)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_kernel *kernel = &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage];
@@ -34,12 +30,10 @@ static tamis_status launch(const tamis_plan *plan, enum tamisi_stage stage, unsi
                              kernel->entry.symbol);
 }
 
-static const struct tamisi_entry *entry_of(const tamis_plan *plan, enum tamisi_stage stage)
+const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage)
 {
     return &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage].entry;
 }
-
-static float scale_log2(const tamis_plan *plan) { return (float)(plan->facts.scale * log2_e); }
 
 /* ---- the stages, in a current context */
 
@@ -64,13 +58,15 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
                                     .q_heads = problem->q_heads,
                                     .kv_heads = problem->kv_heads,
                                     .window = window,
-                                    .scale_log2 = scale_log2(plan)};
-    const unsigned row_tiles = tiles_of((long long)facts->group * window, entry_of(plan, TAMISI_SCORE_STATS)->block_m);
-    TAMIS_TRY(launch(plan, TAMISI_SCORE_STATS, (unsigned)facts->score_chunks, row_tiles, batch * kv_heads, &args, stream));
-    const unsigned query_blocks = tiles_of(window, entry_of(plan, TAMISI_SCORE_MERGE)->block_m);
-    TAMIS_TRY(launch(plan, TAMISI_SCORE_MERGE, query_blocks, q_heads, batch, &args, stream));
-    const unsigned key_tiles = tiles_of(facts->candidates, entry_of(plan, TAMISI_SCORE_SUM)->block_m);
-    TAMIS_TRY(launch(plan, TAMISI_SCORE_SUM, key_tiles, kv_heads, batch, &args, stream));
+                                    .scale_log2 = tamisi_gpu_scale_log2(plan)};
+    const long long rows = (long long)facts->group * window;
+    const unsigned row_tiles = tiles_of(rows, tamisi_gpu_entry(plan, TAMISI_SCORE_STATS)->block_m);
+    const unsigned chunks = (unsigned)facts->score_chunks;
+    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_STATS, chunks, row_tiles, batch * kv_heads, &args, stream));
+    const unsigned query_blocks = tiles_of(window, tamisi_gpu_entry(plan, TAMISI_SCORE_MERGE)->block_m);
+    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_MERGE, query_blocks, q_heads, batch, &args, stream));
+    const unsigned key_tiles = tiles_of(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SCORE_SUM)->block_m);
+    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_SUM, key_tiles, kv_heads, batch, &args, stream));
 
     struct tamis_pool_args pool = {.score = score,
                                    .rank = rank,
@@ -79,8 +75,8 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
                                    .q_heads = problem->q_heads,
                                    .index_heads = facts->index_heads,
                                    .pool = problem->selection.pool};
-    const unsigned blocks = tiles_of(facts->candidates, entry_of(plan, TAMISI_SELECT_POOL)->block_m);
-    return launch(plan, TAMISI_SELECT_POOL, blocks, batch, 1, &pool, stream);
+    const unsigned blocks = tiles_of(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SELECT_POOL)->block_m);
+    return tamisi_gpu_launch(plan, TAMISI_SELECT_POOL, blocks, batch, 1, &pool, stream);
 }
 
 static tamis_status select_stage(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
@@ -95,7 +91,7 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                                        .min_tokens = problem->selection.min_tokens,
                                        .fixed_keep = facts->fixed_keep,
                                        .coverage = problem->selection.coverage};
-    TAMIS_TRY(launch(plan, TAMISI_SELECT_BUDGET, 1, (unsigned)problem->batch, 1, &budget, stream));
+    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SELECT_BUDGET, 1, (unsigned)problem->batch, 1, &budget, stream));
     struct tamis_tokens_args tokens = {.rank = rank,
                                        .kept = kept,
                                        .indices = indices,
@@ -103,7 +99,8 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                                        .candidates = facts->candidates,
                                        .capacity = facts->capacity,
                                        .index_heads = facts->index_heads};
-    return launch(plan, TAMISI_SELECT_TOKENS, 1, (unsigned)facts->index_heads, (unsigned)problem->batch, &tokens, stream);
+    return tamisi_gpu_launch(plan, TAMISI_SELECT_TOKENS, 1, (unsigned)facts->index_heads, (unsigned)problem->batch, &tokens,
+                             stream);
 }
 
 /* Compress one tensor of `source_heads` heads into `heads`. */
@@ -122,21 +119,8 @@ static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *s
                                        .source_heads = source_heads,
                                        .index_heads = facts->index_heads,
                                        .skip_dense = skip_dense};
-    return launch(plan, TAMISI_COMPRESS, tiles_of(facts->capacity, entry_of(plan, TAMISI_COMPRESS)->block_m),
-                  (unsigned)heads, (unsigned)plan->problem.batch, &args, stream);
-}
-
-static tamis_status attend_stage(const tamis_plan *plan, struct tamis_attend_args *args, tamis_stream stream)
-{
-    const tamis_problem *problem = &plan->problem;
-    args->seq_len = problem->seq_len;
-    args->capacity = plan->facts.capacity;
-    args->q_heads = problem->q_heads;
-    args->kv_heads = problem->kv_heads;
-    args->index_heads = plan->facts.index_heads;
-    args->scale_log2 = scale_log2(plan);
-    return launch(plan, TAMISI_ATTEND, tiles_of(plan->facts.capacity, entry_of(plan, TAMISI_ATTEND)->block_m),
-                  (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);
+    const unsigned blocks = tiles_of(facts->capacity, tamisi_gpu_entry(plan, TAMISI_COMPRESS)->block_m);
+    return tamisi_gpu_launch(plan, TAMISI_COMPRESS, blocks, (unsigned)heads, (unsigned)plan->problem.batch, &args, stream);
 }
 
 static tamis_status decompress_stage(const tamis_plan *plan, const tamis_tensor *compact, const float *compact_lse,
@@ -154,8 +138,9 @@ static tamis_status decompress_stage(const tamis_plan *plan, const tamis_tensor 
                                          .q_heads = problem->q_heads,
                                          .index_heads = plan->facts.index_heads};
     if (compact) args.compact = rows_of(compact);
-    return launch(plan, TAMISI_DECOMPRESS, tiles_of(problem->seq_len, entry_of(plan, TAMISI_DECOMPRESS)->block_m),
-                  (unsigned)problem->q_heads, (unsigned)problem->batch, &args, stream);
+    const unsigned blocks = tiles_of(problem->seq_len, tamisi_gpu_entry(plan, TAMISI_DECOMPRESS)->block_m);
+    return tamisi_gpu_launch(plan, TAMISI_DECOMPRESS, blocks, (unsigned)problem->q_heads, (unsigned)problem->batch, &args,
+                             stream);
 }
 
 /* ---- the steps as the API calls them */
@@ -207,7 +192,7 @@ tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, co
                                      .lse_rows = plan->facts.capacity,
                                      .compact_heads = plan->facts.compact_heads};
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    const tamis_status status = attend_stage(plan, &args, stream);
+    const tamis_status status = tamisi_gpu_attend_launch(plan, &args, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }
@@ -242,7 +227,7 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
                                      .lse = run->lse,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = plan->problem.kv_heads};
-    return attend_stage(plan, &args, stream);
+    return tamisi_gpu_attend_launch(plan, &args, stream);
 }
 
 /*
@@ -275,7 +260,7 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
                                      .indices = indices,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = heads};
-    TAMIS_TRY(attend_stage(plan, &args, stream));
+    TAMIS_TRY(tamisi_gpu_attend_launch(plan, &args, stream));
     return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);
 }
 

@@ -1,4 +1,4 @@
-$ -- attend: causal attention for the portable family (mma.sync, cp.async, ldmatrix; sm_80 and newer).
+$ -- attend: attention for the portable family (mma.sync, cp.async, ldmatrix; sm_80 and newer).
 $ -- One template serves dense attention and attention on compact tokens: what differs is where rows come from, which is
 $ -- decided at run time, once a block. Source of the mathematics: online softmax (Milakov and Gimelshein, arXiv 1805.02867)
 $ -- in the tiling of FlashAttention-2 (Dao, arXiv 2307.08691).
@@ -103,8 +103,9 @@ __device__ __forceinline__ void softmax_step(float (&s)[kRowTiles][kColTiles][4]
         }
 }
 
-// Causal mask on the diagonal: key column > query row. Keys behind the last row are behind the diagonal too.
-__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int lane)
+// Mask: a row sees the keys up to its own, or, where attention is not causal, up to the last one.
+__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int last_key,
+                                          bool causal, int lane)
 {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
@@ -114,7 +115,7 @@ __device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], i
             for (int i = 0; i < 4; ++i) {
                 const int row = first_row + 16 * m + lane / 4 + 8 * (i / 2);
                 const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-                if (key > row) s[m][n][i] = -kInfinity;
+                if (key > (causal ? row : last_key)) s[m][n][i] = -kInfinity;
             }
 }
 
@@ -212,8 +213,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_co
         if (row >= rows) return nullptr;
         return q_row + 2 * args.q.row_stride * (token ? token[row] : row);
     });
-    const int last_row = min(first_row + kBlockM, rows) - 1;
-    const int steps = last_row / kBlockN + 1;
+    const int last_key = args.causal ? min(first_row + kBlockM, rows) - 1 : rows - 1; // that any row of the block sees
+    const int steps = last_key / kBlockN + 1;
 #pragma unroll
     for (int step = 0; step < kStages - 1; ++step) { // the group of step 0 holds Q as well
         if (step < steps) load_step(s_kv, source, step, rows);
@@ -258,7 +259,8 @@ $ else
         multiply_transposed<Element, kHeadDim>(s, s_warp_q, stage + k_lane);
 $ end
         const int first_key = step * kBlockN;
-        if (first_key + kBlockN - 1 > first_row + warp_row) mask_step(s, first_row + warp_row, first_key, lane);
+        if (first_key + kBlockN - 1 > (args.causal ? first_row + warp_row : last_key))
+            mask_step(s, first_row + warp_row, first_key, last_key, args.causal, lane);
         softmax_step(s, o, state, args.scale_log2);
         multiply_values(o, s, stage + v_lane);
     }

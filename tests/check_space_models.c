@@ -13,7 +13,13 @@
 
 TCase *space_models_tcase(void);
 
-static const char *const families[] = {"score", "select", "compress", "attend", "decompress"};
+/* A golden source for each template: what is made by default, bf16, of the first model, for an architecture. */
+static const struct {
+    const char *template_name, *family, *arch;
+} goldens[] = {{"score", "score", "sm_80"},   {"select", "select", "sm_80"},         {"compress", "compress", "sm_80"},
+               {"attend", "attend", "sm_80"}, {"attend_wgmma", "attend", "sm_90a"}, {"decompress", "decompress", "sm_80"}};
+#define GOLDENS ((int)(sizeof goldens / sizeof *goldens))
+
 static const char *const all_models[] = {"gemma-2-9b", "gpt-oss-20b", "llama-3.1-70b", "llama-3.1-8b", "mistral-nemo-12b",
                                          "phi-3-mini", "qwen3-8b"};
 
@@ -42,10 +48,10 @@ static int first_difference(const char *a, const char *b)
     return line;
 }
 
-/* One golden source a family: the default for sm_80, bf16, of the first model. */
 START_TEST(golden_sources)
 {
-    static const char *const archs[] = {"sm_80", NULL};
+    const char *const name = goldens[_i].template_name, *const arch = goldens[_i].arch;
+    const char *const archs[] = {arch, NULL};
     char path[1024], templates_dir[1024], abi_dir[1024];
     struct spec model;
     struct space space;
@@ -56,14 +62,14 @@ START_TEST(golden_sources)
     const struct space_options golden = {templates_dir, abi_dir, archs, true};
     ck_assert_msg(space_make(&space, &model, &golden) == TAMIS_OK, "%s", tamis_last_error());
     const struct space_variant *variant = space.variants; /* the first of the family is that of the first dtype */
-    while (strcmp(variant->variant.family, families[_i]) != 0) variant++;
+    while (strcmp(variant->variant.family, goldens[_i].family) != 0) variant++;
     ck_assert_int_ne(variant->variant.dtype, TAMIS_FP16);
-    snprintf(path, sizeof path, "%s/tests/golden/%s.cu", source_dir(), families[_i]);
+    snprintf(path, sizeof path, "%s/tests/golden/%s.cu", source_dir(), name);
     char *expected = read_file(path);
     ck_assert_msg(strcmp(expected, variant->text) == 0,
                   "tests/golden/%s.cu differs from what the templates make, from line %d on; if that is meant, renew it: "
-                  "tamis show specs/llama-3.1-8b.yaml --variant %s --arch sm_80 > tests/golden/%s.cu",
-                  families[_i], first_difference(expected, variant->text), variant->variant.name, families[_i]);
+                  "tamis show specs/llama-3.1-8b.yaml --variant %s --arch %s > tests/golden/%s.cu",
+                  name, first_difference(expected, variant->text), variant->variant.name, arch, name);
     free(expected);
     space_free(&space);
     spec_free(&model);
@@ -92,7 +98,7 @@ TCase *space_models_tcase(void)
 {
     TCase *tcase = tcase_create("models");
     tcase_set_timeout(tcase, 300); /* valgrind */
-    tcase_add_loop_test(tcase, golden_sources, 0, (int)(sizeof families / sizeof families[0]));
+    tcase_add_loop_test(tcase, golden_sources, 0, GOLDENS);
     tcase_add_loop_test(tcase, models_expand, 0, (int)(sizeof all_models / sizeof all_models[0]));
     return tcase;
 }

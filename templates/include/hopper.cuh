@@ -55,18 +55,17 @@ __device__ __forceinline__ void named_arrive(int id, int threads)
 
 /* ---- tensor copy engine */
 
-/* Load a box of a (B, H, sub-tile, row, 64 columns) tensor map to shared memory; `barrier` counts its bytes. */
-__device__ __forceinline__ void tensor_load(unsigned shared, const void *map, unsigned barrier, int row, int head, int sequence)
+/*
+ * Load a box of a (B, H, rows, D) tensor map to shared memory; `barrier` counts its bytes, those outside the tensor
+ * included, which arrive as zeros.
+ */
+__device__ __forceinline__ void tensor_load(unsigned shared, const void *map, unsigned barrier, int column, int row,
+                                            int head, int sequence)
 {
-    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%3, %4, %3, %5, %6}], [%2];" ::"r"(shared),
-                 "l"(map), "r"(barrier), "r"(0), "r"(row), "r"(head), "r"(sequence)
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared),
+                 "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(sequence)
                  : "memory");
-}
-
-__device__ __forceinline__ void prefetch_map(const void *map)
-{
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
 /* Shared memory written by ordinary stores becomes visible to wgmma and the copy engine. */
@@ -84,13 +83,16 @@ __device__ __forceinline__ void wgmma_wait()
 
 /*
  * Matrix descriptor of a tile in shared memory with 128-byte swizzle: rows of 128 bytes, eight rows an atom, so that the
- * next eight rows lie 1024 bytes further. `lead` is the distance in bytes between 64-column sub-tiles, which only operands
- * stored with the multiplied dimension outermost use.
+ * next eight rows lie 1024 bytes further. Its low half is the address in units of 16 bytes and `lead`, the distance in
+ * bytes between 64-column sub-tiles, which only operands stored with the multiplied dimension outermost use. Walking
+ * through a tile adds to the low half alone: kept apart, the rest is a constant.
  */
-__device__ __forceinline__ unsigned long long matrix_descriptor(unsigned shared, unsigned lead)
+__device__ __forceinline__ unsigned descriptor_low(unsigned shared, unsigned lead) { return lead >> 4 << 16 | shared >> 4; }
+
+__device__ __forceinline__ unsigned long long matrix_descriptor(unsigned low, unsigned offset_bytes)
 {
-    const unsigned long long stride = 1024 >> 4, swizzle_128 = 1;
-    return swizzle_128 << 62 | stride << 32 | static_cast<unsigned long long>(lead >> 4 & 0x3fff) << 16 | (shared >> 4 & 0x3fff);
+    constexpr unsigned kStride = 1024 >> 4, kSwizzle128 = 1u << 30;
+    return static_cast<unsigned long long>(kSwizzle128 | kStride) << 32 | (low + (offset_bytes >> 4));
 }
 
 /* Keep the compiler from moving accesses of an accumulator across a wgmma boundary. */

@@ -102,7 +102,23 @@ struct tamis_attend_args {
     int kv_heads;      /* of k_full, v_full */
     int compact_heads; /* Hc, of k, v */
     int index_heads;   /* Hi */
+    int causal;        /* 0: every row sees all rows */
     float scale_log2;
+};
+
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
+/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
+struct tamis_attend_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    int tiles; /* of block_m rows, of the capacity */
+    int heads; /* B * Hq; tiles * heads fits 31 bits */
 };
 
 /* decompress_rows: step 7. */
@@ -397,8 +413,9 @@ __device__ __forceinline__ void softmax_step(float (&s)[kRowTiles][kColTiles][4]
         }
 }
 
-// Causal mask on the diagonal: key column > query row. Keys behind the last row are behind the diagonal too.
-__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int lane)
+// Mask: a row sees the keys up to its own, or, where attention is not causal, up to the last one.
+__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int last_key,
+                                          bool causal, int lane)
 {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
@@ -408,7 +425,7 @@ __device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], i
             for (int i = 0; i < 4; ++i) {
                 const int row = first_row + 16 * m + lane / 4 + 8 * (i / 2);
                 const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-                if (key > row) s[m][n][i] = -kInfinity;
+                if (key > (causal ? row : last_key)) s[m][n][i] = -kInfinity;
             }
 }
 
@@ -504,8 +521,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
         if (row >= rows) return nullptr;
         return q_row + 2 * args.q.row_stride * (token ? token[row] : row);
     });
-    const int last_row = min(first_row + kBlockM, rows) - 1;
-    const int steps = last_row / kBlockN + 1;
+    const int last_key = args.causal ? min(first_row + kBlockM, rows) - 1 : rows - 1; // that any row of the block sees
+    const int steps = last_key / kBlockN + 1;
 #pragma unroll
     for (int step = 0; step < kStages - 1; ++step) { // the group of step 0 holds Q as well
         if (step < steps) load_step(s_kv, source, step, rows);
@@ -544,7 +561,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
         }
         multiply_keys(s, q, stage + k_lane);
         const int first_key = step * kBlockN;
-        if (first_key + kBlockN - 1 > first_row + warp_row) mask_step(s, first_row + warp_row, first_key, lane);
+        if (first_key + kBlockN - 1 > (args.causal ? first_row + warp_row : last_key))
+            mask_step(s, first_row + warp_row, first_key, last_key, args.causal, lane);
         softmax_step(s, o, state, args.scale_log2);
         multiply_values(o, s, stage + v_lane);
     }

@@ -102,7 +102,23 @@ struct tamis_attend_args {
     int kv_heads;      /* of k_full, v_full */
     int compact_heads; /* Hc, of k, v */
     int index_heads;   /* Hi */
+    int causal;        /* 0: every row sees all rows */
     float scale_log2;
+};
+
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
+/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
+struct tamis_attend_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    int tiles; /* of block_m rows, of the capacity */
+    int heads; /* B * Hq; tiles * heads fits 31 bits */
 };
 
 /* decompress_rows: step 7. */

@@ -1,0 +1,75 @@
+/*
+ * gpu_attend.c: launching attention (step 6): on a grid of tiles, or, where the plan's kernel reads through the tensor copy
+ * engine, on persistent blocks with maps of the tensors. Below gpu_stages.c.
+ */
+#include "gpu.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+static const double log2_e = 1.44269504088896340736;
+
+float tamisi_gpu_scale_log2(const tamis_plan *plan) { return (float)(plan->facts.scale * log2_e); }
+
+/* A map of (B, heads, rows, D), read in boxes of 64 columns by `box_rows` rows. The driver makes it on the host alone. */
+static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
+                             long long rows, int box_rows)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    const tamis_problem *problem = &plan->problem;
+    const int type = problem->dtype == TAMIS_BF16 ? TAMISI_CU_TENSOR_BFLOAT16 : TAMISI_CU_TENSOR_FLOAT16;
+    const unsigned long long sizes[] = {(unsigned long long)problem->head_dim, (unsigned long long)rows,
+                                        (unsigned long long)heads, (unsigned long long)problem->batch};
+    const unsigned long long strides[] = {2 * (unsigned long long)tensor->row_stride, 2 * (unsigned long long)tensor->head_stride,
+                                          2 * (unsigned long long)tensor->batch_stride};
+    const unsigned box[] = {64, (unsigned)box_rows, 1, 1}, steps[] = {1, 1, 1, 1};
+    struct tamisi_cu_tensor_map map;
+    TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
+                                gpu->cuda->tensor_map_encode_tiled(&map, type, 4, tensor->data, sizes, strides, box, steps,
+                                                                   TAMISI_CU_INTERLEAVE_NONE, TAMISI_CU_SWIZZLE_128B,
+                                                                   TAMISI_CU_L2_PROMOTION_128B, TAMISI_CU_OOB_FILL_NONE),
+                                "cannot describe a tensor to the copy engine"));
+    _Static_assert(sizeof map == sizeof *out, "the kernel and the driver agree on a map");
+    memcpy(out, &map, sizeof map);
+    return TAMIS_OK;
+}
+
+static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis_attend_args *attend, tamis_stream stream)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA);
+    const long long capacity = plan->facts.capacity, heads = (long long)plan->problem.batch * attend->q_heads;
+    const long long tiles = (capacity + entry->block_m - 1) / entry->block_m;
+    if (tiles > INT_MAX / heads)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "batch * q_heads * seq_len is too large for %s", entry->symbol);
+    struct tamis_attend_tma_args args = {.attend = *attend, .tiles = (int)tiles, .heads = (int)heads};
+    if (!attend->indices)
+        TAMIS_TRY(make_map(&args.q, plan, &attend->q, attend->q_heads, capacity, entry->block_m));
+    TAMIS_TRY(make_map(&args.k, plan, &attend->k, attend->compact_heads, capacity, entry->block_n));
+    TAMIS_TRY(make_map(&args.v, plan, &attend->v, attend->compact_heads, capacity, entry->block_n));
+    if (attend->k_full.data) {
+        TAMIS_TRY(make_map(&args.k_full, plan, &attend->k_full, attend->kv_heads, attend->seq_len, entry->block_n));
+        TAMIS_TRY(make_map(&args.v_full, plan, &attend->v_full, attend->kv_heads, attend->seq_len, entry->block_n));
+    }
+    const long long work = tiles * heads;
+    const unsigned blocks = (unsigned)(work < gpu->sm_count ? work : gpu->sm_count);
+    return tamisi_gpu_launch(plan, TAMISI_ATTEND_TMA, blocks, 1, 1, &args, stream);
+}
+
+tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    const struct tamisi_gpu_plan *loaded = plan->state;
+    args->seq_len = problem->seq_len;
+    args->capacity = plan->facts.capacity;
+    args->q_heads = problem->q_heads;
+    args->kv_heads = problem->kv_heads;
+    args->index_heads = plan->facts.index_heads;
+    args->causal = 1;
+    args->scale_log2 = tamisi_gpu_scale_log2(plan);
+    if (loaded->kernels[TAMISI_ATTEND_TMA].function) return launch_persistent(plan, args, stream);
+    const int block_m = tamisi_gpu_entry(plan, TAMISI_ATTEND)->block_m;
+    return tamisi_gpu_launch(plan, TAMISI_ATTEND, (unsigned)((args->capacity + block_m - 1) / block_m),
+                             (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);
+}

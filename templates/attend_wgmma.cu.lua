@@ -1,0 +1,603 @@
+$ -- attend_wgmma: attention for Hopper (sm_90a): one warpgroup feeds tiles through the tensor copy engine, the others
+$ -- multiply with wgmma and do the softmax. Blocks are persistent. Source of the mathematics: as attend; of the schedule
+$ -- (softmax of one warpgroup under the products of the other, products of a step under the softmax of the next):
+$ -- FlashAttention-3 (Shah and others, arXiv 2407.08608); of the deferred rescaling: FlashAttention-4.
+$ local sub_tiles = (p.head_dim + 63) // 64
+$ local block_m = 64 * p.warpgroups
+$ local tile_bytes = sub_tiles * p.block_n * 128
+$ local shared_bytes = sub_tiles * block_m * 128 + 2 * p.stages * tile_bytes + 256
+$ local symbol = "tamis_" .. p.name
+$ local type = p.dtype == "bf16" and "bf16" or "f16"
+$ local s_count, o_count, p_count = p.block_n // 2, p.head_dim // 2, p.block_n // 4
+$ if p.block_m ~= block_m then reject("block_m must be 64 rows for each warpgroup") end
+$ if p.block_n % 16 ~= 0 or p.block_n > 256 then reject("block_n must be a multiple of 16 up to 256") end
+$ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
+$ if 128 * (p.producer_registers + p.warpgroups * p.consumer_registers) > 65536 then reject("more registers than an SM has") end
+$ if s_count + o_count + p.overlap * p_count + 18 > p.consumer_registers then reject("S, P and O do not fit in consumer_registers") end
+$ if p.section_mib < 1 then reject("section_mib must hold some K and V") end
+$ if p.ping_pong == 1 and p.warpgroups < 2 then reject("ping_pong needs two warpgroups that take turns") end
+$ entry{stage = "attend_tma", symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
+$       block_m = p.block_m, block_n = p.block_n}
+$ local function operands(first, count)
+$     local text = ""
+$     for i = first, first + count - 1 do text = text .. "%" .. i .. ", " end
+$     return text
+$ end
+$ local function outputs(name, first, count)
+$     local text = ""
+$     for i = first, first + count - 1 do text = text .. "\"+f\"(" .. name .. "[" .. i .. "])" .. (i < first + count - 1 and ", " or "") end
+$     return text
+$ end
+#include "kernel_args.h"
+#include "ptx.cuh"
+#include "tile.cuh"
+#include "hopper.cuh"
+
+using Element = ${p.dtype == "bf16" and "Bf16" or "Fp16"};
+
+constexpr int kHeadDim = ${p.head_dim};
+constexpr int kWarpgroups = ${p.warpgroups}; // that compute; one more loads
+constexpr int kBlockM = 64 * kWarpgroups;    // queries a tile, 64 a warpgroup
+constexpr int kBlockN = ${p.block_n};        // keys a step
+constexpr int kStages = ${p.stages};         // K tiles in flight, and as many V tiles
+constexpr bool kPingPong = ${p.ping_pong == 1}; // warpgroups take turns: one multiplies while the other exponentiates
+constexpr float kRescaleThreshold = ${p.rescale_threshold}; // log2 by which a row's maximum may grow before O is rescaled
+constexpr int kEmulated = ${p.exp2_emulation}; // percent of the exponentials that the FMA pipe computes
+constexpr long long kSectionBytes = ${p.section_mib}ll << 20; // K and V that may be in use at once: what L2 keeps
+constexpr int kThreads = 128 * (kWarpgroups + 1);
+constexpr int kGatherThreads = 96; // warps 1 to 3 of the loading warpgroup
+
+// Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled.
+constexpr int kSubTiles = (kHeadDim + 63) / 64;
+constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
+constexpr int kTileBytes = kSubTiles * kBlockN * 128; // of one K or V tile
+constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows of kBlockN / 4
+constexpr int kOutputs = kHeadDim / 2;
+constexpr float kLn2 = 0.693147180559945f;
+static_assert(kQueryBytes + 2 * kStages * kTileBytes + 256 == ${shared_bytes}, "the launch and the kernel disagree");
+
+// One tile of work: kBlockM queries of one head. No steps: there is no more work.
+struct Work {
+    int sequence, head, first_row, rows; // rows: of the sequence
+    int steps;                           // blocks of keys, walked from the last to the first
+    int full;                            // 1: reads the full tensors, not the compact ones
+};
+
+// Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants.
+struct Shared {
+    unsigned q, k, v, barriers;
+    Work *slots; // two, filled in turn
+    __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
+    __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
+    __device__ __forceinline__ unsigned k_full(int stage) const { return barriers + 8 * stage; }
+    __device__ __forceinline__ unsigned k_empty(int stage) const { return barriers + 8 * (kStages + stage); }
+    __device__ __forceinline__ unsigned v_full(int stage) const { return barriers + 8 * (2 * kStages + stage); }
+    __device__ __forceinline__ unsigned v_empty(int stage) const { return barriers + 8 * (3 * kStages + stage); }
+    __device__ __forceinline__ unsigned q_full() const { return barriers + 8 * (4 * kStages); }
+    __device__ __forceinline__ unsigned q_empty() const { return barriers + 8 * (4 * kStages + 1); }
+    __device__ __forceinline__ unsigned work_full(int slot) const { return barriers + 8 * (4 * kStages + 2 + slot); }
+    __device__ __forceinline__ unsigned work_empty(int slot) const { return barriers + 8 * (4 * kStages + 4 + slot); }
+};
+
+__device__ __forceinline__ Shared shared_layout(char *memory)
+{
+    constexpr int kV = kQueryBytes + kStages * kTileBytes, kBarriers = kV + kStages * kTileBytes;
+    const unsigned base = shared_address(memory);
+    return {base, base + kQueryBytes, base + kV, base + kBarriers, reinterpret_cast<Work *>(memory + kBarriers + 8 * (4 * kStages + 6))};
+}
+
+// A place in a ring of kStages, and the parity of its round.
+struct Ring {
+    int stage = 0;
+    unsigned phase = 0;
+    __device__ __forceinline__ void advance()
+    {
+        if (++stage == kStages) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+};
+
+// ---- the loading warpgroup
+
+// Heads whose tiles are handed out together: as many as share K and V that stay in L2.
+__device__ __forceinline__ int section_heads(const tamis_attend_tma_args &args)
+{
+    const long long head_bytes = args.attend.capacity * (4ll * kHeadDim); // of K and V
+    const int group = args.attend.q_heads / args.attend.compact_heads;
+    return min(static_cast<int>(max(kSectionBytes / head_bytes, 1ll)) * group, args.heads);
+}
+
+// The `round`-th tile of this block. Tiles of a section of heads go from the longest to the shortest; blocks take them in
+// turn, forwards and backwards, which evens out what each gets. False: behind the end. A tile behind a sequence's rows has
+// no steps.
+__device__ __forceinline__ bool find_work(Work &work, const tamis_attend_tma_args &args, unsigned in_section, unsigned round)
+{
+    const unsigned turn = round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x, index = round * gridDim.x + turn;
+    if (round * gridDim.x >= static_cast<unsigned>(args.heads) * args.tiles) return false;
+    const unsigned a_section = in_section * args.tiles;
+    const int first = static_cast<int>(index / a_section * in_section), place = static_cast<int>(index % a_section);
+    const int heads = min(static_cast<int>(in_section), args.heads - first);
+    work.steps = 0;
+    if (heads <= 0) return true;
+    const int head = first + place % heads;
+    work.sequence = head / args.attend.q_heads;
+    work.head = head % args.attend.q_heads;
+    work.rows = args.attend.kept ? args.attend.kept[work.sequence] : static_cast<int>(args.attend.seq_len);
+    work.full = args.attend.k_full.data && work.rows == args.attend.seq_len;
+    const int tile = (work.rows + kBlockM - 1) / kBlockM - 1 - place / heads;
+    if (tile < 0) return true;
+    work.first_row = tile * kBlockM;
+    const int last_key = args.attend.causal ? min(work.first_row + kBlockM, work.rows) - 1 : work.rows - 1;
+    work.steps = last_key / kBlockN + 1;
+    return true;
+}
+
+__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring &ring, const void *map,
+                                          int row, int head, int sequence)
+{
+    barrier_wait(empty, ring.phase ^ 1);
+    barrier_expect(full, kTileBytes);
+#pragma unroll
+    for (int i = 0; i < kSubTiles; ++i) tensor_load(tile + i * kBlockN * 128, map, full, 64 * i, row, head, sequence);
+}
+
+// Hand a tile of work to everybody else.
+__device__ __forceinline__ void publish(const Shared &shared, const Work &work, unsigned number)
+{
+    const int slot = number % 2;
+    barrier_wait(shared.work_empty(slot), number / 2 % 2 ^ 1);
+    shared.slots[slot] = work;
+    barrier_arrive(shared.work_full(slot));
+}
+
+// One thread: finds the work, and loads K of each step, and V one step behind, in the order in which they are needed.
+__device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
+{
+    Ring k, v;
+    Work work;
+    unsigned number = 0;
+    const unsigned in_section = section_heads(args);
+    for (unsigned round = 0; find_work(work, args, in_section, round); ++round) {
+        if (work.steps == 0) continue;
+        publish(shared, work, number++);
+        const void *k_map = work.full ? &args.k_full : &args.k, *v_map = work.full ? &args.v_full : &args.v;
+        const int kv_head = work.head / (args.attend.q_heads / (work.full ? args.attend.kv_heads : args.attend.compact_heads));
+        for (int step = work.steps - 1; step >= -1; --step) {
+            if (step >= 0) {
+                load_tile(shared.k_tile(k.stage), shared.k_full(k.stage), shared.k_empty(k.stage), k, k_map, step * kBlockN,
+                          kv_head, work.sequence);
+                k.advance();
+            }
+            if (step < work.steps - 1) {
+                load_tile(shared.v_tile(v.stage), shared.v_full(v.stage), shared.v_empty(v.stage), v, v_map,
+                          (step + 1) * kBlockN, kv_head, work.sequence);
+                v.advance();
+            }
+        }
+    }
+    work.steps = 0;
+    publish(shared, work, number);
+}
+
+// The index list of a tile's head, or null.
+__device__ __forceinline__ const int *token_list(const tamis_attend_args &attend, const Work &work)
+{
+    if (!attend.indices) return nullptr;
+    const int index_head = work.head / (attend.q_heads / attend.index_heads);
+    return attend.indices + (static_cast<long long>(work.sequence) * attend.index_heads + index_head) * attend.capacity;
+}
+
+// Warps 1 to 3: the Q rows of a tile, through the index list.
+__device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work, int thread)
+{
+    constexpr int kChunks = kHeadDim / 8;
+    const int *token = token_list(attend, work);
+    const char *q = row_pointer(attend.q, work.sequence, work.head, 0);
+    const int first_row = work.first_row, rows = work.rows;
+#pragma unroll 2
+    for (int i = thread; i < kBlockM * kChunks; i += kGatherThreads) {
+        const int row = i / kChunks, chunk = i % kChunks;
+        const bool valid = first_row + row < rows;
+        const char *source = q + (valid ? 2 * attend.q.row_stride * token[first_row + row] + chunk * 16 : 0);
+        copy_async_16(shared.q + (chunk / 8) * kBlockM * 128 + row * 128 + ((chunk % 8) ^ (row % 8)) * 16, source, valid);
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+    fence_async_proxy();
+    barrier_arrive(shared.q_full());
+}
+
+// The Q tiles: gathered by three warps, or brought by the copy engine for one thread.
+__device__ __forceinline__ void load_queries(const tamis_attend_tma_args &args, const Shared &shared, int thread)
+{
+    const bool gathers = args.attend.indices != nullptr;
+    if (!gathers && thread > 0) return;
+    for (unsigned number = 0;; ++number) {
+        const int slot = number % 2;
+        barrier_wait(shared.work_full(slot), number / 2 % 2);
+        const Work &work = shared.slots[slot];
+        if (work.steps == 0) return;
+        barrier_wait(shared.q_empty(), number % 2 ^ 1);
+        if (gathers) {
+            gather_queries(args.attend, shared, work, thread);
+        } else {
+            barrier_expect(shared.q_full(), kQueryBytes);
+#pragma unroll
+            for (int i = 0; i < kSubTiles; ++i)
+                tensor_load(shared.q + i * kBlockM * 128, &args.q, shared.q_full(), 64 * i, work.first_row, work.head, work.sequence);
+        }
+        barrier_arrive(shared.work_empty(slot));
+    }
+}
+
+// ---- the computing warpgroups
+
+// S = Q K^T or S += Q K^T, 16 of the head dim.
+__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], unsigned long long q, unsigned long long k, int accumulate)
+{
+    asm volatile("{\n"
+                 ".reg .pred accumulate;\n"
+                 "setp.ne.b32 accumulate, %${s_count + 2}, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n${p.block_n}k16.f32.${type}.${type} {"
+$ for i = 0, s_count - 1, 8 do
+                 "${string.sub(operands(i, 8), 1, i + 8 < s_count and -1 or -3)}"
+$ end
+                 "}, %${s_count}, %${s_count + 1}, accumulate, 1, 1, 0, 0;\n"
+                 "}"
+                 : ${outputs("s", 0, 8)}
+$ for i = 8, s_count - 1, 8 do
+                 , ${outputs("s", i, 8)}
+$ end
+                 : "l"(q), "l"(k), "r"(accumulate));
+}
+
+// O += P V, 16 keys.
+__device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
+{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n${p.head_dim}k16.f32.${type}.${type} {"
+$ for i = 0, o_count - 1, 8 do
+                 "${string.sub(operands(i, 8), 1, i + 8 < o_count and -1 or -3)}"
+$ end
+                 "}, {%${o_count}, %${o_count + 1}, %${o_count + 2}, %${o_count + 3}}, %${o_count + 4}, 1, 1, 1, 1;"
+                 : ${outputs("o", 0, 8)}
+$ for i = 8, o_count - 1, 8 do
+                 , ${outputs("o", i, 8)}
+$ end
+                 : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
+}
+
+// `q`, `k` and `v` are low halves of descriptors.
+__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], unsigned q, unsigned k)
+{
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i)
+        wgmma_keys(s, matrix_descriptor(q, (i / 4) * kBlockM * 128 + (i % 4) * 32),
+                   matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
+    wgmma_commit();
+}
+
+__device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsigned (&p)[kBlockN / 4], unsigned v)
+{
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < kBlockN / 16; ++i) wgmma_values(o, p + 4 * i, matrix_descriptor(v, i * 2048));
+    wgmma_commit();
+}
+
+// 2^x on the FMA pipe, for x up to 16: split off the integer, which becomes the exponent, and take the minimax polynomial of
+// the rest; relative error 1e-4, below what rounding P to 16 bits costs.
+__device__ __forceinline__ float exp2_emulated(float x)
+{
+    const float magic = 12582912.0f; // 1.5 * 2^23: its unit in the last place is 1
+    x = fmaxf(x, -126.0f);
+    const float rounded = x + magic, f = x - (rounded - magic);
+    const float y = fmaf(fmaf(fmaf(0.0558263f, f, 0.2401397f), f, 0.6931531f), f, 0.9999926f);
+    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
+}
+
+// The running softmax of a thread's two rows.
+struct Softmax {
+    float max[2];   // of the raw logits; what P and the sums are relative to
+    float sum[2];   // this lane's part
+    float scale[2]; // of O and the sums to the newest maximum
+    bool grown;     // does any row of the warp have to be rescaled?
+};
+
+// Turn logits into probabilities relative to the row's maximum, or to the one before where it grew by little.
+template <bool kFirst, bool kMasked>
+__device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state, float scale_log2)
+{
+    bool grown = false;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float peaks[4] = {s[2 * half], s[2 * half + 1], s[2 * half + 4], s[2 * half + 5]};
+#pragma unroll
+        for (int n = 2; n < kBlockN / 8; ++n) {
+            peaks[2 * (n % 2)] = fmaxf(peaks[2 * (n % 2)], s[4 * n + 2 * half]);
+            peaks[2 * (n % 2) + 1] = fmaxf(peaks[2 * (n % 2) + 1], s[4 * n + 2 * half + 1]);
+        }
+        float peak = quad_max(fmaxf(fmaxf(peaks[0], peaks[1]), fmaxf(peaks[2], peaks[3])));
+        if (!kFirst) {
+            const bool grows = kRescaleThreshold > 0.0f ? (peak - state.max[half]) * scale_log2 > kRescaleThreshold
+                                                        : peak > state.max[half];
+            grown |= grows;
+            peak = grows ? peak : state.max[half];
+            state.scale[half] = kMasked && peak == -kInfinity ? 1.0f : exp2_approx((state.max[half] - peak) * scale_log2);
+        }
+        state.max[half] = peak;
+        const float base = kMasked && peak == -kInfinity ? 0.0f : peak * scale_log2;
+        float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kBlockN / 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                const float x = fmaf(s[at], scale_log2, -base);
+                const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
+                s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
+                sums[i] += s[at];
+            }
+        state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+    }
+    if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
+}
+
+// Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block.
+__device__ __forceinline__ void mask_step(float (&s)[kLogits], int last_key, int last_key_below, int lane)
+{
+#pragma unroll
+    for (int n = 0; n < kBlockN / 8; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int column = 8 * n + 2 * (lane % 4) + i;
+            if (column > last_key) s[4 * n + i] = -kInfinity;
+            if (column > last_key_below) s[4 * n + 2 + i] = -kInfinity;
+        }
+}
+
+__device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
+{
+#pragma unroll
+    for (int i = 0; i < kBlockN / 4; ++i) p[i] = Element::pack(s[2 * i], s[2 * i + 1]);
+}
+
+__device__ __forceinline__ void rescale_output(float (&o)[kOutputs], const Softmax &state)
+{
+    if (!state.grown) return;
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i) o[i] *= state.scale[i / 2 % 2];
+}
+
+// Zero the rows of a V tile behind the sequence's last: their probabilities are 0, but 0 times stale bits need not be.
+__device__ __forceinline__ void clear_values(unsigned tile, int first, int thread)
+{
+    for (int i = first * 8 + thread; i < kBlockN * 8; i += 128 * kWarpgroups)
+#pragma unroll
+        for (int sub = 0; sub < kSubTiles; ++sub)
+            asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + sub * kBlockN * 128 + i * 16), "r"(0) : "memory");
+}
+
+// Four lanes hold a row's columns two by two. Exchange so that each holds eight in a row: lane t gets chunk t of four.
+__device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int lane)
+{
+    unsigned value[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // in round i a lane sends to the lane i further, which wants its own chunk
+        const int wanted = (lane + i) % 4; // whose chunk this lane sends
+        const unsigned sent = wanted == 0 ? packed[0] : wanted == 1 ? packed[1] : wanted == 2 ? packed[2] : packed[3];
+        value[i] = __shfl_sync(0xffffffffu, sent, (lane & ~3) | ((lane + 4 - i) % 4));
+    }
+    // value[i] came from lane t - i: it is word (t - i) % 4 of the chunk.
+    const int t = lane % 4;
+    unsigned word[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const int from = (t + 4 - i) % 4;
+        word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
+    }
+    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
+}
+
+// Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp.
+__device__ __forceinline__ void write_output(const tamis_attend_args &attend, const Work &work, const float (&o)[kOutputs],
+                                             const Softmax &state, int row_above, int lane)
+{
+    const int *token = token_list(attend, work);
+    char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float sum = quad_sum(state.sum[half]), inverse = 1.0f / sum;
+        const int row = row_above + 8 * half;
+        const bool valid = row < work.rows;
+        const int place = valid && token ? token[row] : row;
+        if (attend.lse && valid && lane % 4 == 0)
+            attend.lse[(static_cast<long long>(work.sequence) * attend.q_heads + work.head) * attend.lse_rows + place] =
+                (state.max[half] * attend.scale_log2 + log2f(sum)) * kLn2;
+        char *out = output + 2 * attend.output.row_stride * place + lane % 4 * 16;
+#pragma unroll
+        for (int n = 0; n < kHeadDim / 8; n += 4) {
+            unsigned packed[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                packed[i] = Element::pack(o[4 * (n + i) + 2 * half] * inverse, o[4 * (n + i) + 2 * half + 1] * inverse);
+            const int4 value = exchange_chunks(packed, lane);
+            if (valid) *reinterpret_cast<int4 *>(out + n * 16) = value;
+        }
+    }
+}
+
+// A warpgroup's part of every tile. The first product of a tile starts before the one before it is written.
+__device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const Shared &shared, int warpgroup)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+    const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
+    const float scale_log2 = args.attend.scale_log2;
+    const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
+    const unsigned k_tiles = descriptor_low(shared.k, 0), v_tiles = descriptor_low(shared.v, kBlockN * 128);
+    const int thread_row = warpgroup * 64 + warp * 16 + lane / 4; // in the tile
+    Ring k, v;
+    unsigned number = 0; // of the tile
+    float s[kLogits];
+
+    // Take the next tile of work and start its first product. False: there is none.
+    const auto begin_tile = [&] {
+        barrier_wait(shared.work_full(number % 2), number / 2 % 2);
+        if (shared.slots[number % 2].steps == 0) return false;
+        barrier_wait(shared.q_full(), number % 2);
+        barrier_wait(shared.k_full(k.stage), k.phase);
+        multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+        return true;
+    };
+    // S is complete, and its K tile no longer needed.
+    const auto take_keys = [&] {
+        pin_registers(s);
+        if (lane == 0) barrier_arrive(shared.k_empty(k.stage));
+        k.advance();
+    };
+
+    if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(next_turn, 256); // the first turn is warpgroup 0's
+    bool more = begin_tile();
+    if (more) {
+        wgmma_wait<0>();
+        take_keys();
+    }
+    while (more) {
+        const Work &work = shared.slots[number % 2];
+        float o[kOutputs];
+        unsigned p[kBlockN / 4];
+        Softmax state;
+#pragma unroll
+        for (int i = 0; i < kOutputs; ++i) o[i] = 0.0f;
+
+        int step = work.steps - 1;
+        // Blocks that end at or before the warpgroup's first row's last key need no mask.
+        const int open = (args.attend.causal ? min(work.first_row + warpgroup * 64 + 1, work.rows) : work.rows) / kBlockN;
+        const auto mask = [&] {
+            const int row = work.first_row + thread_row, last = work.rows - 1;
+            mask_step(s, (args.attend.causal ? min(row, last) : last) - step * kBlockN,
+                      (args.attend.causal ? min(row + 8, last) : last) - step * kBlockN, lane);
+        };
+        const int behind = work.rows - step * kBlockN; // keys of the block that exist
+        if (behind < kBlockN) {
+            barrier_wait(shared.v_full(v.stage), v.phase);
+            clear_values(shared.v_tile(v.stage), behind, threadIdx.x - 128);
+            fence_async_proxy();
+            named_sync(8, 128 * kWarpgroups);
+        }
+        mask();
+        softmax_step<true, true>(s, state, scale_log2);
+        pack_probabilities(p, s);
+
+        const auto wait_turn = [&] {
+            if (kPingPong) named_sync(my_turn, 256);
+        };
+        const auto pass_turn = [&] {
+            if (kPingPong) named_arrive(next_turn, 256);
+        };
+        const auto start_values = [&] {
+            barrier_wait(shared.v_full(v.stage), v.phase);
+            multiply_values(o, p, v_tiles + v.stage * (kTileBytes >> 4));
+        };
+        const auto wait_for_values = [&] {
+            wgmma_wait<0>();
+            pin_registers(o);
+            if (lane == 0) barrier_arrive(shared.v_empty(v.stage));
+            v.advance();
+        };
+$ for _, masked in ipairs({true, false}) do
+$ if masked then
+        while (step > open) { // the diagonal or the sequence's end crosses these
+$ else
+        while (step > 0) {
+$ end
+            --step;
+$ if p.overlap == 1 then
+            barrier_wait(shared.k_full(k.stage), k.phase);
+            wait_turn();
+            multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+            start_values();
+            pass_turn();
+            wgmma_wait<1>();
+            take_keys();
+$ else
+            start_values();
+            barrier_wait(shared.k_full(k.stage), k.phase);
+            wait_for_values();
+            wait_turn();
+            multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+            pass_turn();
+            wgmma_wait<0>();
+            take_keys();
+$ end
+$ if masked then
+            mask();
+$ end
+            softmax_step<false, ${masked}>(s, state, scale_log2);
+$ if p.overlap == 1 then
+            wait_for_values();
+$ end
+            rescale_output(o, state);
+            pack_probabilities(p, s);
+        }
+$ end
+        if (lane == 0) barrier_arrive(shared.q_empty());
+
+        start_values();
+        ++number;
+        more = begin_tile();
+        const auto end_tile = [&] {
+            pin_registers(o);
+            if (lane == 0) barrier_arrive(shared.v_empty(v.stage));
+            v.advance();
+            write_output(args.attend, work, o, state, work.first_row + thread_row, lane);
+            __syncwarp();
+            if (lane == 0) barrier_arrive(shared.work_empty((number - 1) % 2));
+        };
+        if (more) { // two paths, as products under way cannot cross where paths meet
+            wgmma_wait<1>();
+            end_tile();
+            wgmma_wait<0>();
+            take_keys();
+        } else {
+            wgmma_wait<0>();
+            end_tile();
+        }
+    }
+}
+
+// grid = (SMs).
+extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid_constant__ tamis_attend_tma_args args)
+{
+    extern __shared__ __align__(1024) char s_memory[];
+    const Shared shared = shared_layout(s_memory);
+    const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+    if (threadIdx.x == 0) {
+        const int query_threads = args.attend.indices ? kGatherThreads : 1;
+        for (int stage = 0; stage < kStages; ++stage) {
+            barrier_init(shared.k_full(stage), 1);
+            barrier_init(shared.v_full(stage), 1);
+            barrier_init(shared.k_empty(stage), 4 * kWarpgroups); // a warp each
+            barrier_init(shared.v_empty(stage), 4 * kWarpgroups);
+        }
+        barrier_init(shared.q_full(), query_threads);
+        barrier_init(shared.q_empty(), 4 * kWarpgroups);
+        for (int slot = 0; slot < 2; ++slot) {
+            barrier_init(shared.work_full(slot), 1);
+            barrier_init(shared.work_empty(slot), 4 * kWarpgroups + query_threads);
+        }
+        barrier_init_fence();
+    }
+    __syncthreads();
+
+    if (warpgroup == 0) {
+        give_registers<${p.producer_registers}>();
+        if (threadIdx.x == 0) load_keys_and_values(args, shared);
+        if (threadIdx.x >= 32) load_queries(args, shared, static_cast<int>(threadIdx.x) - 32);
+    } else {
+        take_registers<${p.consumer_registers}>();
+        compute(args, shared, warpgroup - 1);
+    }
+}
