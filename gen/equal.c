@@ -181,14 +181,15 @@ void equal_attend_row(double *out, const tamis_problem *problem, const uint16_t 
 {
     const int head_dim = problem->head_dim;
     const double scale = problem->scale != 0 ? problem->scale : 1 / sqrt((double)head_dim);
+    const long long last = problem->mask == TAMIS_FULL ? problem->seq_len - 1 : i;
     const uint16_t *query = q + (indices ? indices[i] : i) * head_dim;
     double largest = -INFINITY, sum = 0;
-    for (long long j = 0; j <= i; j++) {
+    for (long long j = 0; j <= last; j++) {
         scratch[j] = scale * dot(query, k + (indices ? indices[j] : j) * head_dim, head_dim, problem->dtype);
         if (scratch[j] > largest) largest = scratch[j];
     }
     for (int d = 0; d < head_dim; d++) out[d] = 0;
-    for (long long j = 0; j <= i; j++) {
+    for (long long j = 0; j <= last; j++) {
         const uint16_t *value = v + (indices ? indices[j] : j) * head_dim;
         const double weight = exp(scratch[j] - largest);
         sum += weight;

@@ -49,8 +49,8 @@ tamis_status equal_check(struct equal_report *report, const struct equal_case *r
                          const struct equal_result *result);
 
 /*
- * One row of step 6 in float64: entry i of a list of positions; `indices` NULL: position i. q, k, v are (L, D) of one head;
- * out has D elements, scratch i + 1.
+ * One row of step 6 in float64: entry i of a list of positions; `indices` NULL: position i. It sees the entries up to i, or,
+ * under TAMIS_FULL, all L. q, k, v are (L, D) of one head; out has D elements, scratch as many as are seen.
  */
 void equal_attend_row(double *out, const tamis_problem *problem, const uint16_t *q, const uint16_t *k, const uint16_t *v,
                       const int32_t *indices, long long i, double *scratch);

@@ -20,7 +20,7 @@ const char *tamis_version_string(void)
 
 static tamis_status check_context_options(const tamis_context_options *options)
 {
-    TAMIS_TRY(tamisi_options_check(options, sizeof *options, "options", "TAMIS_CONTEXT_OPTIONS_INIT"));
+    TAMIS_TRY(tamisi_options_check(options, sizeof *options, sizeof *options, "options", "TAMIS_CONTEXT_OPTIONS_INIT"));
     if (options->device < TAMIS_DEVICE_CPU)
         return tamisi_fail(TAMIS_EINVAL, "options.device is %d: it must be a GPU's number or TAMIS_DEVICE_CPU",
                            options->device);

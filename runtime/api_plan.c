@@ -7,31 +7,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-static tamis_status check_arguments(tamis_context *context, tamis_store *store, const tamis_problem *problem)
+/* The caller's problem as this library knows it: members that its struct ends before are 0. */
+static tamis_status read_problem(tamis_problem *out, const tamis_problem *given)
 {
-    TAMIS_TRY(tamisi_check_pointer(context, "context"));
-    TAMIS_TRY(tamisi_check_pointer(problem, "problem"));
-    TAMIS_TRY(tamisi_options_check(problem, sizeof *problem, "problem", "TAMIS_PROBLEM_INIT"));
+    TAMIS_TRY(tamisi_check_pointer(given, "problem"));
+    TAMIS_TRY(tamisi_options_check(given, TAMISI_PROBLEM_LEAST_BYTES, sizeof *given, "problem", "TAMIS_PROBLEM_INIT"));
+    memset(out, 0, sizeof *out);
+    memcpy(out, given, given->struct_size < sizeof *out ? TAMISI_PROBLEM_LEAST_BYTES : sizeof *out);
+    out->struct_size = sizeof *out;
+    return TAMIS_OK;
+}
+
+static tamis_status check_arguments(const tamis_context *context, const tamis_store *store, const tamis_problem *problem)
+{
     if (!store && context->device != TAMIS_DEVICE_CPU)
         return tamisi_fail(TAMIS_EINVAL, "store: is NULL, which the CPU backend alone can do without");
     return tamisi_problem_check(problem);
 }
 
-tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *problem)
+tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *given)
 {
+    tamis_problem problem;
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
     tamisi_error_clear();
     TAMIS_TRY(tamisi_check_pointer(out, "out"));
     *out = NULL;
-    TAMIS_TRY(check_arguments(context, store, problem));
-    tamisi_facts_make(&facts, problem);
-    TAMIS_TRY(tamisi_workspace_make(&workspace, problem, &facts));
+    TAMIS_TRY(tamisi_check_pointer(context, "context"));
+    TAMIS_TRY(read_problem(&problem, given));
+    TAMIS_TRY(check_arguments(context, store, &problem));
+    tamisi_facts_make(&facts, &problem);
+    TAMIS_TRY(tamisi_workspace_make(&workspace, &problem, &facts));
 
     tamis_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
-    *plan = (tamis_plan){context, *problem, facts, workspace, NULL};
-    plan->problem.struct_size = sizeof plan->problem; /* what was copied, whatever the caller's header knew */
+    *plan = (tamis_plan){context, problem, facts, workspace, NULL};
     const tamis_status status = context->backend->plan_open(plan, store);
     if (status != TAMIS_OK) {
         free(plan);
@@ -60,9 +70,9 @@ int32_t tamis_plan_compact_heads(const tamis_plan *plan) { return plan ? plan->f
 
 static void describe_problem(struct tamisi_buf *out, const tamis_problem *problem)
 {
-    tamisi_buf_printf(out, "problem: %s, batch %d, q_heads %d, kv_heads %d, head_dim %d, seq_len %lld\n",
+    tamisi_buf_printf(out, "problem: %s, batch %d, q_heads %d, kv_heads %d, head_dim %d, seq_len %lld%s\n",
                       problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", problem->batch, problem->q_heads, problem->kv_heads,
-                      problem->head_dim, (long long)problem->seq_len);
+                      problem->head_dim, (long long)problem->seq_len, problem->mask == TAMIS_FULL ? ", not causal" : "");
 }
 
 static void describe_policy(struct tamisi_buf *out, const tamis_selection *selection, const struct tamisi_facts *facts)

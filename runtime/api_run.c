@@ -27,7 +27,7 @@ static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args
     struct tamisi_spans spans = {.count = 0};
 
     TAMIS_TRY(tamisi_check_pointer(args, "args"));
-    TAMIS_TRY(tamisi_options_check(args, sizeof *args, "args", "TAMIS_RUN_ARGS_INIT"));
+    TAMIS_TRY(tamisi_options_check(args, sizeof *args, sizeof *args, "args", "TAMIS_RUN_ARGS_INIT"));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, &args->q, "args.q", q_heads, seq_len, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, &args->k, "args.k", kv_heads, seq_len, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, &args->v, "args.v", kv_heads, seq_len, false));

@@ -10,7 +10,7 @@ struct attend_work {
     long long tiles; /* of the longest sequence possible */
 };
 
-/* Later rows see more keys: the longest tiles are given out first, so that the threads end together. */
+/* Causally, later rows see more keys: the longest tiles are given out first, so that the threads end together. */
 static void attend_tile(void *argument, long long index)
 {
     const struct attend_work *work = argument;
@@ -34,7 +34,8 @@ static void attend_tile(void *argument, long long index)
                                              .count = count,
                                              .head_dim = problem->head_dim,
                                              .dtype = problem->dtype,
-                                             .scale = facts->scale};
+                                             .scale = facts->scale,
+                                             .causal = problem->mask == TAMIS_CAUSAL};
     tamisi_cpu_of(work->plan)->arithmetic->attend(&attend, first);
 }
 

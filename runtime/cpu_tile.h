@@ -10,6 +10,8 @@
 
 #include "tamis.h"
 
+#include <stdbool.h>
+
 #define TAMISI_CPU_TILE 32           /* rows of queries, and of keys, worked on together */
 #define TAMISI_CPU_HEAD_DIM_MAX 256
 
@@ -19,7 +21,7 @@ struct tamisi_cpu_rows {
     long long stride; /* in elements */
 };
 
-/* Causal attention of one (sequence, query head) over `count` rows. */
+/* Attention of one (sequence, query head) over `count` rows. */
 struct tamisi_cpu_attend {
     struct tamisi_cpu_rows q, k, v, output;
     float *lse;             /* or NULL */
@@ -28,6 +30,7 @@ struct tamisi_cpu_attend {
     int head_dim;
     tamis_dtype dtype;
     double scale; /* of the logits */
+    bool causal;  /* else each row sees all */
 };
 
 /* The score of one (sequence, query head). */

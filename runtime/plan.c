@@ -69,7 +69,13 @@ static tamis_status check_selection(const tamis_selection *selection)
 tamis_status tamisi_problem_check(const tamis_problem *problem)
 {
     TAMIS_TRY(check_geometry(problem));
-    return check_selection(&problem->selection);
+    TAMIS_TRY(check_selection(&problem->selection));
+    if (problem->mask != TAMIS_CAUSAL && problem->mask != TAMIS_FULL)
+        return tamisi_fail(TAMIS_EINVAL, "mask is %d: it must be TAMIS_CAUSAL or TAMIS_FULL", (int)problem->mask);
+    if (problem->mask == TAMIS_FULL && problem->selection.policy != TAMIS_DENSE)
+        return tamisi_fail(TAMIS_EINVAL, "mask is TAMIS_FULL and selection.policy is not TAMIS_DENSE: kept tokens attend "
+                                         "causally");
+    return TAMIS_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ facts */

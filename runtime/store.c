@@ -305,7 +305,7 @@ static tamis_status set_path(tamis_store *store, const char *path, tamis_store_m
 static tamis_status check_options(const tamis_store_options *options, const char *path)
 {
     if (path != NULL && *path == '\0') return tamisi_fail(TAMIS_EINVAL, "path: is empty");
-    TAMIS_TRY(tamisi_options_check(options, sizeof *options, "options", "TAMIS_STORE_OPTIONS_INIT"));
+    TAMIS_TRY(tamisi_options_check(options, sizeof *options, sizeof *options, "options", "TAMIS_STORE_OPTIONS_INIT"));
     if ((int)options->mode < TAMIS_STORE_READ || (int)options->mode > TAMIS_STORE_CREATE)
         return tamisi_fail(TAMIS_EINVAL, "options: mode %d is none", (int)options->mode);
     return TAMIS_OK;

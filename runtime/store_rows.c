@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 
+#include "options.h"
 #include "store_internal.h"
 
 #include <math.h>
@@ -135,11 +136,11 @@ tamis_status tamis_store_problem(tamis_problem *out, tamis_store *store, const c
     if (out == NULL) return tamisi_fail(TAMIS_EINVAL, "out: is NULL");
     if (store == NULL) return tamisi_fail(TAMIS_EINVAL, "store: is NULL");
     struct_size = out->struct_size;
-    if (struct_size < sizeof *out)
+    if (struct_size < TAMISI_PROBLEM_LEAST_BYTES)
         return tamisi_fail(TAMIS_EINVAL, "out: struct_size is %zu, at least %zu is needed: use TAMIS_PROBLEM_INIT",
-                           struct_size, sizeof *out);
+                           struct_size, TAMISI_PROBLEM_LEAST_BYTES);
     TAMIS_TRY(tamisi_store_get_spec(&spec, store, name));
-    *out = spec.problem;
+    memcpy(out, &spec.problem, struct_size < sizeof *out ? TAMISI_PROBLEM_LEAST_BYTES : sizeof *out);
     out->struct_size = struct_size;
     tamisi_spec_row_free(&spec);
     return TAMIS_OK;

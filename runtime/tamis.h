@@ -158,7 +158,7 @@ typedef enum tamis_dtype { TAMIS_BF16 = 0, TAMIS_FP16 = 1 } tamis_dtype;
 
 /** How many tokens are kept (operator definition, step 3). */
 typedef enum tamis_policy {
-    TAMIS_DENSE = 0,    /* all of them: plain causal attention */
+    TAMIS_DENSE = 0,    /* all of them: plain attention */
     TAMIS_COVERAGE = 1, /* enough to cover all but `coverage` of the head-mean score mass: differs between sequences */
     TAMIS_RATIO = 2,    /* ceil(ratio * (L - W)) */
     TAMIS_COUNT = 3     /* `count` */
@@ -182,6 +182,12 @@ typedef struct tamis_selection {
     int64_t count;      /* >= 0, TAMIS_COUNT */
 } tamis_selection;
 
+/** Which keys a query sees. */
+typedef enum tamis_mask {
+    TAMIS_CAUSAL = 0, /* those up to its own position */
+    TAMIS_FULL = 1    /* all: plain attention, for TAMIS_DENSE only; the score stays causal, as it is defined */
+} tamis_mask;
+
 typedef struct tamis_problem {
     size_t struct_size;
     tamis_dtype dtype; /* storage of Q, K, V and the output */
@@ -192,17 +198,19 @@ typedef struct tamis_problem {
     int64_t seq_len;   /* L, from 1 to 2^24 */
     double scale;      /* of the logits; 0: 1 / sqrt(D) */
     tamis_selection selection;
+    tamis_mask mask; /* of the attention; a struct that ends before it is causal */
 } tamis_problem;
 
-/** A dense bf16 problem of batch 1 with the paper's window 128, pool 7 and min_tokens 1024; geometry and length unset. */
+/** A dense, causal bf16 problem of batch 1 with the paper's window 128, pool 7 and min_tokens 1024; geometry and length unset. */
 #define TAMIS_PROBLEM_INIT                                                                                                 \
     {                                                                                                                      \
-        sizeof(tamis_problem), TAMIS_BF16, 1, 0, 0, 0, 0, 0.0, { TAMIS_DENSE, TAMIS_SCOPE_HEAD, 128, 7, 1024, 0.0, 1.0, 0 } \
+        sizeof(tamis_problem), TAMIS_BF16, 1, 0, 0, 0, 0, 0.0,                                                             \
+            {TAMIS_DENSE, TAMIS_SCOPE_HEAD, 128, 7, 1024, 0.0, 1.0, 0}, TAMIS_CAUSAL                                       \
     }
 
 /**
- * Fill a problem from a spec in the store: head geometry, dtype, scale and selection. `batch` becomes 1 and `seq_len` 0:
- * set them.
+ * Fill a problem from a spec in the store: head geometry, dtype, scale and selection. `batch` becomes 1, `seq_len` 0 (set
+ * them) and `mask` TAMIS_CAUSAL.
  *
  * @param out   Must come with `struct_size` set (TAMIS_PROBLEM_INIT).
  * @param name  The spec's name; NULL: the store's only spec.
@@ -335,7 +343,7 @@ TAMIS_API tamis_status tamis_compress(const tamis_plan *plan, const tamis_tensor
                                       tamis_stream stream);
 
 /**
- * Causal attention among the first kept[b] compact rows (step 6).
+ * Attention among the first kept[b] compact rows (step 6), causal unless the problem's mask says otherwise.
  *
  * @param compact_output  (B, Hq, C, D), rows before kept[b] written.
  * @param compact_lse     (B, Hq, C) or NULL: natural log-sum-exp of the scaled logits, rows before kept[b] written.

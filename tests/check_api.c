@@ -156,8 +156,33 @@ START_TEST(size_of_problem)
     longer.more[0] = 1;
     expect_fail(tamis_plan_create(&plan, context, NULL, &longer.problem), TAMIS_EINVAL, "problem: struct_size is ");
     ck_assert_ptr_null(plan);
-    longer.problem.struct_size = sizeof longer.problem - 1;
+    longer.problem.struct_size = offsetof(tamis_problem, mask) - 1;
     expect_fail(tamis_plan_create(&plan, context, NULL, &longer.problem), TAMIS_EINVAL, "use TAMIS_PROBLEM_INIT");
+    tamis_context_free(context);
+}
+END_TEST
+
+/* The first version of the struct ended before the mask: what lies there is not its, and the attention is causal. */
+START_TEST(problem_without_a_mask)
+{
+    tamis_context *context = open_context();
+    tamis_problem problem = small_problem();
+    tamis_plan *plan;
+    char text[2048];
+    problem.selection.policy = TAMIS_DENSE;
+    problem.mask = TAMIS_FULL;
+    ck_assert_msg(tamis_plan_create(&plan, context, NULL, &problem) == TAMIS_OK, "%s", tamis_last_error());
+    ck_assert_int_eq(tamis_plan_describe(plan, text, sizeof text, NULL), TAMIS_OK);
+    ck_assert_ptr_nonnull(strstr(text, ", not causal\n"));
+    tamis_plan_free(plan);
+    for (int value = -1; value <= 1; value++) {
+        problem.struct_size = offsetof(tamis_problem, mask);
+        problem.mask = (tamis_mask)value;
+        ck_assert_msg(tamis_plan_create(&plan, context, NULL, &problem) == TAMIS_OK, "%s", tamis_last_error());
+        ck_assert_int_eq(tamis_plan_describe(plan, text, sizeof text, NULL), TAMIS_OK);
+        ck_assert_ptr_null(strstr(text, "causal"));
+        tamis_plan_free(plan);
+    }
     tamis_context_free(context);
 }
 END_TEST
@@ -471,6 +496,7 @@ Suite *api_suite(void)
     tcase_add_test(handles, no_such_gpu);
     tcase_add_test(handles, size_of_options);
     tcase_add_test(handles, size_of_problem);
+    tcase_add_test(handles, problem_without_a_mask);
     tcase_add_test(handles, bad_plan);
     tcase_add_loop_test(handles, plan_getters, 0, 3);
     tcase_add_loop_test(handles, description, 0, (int)(sizeof descriptions / sizeof *descriptions));

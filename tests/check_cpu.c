@@ -137,6 +137,43 @@ START_TEST(shape_against_brute_force)
 }
 END_TEST
 
+/* Every token sees every other; lengths about the tiles' edges. Nothing but attention changes: the score stays causal. */
+START_TEST(no_mask)
+{
+    static const struct {
+        int head_dim, seq_len;
+        tamis_dtype dtype;
+    } cases[] = {{64, 1, TAMIS_BF16},  {64, 31, TAMIS_FP16},  {96, 32, TAMIS_BF16}, {128, 33, TAMIS_FP16},
+                 {64, 65, TAMIS_BF16}, {256, 96, TAMIS_BF16}, {64, 170, TAMIS_BF16}};
+    const int count = (int)(sizeof cases / sizeof *cases), at = _i % count;
+    struct cpu_case c = CPU_CASE_INIT, steps = CPU_CASE_INIT, causal = CPU_CASE_INIT;
+    struct cpu_case *const all[] = {&c, &steps, &causal};
+    struct equal_report report;
+    for (int i = 0; i < 3; i++) {
+        tamis_problem *problem = &all[i]->problem;
+        *problem = (tamis_problem){sizeof *problem, cases[at].dtype, 2, 4, 2, cases[at].head_dim, cases[at].seq_len, 0.0,
+                                   {TAMIS_DENSE, TAMIS_SCOPE_HEAD, 16, 7, 0, 0.0, 1.0, 0},
+                                   i == 2 ? TAMIS_CAUSAL : TAMIS_FULL};
+        all[i]->precision = _i < count ? TAMIS_FP32 : TAMIS_FP64;
+        all[i]->token_major = at % 2 == 1;
+        cpu_case_open(all[i]);
+    }
+    cpu_case_reference(&c);
+    cpu_case_run(&c);
+    cpu_case_check(&c, &report);
+    ck_assert_int_eq(report.heads_computed, 8);
+    cpu_case_check_lse(&c);
+    cpu_case_steps(&steps);
+    cpu_case_assert_same(&c, &steps);
+    cpu_case_run(&causal);
+    const size_t scores = 8 * (size_t)c.candidates, elements = cpu_case_elements(&c, 4);
+    if (scores > 0) ck_assert_mem_eq(c.score, causal.score, scores * sizeof(float));
+    const bool same = memcmp(c.output, causal.output, elements * sizeof(uint16_t)) == 0;
+    ck_assert_int_eq(same, cases[at].seq_len == 1);
+    for (int i = 0; i < 3; i++) cpu_case_close(all[i]);
+}
+END_TEST
+
 /* What tamis_score hands to select, from its own score: pooled, its sum over the group, its mean over all heads. */
 START_TEST(rank_and_mean)
 {
@@ -459,6 +496,7 @@ Suite *cpu_suite(void)
     tcase_set_timeout(bits, 120);
     tcase_add_loop_test(whole, reference_case, 0, 2 * REFERENCE_COUNT);
     tcase_add_loop_test(whole, shape_against_brute_force, 0, 2 * SHAPE_COUNT);
+    tcase_add_loop_test(whole, no_mask, 0, 2 * 7);
     tcase_add_loop_test(whole, rank_and_mean, 0, 3);
     tcase_add_loop_test(whole, equal_scores_keep_the_lowest, 0, 2);
     tcase_add_loop_test(whole, dominant_token, 0, 2);

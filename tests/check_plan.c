@@ -41,6 +41,7 @@ static void set_member(tamis_problem *problem, const char *member, double value)
     if (strcmp(member, "window") == 0) selection->window = (int32_t)value;
     if (strcmp(member, "pool") == 0) selection->pool = (int32_t)value;
     if (strcmp(member, "min_tokens") == 0) selection->min_tokens = (int64_t)value;
+    if (strcmp(member, "mask") == 0) selection->policy = TAMIS_DENSE, problem->mask = (tamis_mask)(int)value;
     if (strcmp(member, "coverage") == 0) selection->policy = TAMIS_COVERAGE, selection->coverage = value;
     if (strcmp(member, "ratio") == 0) selection->policy = TAMIS_RATIO, selection->ratio = value;
     if (strcmp(member, "count") == 0) selection->policy = TAMIS_COUNT, selection->count = (int64_t)value;
@@ -87,6 +88,8 @@ static const struct {
     {"ratio", 1.0000001, "selection.ratio is 1"}, {"ratio", NAN, "selection.ratio is"},
     {"ratio", -0.5, "selection.ratio is -0.5"},
     {"count", 0, NULL}, {"count", 9e18, NULL}, {"count", -1, "selection.count is -1"},
+    {"mask", TAMIS_CAUSAL, NULL}, {"mask", TAMIS_FULL, NULL},
+    {"mask", -1, "mask is -1: it must be TAMIS_CAUSAL or TAMIS_FULL"}, {"mask", 2, "mask is 2"},
 };
 
 START_TEST(range_of_a_member)
@@ -115,6 +118,20 @@ START_TEST(other_policies_members)
     problem.selection.ratio = _i == TAMIS_RATIO ? 0.1 : -1;
     problem.selection.count = _i == TAMIS_COUNT ? 10 : -1;
     ck_assert_msg(tamisi_problem_check(&problem) == TAMIS_OK, "%s", tamis_last_error());
+}
+END_TEST
+
+/* Without the causal mask a dropped token would have been seen by others: nothing may be dropped, not even nothing. */
+START_TEST(mask_of_sparse_policies)
+{
+    tamis_problem problem = base_problem();
+    problem.mask = TAMIS_FULL;
+    problem.selection.policy = (tamis_policy)_i;
+    problem.selection.coverage = 0; /* which is dense too */
+    problem.selection.ratio = 1;
+    ck_assert_int_eq(tamisi_problem_check(&problem), TAMIS_EINVAL);
+    ck_assert_msg(strstr(tamis_last_error(), "mask is TAMIS_FULL") && strstr(tamis_last_error(), "policy is not TAMIS_DENSE"),
+                  "%s", tamis_last_error());
 }
 END_TEST
 
@@ -384,6 +401,7 @@ Suite *plan_suite(void)
     TCase *problem = tcase_create("problem"), *facts = tcase_create("facts"), *workspace = tcase_create("workspace");
     tcase_add_loop_test(problem, range_of_a_member, 0, (int)(sizeof ranges / sizeof *ranges));
     tcase_add_loop_test(problem, other_policies_members, TAMIS_DENSE, TAMIS_COUNT + 1);
+    tcase_add_loop_test(problem, mask_of_sparse_policies, TAMIS_COVERAGE, TAMIS_COUNT + 1);
     tcase_add_loop_test(facts, budget_by_hand, 0, (int)(sizeof budgets / sizeof *budgets));
     tcase_add_loop_test(facts, heads_by_scope, 0, 3);
     tcase_add_loop_test(facts, score_chunks_by_hand, 0, (int)(sizeof chunks / sizeof *chunks));

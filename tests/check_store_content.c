@@ -43,9 +43,14 @@ START_TEST(test_problem)
     store_expect(tamis_store_problem(&out.problem, NULL, NULL), TAMIS_EINVAL, "store: is NULL");
     store_expect(tamis_store_problem(&out.problem, store, NULL), TAMIS_ENOTFOUND, "so name one: spec_0, spec_1");
     store_expect(tamis_store_problem(&out.problem, store, "lama"), TAMIS_ENOTFOUND, "\"lama\"; it has spec_0, spec_1");
-    out.problem.struct_size = sizeof out.problem - 8;
+    out.problem.struct_size = offsetof(tamis_problem, mask) - 8;
     store_expect(tamis_store_problem(&out.problem, store, "spec_1"), TAMIS_EINVAL, "struct_size");
     ck_assert_int_eq(out.problem.q_heads, 0);
+    out.problem.struct_size = offsetof(tamis_problem, mask); /* the struct's first version */
+    out.problem.mask = TAMIS_FULL;
+    store_must(tamis_store_problem(&out.problem, store, "spec_1"));
+    ck_assert_int_eq(out.problem.q_heads, 32);
+    ck_assert_int_eq(out.problem.mask, TAMIS_FULL);
     out.problem.struct_size = sizeof out;
     store_must(tamis_store_problem(&out.problem, store, "spec_1"));
     ck_assert_str_eq(tamis_last_error(), "");
@@ -53,6 +58,7 @@ START_TEST(test_problem)
     ck_assert_str_eq(out.guard, "untouched");
     ck_assert_int_eq(out.problem.batch, 1);
     ck_assert_int_eq(out.problem.seq_len, 0);
+    ck_assert_int_eq(out.problem.mask, TAMIS_CAUSAL);
     ck_assert_int_eq(out.problem.q_heads, 32);
     ck_assert_int_eq(out.problem.kv_heads, 8);
     ck_assert_int_eq(out.problem.head_dim, 128);
