@@ -12,6 +12,7 @@
 
 #define MAX_TILES 1024
 #define MAX_PATH 1024
+#define MAX_FILE_NAME 200 /* of a tile file as a spec names it */
 
 /* ---- one entry */
 
@@ -194,6 +195,15 @@ static tamis_status read_tile_file(const struct spec_reader *reader, const char 
     return status;
 }
 
+/* A relative name that a message can repeat and a file system takes. */
+static bool is_file_name(const char *name, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f) return false;
+    return length > strlen(".yaml") && length <= MAX_FILE_NAME && strcmp(name + length - strlen(".yaml"), ".yaml") == 0 &&
+           name[0] != '/';
+}
+
 static tamis_status read_named_file(const struct spec_reader *reader, const yaml_node_t *node)
 {
     const char *name = (const char *)node->data.scalar.value;
@@ -202,7 +212,7 @@ static tamis_status read_named_file(const struct spec_reader *reader, const yaml
     spec_yaml_show(shown, node);
     if (!reader->folder)
         return spec_yaml_fail(reader->yaml, node, "a tile file names %s, entries alone would be right", shown);
-    if (strlen(name) != length || length < 6 || strcmp(name + length - 5, ".yaml") != 0 || name[0] == '/')
+    if (!is_file_name(name, length))
         return spec_yaml_fail(reader->yaml, node,
                               "tiles has %s, a tile entry or a file as in tiles/portable.yaml would be right", shown);
     tamis_status status = read_tile_file(reader, reader->folder, name);
