@@ -123,6 +123,7 @@ const struct schema_param schema_params[] = {
     {"attend_wgmma", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
     {"attend_wgmma", "section_mib", 1, 1024, "MiB of K and V whose heads are worked on together, to stay in L2"},
     {"attend_wgmma", "stages", 1, 8, "K tiles in flight, and as many V tiles"},
+    {"attend_wgmma", "sum_by_product", 0, 1, "1: row sums by a column of ones behind V, not by additions; head_dim 64"},
     {"attend_wgmma", "warpgroups", 1, 4, "computing warpgroups a block"},
 
     {"decompress", "block_m", 1, 4096, "tokens a block writes"},

@@ -66,7 +66,7 @@ tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_atten
     args->q_heads = problem->q_heads;
     args->kv_heads = problem->kv_heads;
     args->index_heads = plan->facts.index_heads;
-    args->causal = 1;
+    args->causal = problem->mask == TAMIS_CAUSAL;
     args->scale_log2 = tamisi_gpu_scale_log2(plan);
     if (loaded->kernels[TAMISI_ATTEND_TMA].function) return launch_persistent(plan, args, stream);
     const int block_m = tamisi_gpu_entry(plan, TAMISI_ATTEND)->block_m;

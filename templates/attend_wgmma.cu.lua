@@ -5,15 +5,19 @@ $ -- FlashAttention-3 (Shah and others, arXiv 2407.08608); of the deferred resca
 $ local sub_tiles = (p.head_dim + 63) // 64
 $ local block_m = 64 * p.warpgroups
 $ local tile_bytes = sub_tiles * p.block_n * 128
-$ local shared_bytes = sub_tiles * block_m * 128 + 2 * p.stages * tile_bytes + 256
+$ local ones_bytes = p.sum_by_product * p.block_n * 128
+$ local shared_bytes = sub_tiles * block_m * 128 + 2 * p.stages * tile_bytes + ones_bytes + 256
 $ local symbol = "tamis_" .. p.name
 $ local type = p.dtype == "bf16" and "bf16" or "f16"
-$ local s_count, o_count, p_count = p.block_n // 2, p.head_dim // 2, p.block_n // 4
+$ local value_columns = p.head_dim + 8 * p.sum_by_product -- of V, the ones with it
+$ local s_count, o_count, p_count = p.block_n // 2, value_columns // 2, p.block_n // 4
 $ if p.block_m ~= block_m then reject("block_m must be 64 rows for each warpgroup") end
 $ if p.block_n % 16 ~= 0 or p.block_n > 256 then reject("block_n must be a multiple of 16 up to 256") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
 $ if 128 * (p.producer_registers + p.warpgroups * p.consumer_registers) > 65536 then reject("more registers than an SM has") end
 $ if s_count + o_count + p.overlap * p_count + 18 > p.consumer_registers then reject("S, P and O do not fit in consumer_registers") end
+$ if p.stages > 4 then reject("there are barriers for 4 stages") end
+$ if p.sum_by_product == 1 and p.head_dim ~= 64 then reject("sum_by_product wants V in one piece: head_dim 64") end
 $ if p.section_mib < 1 then reject("section_mib must hold some K and V") end
 $ if p.ping_pong == 1 and p.warpgroups < 2 then reject("ping_pong needs two warpgroups that take turns") end
 $ entry{stage = "attend_tma", symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
@@ -42,6 +46,7 @@ constexpr int kBlockN = ${p.block_n};        // keys a step
 constexpr int kStages = ${p.stages};         // K tiles in flight, and as many V tiles
 constexpr bool kPingPong = ${p.ping_pong == 1}; // warpgroups take turns: one multiplies while the other exponentiates
 constexpr float kRescaleThreshold = ${p.rescale_threshold}; // log2 by which a row's maximum may grow before O is rescaled
+constexpr bool kSumByProduct = ${p.sum_by_product == 1}; // V has a column of ones, whose product with P is the row sum
 constexpr int kEmulated = ${p.exp2_emulation}; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = ${p.section_mib}ll << 20; // K and V that may be in use at once: what L2 keeps
 constexpr int kThreads = 128 * (kWarpgroups + 1);
@@ -52,9 +57,10 @@ constexpr int kSubTiles = (kHeadDim + 63) / 64;
 constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
 constexpr int kTileBytes = kSubTiles * kBlockN * 128; // of one K or V tile
 constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows of kBlockN / 4
-constexpr int kOutputs = kHeadDim / 2;
+constexpr int kOutputs = ${o_count}; // of O a thread, the row sums with it if V has the ones
+constexpr int kOnesBytes = kSumByProduct ? kBlockN * 128 : 0;
 constexpr float kLn2 = 0.693147180559945f;
-static_assert(kQueryBytes + 2 * kStages * kTileBytes + 256 == ${shared_bytes}, "the launch and the kernel disagree");
+static_assert(kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256 == ${shared_bytes}, "the launch and the kernel disagree");
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -65,7 +71,7 @@ struct Work {
 
 // Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants.
 struct Shared {
-    unsigned q, k, v, barriers;
+    unsigned q, k, v, ones, barriers;
     Work *slots; // two, filled in turn
     __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
     __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
@@ -81,9 +87,20 @@ struct Shared {
 
 __device__ __forceinline__ Shared shared_layout(char *memory)
 {
-    constexpr int kV = kQueryBytes + kStages * kTileBytes, kBarriers = kV + kStages * kTileBytes;
+    constexpr int kV = kQueryBytes + kStages * kTileBytes, kOnes = kV + kStages * kTileBytes, kBarriers = kOnes + kOnesBytes;
     const unsigned base = shared_address(memory);
-    return {base, base + kQueryBytes, base + kV, base + kBarriers, reinterpret_cast<Work *>(memory + kBarriers + 8 * (4 * kStages + 6))};
+    Work *slots = reinterpret_cast<Work *>(memory + kBarriers + 8 * (4 * kStages + 6));
+    return {base, base + kQueryBytes, base + kV, base + kOnes, base + kBarriers, slots};
+}
+
+// The columns behind V: ones in the first, zeros in the others, as the swizzle has them.
+__device__ __forceinline__ void write_ones(unsigned ones, int thread)
+{
+    for (int i = thread; i < kBlockN * 8; i += kThreads) {
+        const int row = i / 8, chunk = i % 8 ^ row % 8;
+        const unsigned first = chunk == 0 ? Element::kOne : 0;
+        asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(ones + i * 16), "r"(first), "r"(0) : "memory");
+    }
 }
 
 // A place in a ring of kStages, and the parity of its round.
@@ -256,14 +273,14 @@ $ end
 // O += P V, 16 keys.
 __device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
 {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n${p.head_dim}k16.f32.${type}.${type} {"
-$ for i = 0, o_count - 1, 8 do
-                 "${string.sub(operands(i, 8), 1, i + 8 < o_count and -1 or -3)}"
+    asm volatile("wgmma.mma_async.sync.aligned.m64n${value_columns}k16.f32.${type}.${type} {"
+$ for i = 0, o_count - 1, 4 do
+                 "${string.sub(operands(i, 4), 1, i + 4 < o_count and -1 or -3)}"
 $ end
                  "}, {%${o_count}, %${o_count + 1}, %${o_count + 2}, %${o_count + 3}}, %${o_count + 4}, 1, 1, 1, 1;"
-                 : ${outputs("o", 0, 8)}
-$ for i = 8, o_count - 1, 8 do
-                 , ${outputs("o", i, 8)}
+                 : ${outputs("o", 0, 4)}
+$ for i = 4, o_count - 1, 4 do
+                 , ${outputs("o", i, 4)}
 $ end
                  : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
 }
@@ -338,9 +355,9 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
                 const float x = fmaf(s[at], scale_log2, -base);
                 const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
                 s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
-                sums[i] += s[at];
+                if (!kSumByProduct) sums[i] += s[at];
             }
-        state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+        if (!kSumByProduct) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
     }
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
 }
@@ -409,7 +426,10 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
     char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float sum = quad_sum(state.sum[half]), inverse = 1.0f / sum;
+        // Of a row's four lanes the first has the sum that came with O. It is not shuffled itself: ptxas would not have that
+        // near products under way.
+        const float sum = kSumByProduct ? o[kHeadDim / 2 + 2 * half] : quad_sum(state.sum[half]);
+        const float inverse = kSumByProduct ? __shfl_sync(0xffffffffu, 1.0f / sum, lane & ~3) : 1.0f / sum;
         const int row = row_above + 8 * half;
         const bool valid = row < work.rows;
         const int place = valid && token ? token[row] : row;
@@ -436,7 +456,10 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
     const float scale_log2 = args.attend.scale_log2;
     const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
-    const unsigned k_tiles = descriptor_low(shared.k, 0), v_tiles = descriptor_low(shared.v, kBlockN * 128);
+    const unsigned k_tiles = descriptor_low(shared.k, 0);
+    const unsigned v_tiles = descriptor_low(shared.v, kSumByProduct ? shared.ones - shared.v : kBlockN * 128);
+    // What stages differ by in a descriptor: the address grows, and the distance to the ones, which lie behind all, shrinks.
+    constexpr unsigned kTileStep = kTileBytes >> 4, kValueStep = kTileStep - (kSumByProduct ? kTileStep << 16 : 0);
     const int thread_row = warpgroup * 64 + warp * 16 + lane / 4; // in the tile
     Ring k, v;
     unsigned number = 0; // of the tile
@@ -448,7 +471,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         if (shared.slots[number % 2].steps == 0) return false;
         barrier_wait(shared.q_full(), number % 2);
         barrier_wait(shared.k_full(k.stage), k.phase);
-        multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+        multiply_keys(s, q, k_tiles + k.stage * kTileStep);
         return true;
     };
     // S is complete, and its K tile no longer needed.
@@ -499,7 +522,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         };
         const auto start_values = [&] {
             barrier_wait(shared.v_full(v.stage), v.phase);
-            multiply_values(o, p, v_tiles + v.stage * (kTileBytes >> 4));
+            multiply_values(o, p, v_tiles + v.stage * kValueStep);
         };
         const auto wait_for_values = [&] {
             wgmma_wait<0>();
@@ -517,7 +540,7 @@ $ end
 $ if p.overlap == 1 then
             barrier_wait(shared.k_full(k.stage), k.phase);
             wait_turn();
-            multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+            multiply_keys(s, q, k_tiles + k.stage * kTileStep);
             start_values();
             pass_turn();
             wgmma_wait<1>();
@@ -527,7 +550,7 @@ $ else
             barrier_wait(shared.k_full(k.stage), k.phase);
             wait_for_values();
             wait_turn();
-            multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+            multiply_keys(s, q, k_tiles + k.stage * kTileStep);
             pass_turn();
             wgmma_wait<0>();
             take_keys();
@@ -574,6 +597,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid
     extern __shared__ __align__(1024) char s_memory[];
     const Shared shared = shared_layout(s_memory);
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+    if (kSumByProduct) {
+        write_ones(shared.ones, static_cast<int>(threadIdx.x));
+        fence_async_proxy();
+    }
     if (threadIdx.x == 0) {
         const int query_threads = args.attend.indices ? kGatherThreads : 1;
         for (int stage = 0; stage < kStages; ++stage) {

@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_w3 --arch sm_90a
-// tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_w3: 512 threads, 213248 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3 --arch sm_90a
+// tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3: 512 threads, 213248 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -193,6 +193,7 @@ __device__ __forceinline__ float exp2_approx(float x)
 
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
+    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -210,6 +211,7 @@ struct Bf16 {
 };
 
 struct Fp16 {
+    static constexpr unsigned kOne = 0x3c00;
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -452,6 +454,7 @@ constexpr int kBlockN = 80;        // keys a step
 constexpr int kStages = 4;         // K tiles in flight, and as many V tiles
 constexpr bool kPingPong = false; // warpgroups take turns: one multiplies while the other exponentiates
 constexpr float kRescaleThreshold = 8; // log2 by which a row's maximum may grow before O is rescaled
+constexpr bool kSumByProduct = false; // V has a column of ones, whose product with P is the row sum
 constexpr int kEmulated = 0; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = 32ll << 20; // K and V that may be in use at once: what L2 keeps
 constexpr int kThreads = 128 * (kWarpgroups + 1);
@@ -462,9 +465,10 @@ constexpr int kSubTiles = (kHeadDim + 63) / 64;
 constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
 constexpr int kTileBytes = kSubTiles * kBlockN * 128; // of one K or V tile
 constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows of kBlockN / 4
-constexpr int kOutputs = kHeadDim / 2;
+constexpr int kOutputs = 64; // of O a thread, the row sums with it if V has the ones
+constexpr int kOnesBytes = kSumByProduct ? kBlockN * 128 : 0;
 constexpr float kLn2 = 0.693147180559945f;
-static_assert(kQueryBytes + 2 * kStages * kTileBytes + 256 == 213248, "the launch and the kernel disagree");
+static_assert(kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256 == 213248, "the launch and the kernel disagree");
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -475,7 +479,7 @@ struct Work {
 
 // Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants.
 struct Shared {
-    unsigned q, k, v, barriers;
+    unsigned q, k, v, ones, barriers;
     Work *slots; // two, filled in turn
     __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
     __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
@@ -491,9 +495,20 @@ struct Shared {
 
 __device__ __forceinline__ Shared shared_layout(char *memory)
 {
-    constexpr int kV = kQueryBytes + kStages * kTileBytes, kBarriers = kV + kStages * kTileBytes;
+    constexpr int kV = kQueryBytes + kStages * kTileBytes, kOnes = kV + kStages * kTileBytes, kBarriers = kOnes + kOnesBytes;
     const unsigned base = shared_address(memory);
-    return {base, base + kQueryBytes, base + kV, base + kBarriers, reinterpret_cast<Work *>(memory + kBarriers + 8 * (4 * kStages + 6))};
+    Work *slots = reinterpret_cast<Work *>(memory + kBarriers + 8 * (4 * kStages + 6));
+    return {base, base + kQueryBytes, base + kV, base + kOnes, base + kBarriers, slots};
+}
+
+// The columns behind V: ones in the first, zeros in the others, as the swizzle has them.
+__device__ __forceinline__ void write_ones(unsigned ones, int thread)
+{
+    for (int i = thread; i < kBlockN * 8; i += kThreads) {
+        const int row = i / 8, chunk = i % 8 ^ row % 8;
+        const unsigned first = chunk == 0 ? Element::kOne : 0;
+        asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(ones + i * 16), "r"(first), "r"(0) : "memory");
+    }
 }
 
 // A place in a ring of kStages, and the parity of its round.
@@ -670,23 +685,39 @@ __device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], unsigned long lo
 __device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
 {
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-                 "%0, %1, %2, %3, %4, %5, %6, %7, "
-                 "%8, %9, %10, %11, %12, %13, %14, %15, "
-                 "%16, %17, %18, %19, %20, %21, %22, %23, "
-                 "%24, %25, %26, %27, %28, %29, %30, %31, "
-                 "%32, %33, %34, %35, %36, %37, %38, %39, "
-                 "%40, %41, %42, %43, %44, %45, %46, %47, "
-                 "%48, %49, %50, %51, %52, %53, %54, %55, "
-                 "%56, %57, %58, %59, %60, %61, %62, %63"
+                 "%0, %1, %2, %3, "
+                 "%4, %5, %6, %7, "
+                 "%8, %9, %10, %11, "
+                 "%12, %13, %14, %15, "
+                 "%16, %17, %18, %19, "
+                 "%20, %21, %22, %23, "
+                 "%24, %25, %26, %27, "
+                 "%28, %29, %30, %31, "
+                 "%32, %33, %34, %35, "
+                 "%36, %37, %38, %39, "
+                 "%40, %41, %42, %43, "
+                 "%44, %45, %46, %47, "
+                 "%48, %49, %50, %51, "
+                 "%52, %53, %54, %55, "
+                 "%56, %57, %58, %59, "
+                 "%60, %61, %62, %63"
                  "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-                 : "+f"(o[0]), "+f"(o[1]), "+f"(o[2]), "+f"(o[3]), "+f"(o[4]), "+f"(o[5]), "+f"(o[6]), "+f"(o[7])
-                 , "+f"(o[8]), "+f"(o[9]), "+f"(o[10]), "+f"(o[11]), "+f"(o[12]), "+f"(o[13]), "+f"(o[14]), "+f"(o[15])
-                 , "+f"(o[16]), "+f"(o[17]), "+f"(o[18]), "+f"(o[19]), "+f"(o[20]), "+f"(o[21]), "+f"(o[22]), "+f"(o[23])
-                 , "+f"(o[24]), "+f"(o[25]), "+f"(o[26]), "+f"(o[27]), "+f"(o[28]), "+f"(o[29]), "+f"(o[30]), "+f"(o[31])
-                 , "+f"(o[32]), "+f"(o[33]), "+f"(o[34]), "+f"(o[35]), "+f"(o[36]), "+f"(o[37]), "+f"(o[38]), "+f"(o[39])
-                 , "+f"(o[40]), "+f"(o[41]), "+f"(o[42]), "+f"(o[43]), "+f"(o[44]), "+f"(o[45]), "+f"(o[46]), "+f"(o[47])
-                 , "+f"(o[48]), "+f"(o[49]), "+f"(o[50]), "+f"(o[51]), "+f"(o[52]), "+f"(o[53]), "+f"(o[54]), "+f"(o[55])
-                 , "+f"(o[56]), "+f"(o[57]), "+f"(o[58]), "+f"(o[59]), "+f"(o[60]), "+f"(o[61]), "+f"(o[62]), "+f"(o[63])
+                 : "+f"(o[0]), "+f"(o[1]), "+f"(o[2]), "+f"(o[3])
+                 , "+f"(o[4]), "+f"(o[5]), "+f"(o[6]), "+f"(o[7])
+                 , "+f"(o[8]), "+f"(o[9]), "+f"(o[10]), "+f"(o[11])
+                 , "+f"(o[12]), "+f"(o[13]), "+f"(o[14]), "+f"(o[15])
+                 , "+f"(o[16]), "+f"(o[17]), "+f"(o[18]), "+f"(o[19])
+                 , "+f"(o[20]), "+f"(o[21]), "+f"(o[22]), "+f"(o[23])
+                 , "+f"(o[24]), "+f"(o[25]), "+f"(o[26]), "+f"(o[27])
+                 , "+f"(o[28]), "+f"(o[29]), "+f"(o[30]), "+f"(o[31])
+                 , "+f"(o[32]), "+f"(o[33]), "+f"(o[34]), "+f"(o[35])
+                 , "+f"(o[36]), "+f"(o[37]), "+f"(o[38]), "+f"(o[39])
+                 , "+f"(o[40]), "+f"(o[41]), "+f"(o[42]), "+f"(o[43])
+                 , "+f"(o[44]), "+f"(o[45]), "+f"(o[46]), "+f"(o[47])
+                 , "+f"(o[48]), "+f"(o[49]), "+f"(o[50]), "+f"(o[51])
+                 , "+f"(o[52]), "+f"(o[53]), "+f"(o[54]), "+f"(o[55])
+                 , "+f"(o[56]), "+f"(o[57]), "+f"(o[58]), "+f"(o[59])
+                 , "+f"(o[60]), "+f"(o[61]), "+f"(o[62]), "+f"(o[63])
                  : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
 }
 
@@ -760,9 +791,9 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
                 const float x = fmaf(s[at], scale_log2, -base);
                 const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
                 s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
-                sums[i] += s[at];
+                if (!kSumByProduct) sums[i] += s[at];
             }
-        state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+        if (!kSumByProduct) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
     }
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
 }
@@ -831,7 +862,10 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
     char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float sum = quad_sum(state.sum[half]), inverse = 1.0f / sum;
+        // Of a row's four lanes the first has the sum that came with O. It is not shuffled itself: ptxas would not have that
+        // near products under way.
+        const float sum = kSumByProduct ? o[kHeadDim / 2 + 2 * half] : quad_sum(state.sum[half]);
+        const float inverse = kSumByProduct ? __shfl_sync(0xffffffffu, 1.0f / sum, lane & ~3) : 1.0f / sum;
         const int row = row_above + 8 * half;
         const bool valid = row < work.rows;
         const int place = valid && token ? token[row] : row;
@@ -858,7 +892,10 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
     const float scale_log2 = args.attend.scale_log2;
     const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
-    const unsigned k_tiles = descriptor_low(shared.k, 0), v_tiles = descriptor_low(shared.v, kBlockN * 128);
+    const unsigned k_tiles = descriptor_low(shared.k, 0);
+    const unsigned v_tiles = descriptor_low(shared.v, kSumByProduct ? shared.ones - shared.v : kBlockN * 128);
+    // What stages differ by in a descriptor: the address grows, and the distance to the ones, which lie behind all, shrinks.
+    constexpr unsigned kTileStep = kTileBytes >> 4, kValueStep = kTileStep - (kSumByProduct ? kTileStep << 16 : 0);
     const int thread_row = warpgroup * 64 + warp * 16 + lane / 4; // in the tile
     Ring k, v;
     unsigned number = 0; // of the tile
@@ -870,7 +907,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         if (shared.slots[number % 2].steps == 0) return false;
         barrier_wait(shared.q_full(), number % 2);
         barrier_wait(shared.k_full(k.stage), k.phase);
-        multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+        multiply_keys(s, q, k_tiles + k.stage * kTileStep);
         return true;
     };
     // S is complete, and its K tile no longer needed.
@@ -921,7 +958,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         };
         const auto start_values = [&] {
             barrier_wait(shared.v_full(v.stage), v.phase);
-            multiply_values(o, p, v_tiles + v.stage * (kTileBytes >> 4));
+            multiply_values(o, p, v_tiles + v.stage * kValueStep);
         };
         const auto wait_for_values = [&] {
             wgmma_wait<0>();
@@ -933,7 +970,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
             wait_turn();
-            multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+            multiply_keys(s, q, k_tiles + k.stage * kTileStep);
             start_values();
             pass_turn();
             wgmma_wait<1>();
@@ -948,7 +985,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
             wait_turn();
-            multiply_keys(s, q, k_tiles + k.stage * (kTileBytes >> 4));
+            multiply_keys(s, q, k_tiles + k.stage * kTileStep);
             start_values();
             pass_turn();
             wgmma_wait<1>();
@@ -984,11 +1021,15 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
 }
 
 // grid = (SMs).
-extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_w3(const __grid_constant__ tamis_attend_tma_args args)
+extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3(const __grid_constant__ tamis_attend_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
     const Shared shared = shared_layout(s_memory);
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+    if (kSumByProduct) {
+        write_ones(shared.ones, static_cast<int>(threadIdx.x));
+        fence_async_proxy();
+    }
     if (threadIdx.x == 0) {
         const int query_threads = args.attend.indices ? kGatherThreads : 1;
         for (int stage = 0; stage < kStages; ++stage) {
