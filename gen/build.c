@@ -38,6 +38,7 @@ static void set_resources(struct build_job *job, const struct tamisi_resource *r
 {
     memcpy(job->resources, resources, (size_t)count * sizeof *resources);
     job->resource_count = count;
+    for (int i = 0; i < count; i++) job->serialized_wgmma = job->serialized_wgmma || resources[i].serialized_wgmma;
 }
 
 /* Jobs that are the same as another take its outcome; messages stay with the first. */
@@ -49,7 +50,6 @@ static void copy_outcomes(struct build *build)
         if (first == job) continue;
         job->state = first->state;
         job->status = first->status;
-        job->serialized_wgmma = first->serialized_wgmma;
         set_resources(job, first->resources, first->resource_count);
     }
 }
@@ -98,7 +98,6 @@ static tamis_status compile_job(const struct crew *crew, struct build_job *job)
     if (store)
         status = tamisi_store_put_cubin(store, &variant->source, variant->arch, options, crew->nvrtc->identity, &compiled);
     set_resources(job, compiled.resources, compiled.resource_count);
-    job->serialized_wgmma = compiled.serialized_wgmma;
     tamisi_compiled_free(&compiled);
     return status;
 }

@@ -46,6 +46,7 @@ static void add_json(struct cli *cli, const struct tamisi_variant *variant, cons
         json_int(&json, "stack_bytes", resource->stack_bytes);
         json_int(&json, "spill_store_bytes", resource->spill_stores);
         json_int(&json, "spill_load_bytes", resource->spill_loads);
+        json_bool(&json, "serialized_wgmma", resource->serialized_wgmma);
     }
     json_string(&json, "reason", reason);
     cli_json_end(cli, &json);

@@ -100,7 +100,7 @@ static tamis_status compile_program(struct tamisi_compiled *out, const struct ta
     if (result != 0) return fail_compile(nvrtc, result, name, arch, out->log);
     TAMIS_TRY(read_cubin(out, nvrtc, program, name));
     out->resource_count =
-        tamisi_compile_read_log(out->log, out->resources, TAMISI_MAX_ENTRIES, &out->serialized_wgmma);
+        tamisi_compile_read_log(out->log, out->resources, TAMISI_MAX_ENTRIES);
     return TAMIS_OK;
 }
 

@@ -21,6 +21,7 @@ struct tamisi_resource {
     int stack_bytes;   /* a thread */
     int spill_stores;  /* bytes a thread */
     int spill_loads;   /* bytes a thread */
+    bool serialized_wgmma; /* a loss is reported: wgmma serialised, setmaxnreg ignored. The kernel is right but slow */
 };
 
 struct tamisi_compiled {
@@ -29,7 +30,6 @@ struct tamisi_compiled {
     char *log; /* owned; the compiler's whole log, "" if none */
     struct tamisi_resource resources[TAMISI_MAX_ENTRIES];
     int resource_count;
-    bool serialized_wgmma; /* ptxas reports a loss: wgmma serialised, setmaxnreg ignored. The kernel is right but slow */
     double milliseconds;
 };
 
@@ -54,9 +54,9 @@ void tamisi_compiled_free(struct tamisi_compiled *compiled);
 
 /*
  * Read ptxas -v output. Returns how many kernels were found, at most `capacity`. What a log does not say stays 0; spills of
- * functions that were not inlined count for the kernel that they are reported with.
+ * functions that were not inlined count for the kernel that they are reported with, a loss that names no kernel for all.
  */
-int tamisi_compile_read_log(const char *log, struct tamisi_resource *resources, int capacity, bool *serialized_wgmma);
+int tamisi_compile_read_log(const char *log, struct tamisi_resource *resources, int capacity);
 
 /*
  * The first error in one line: "attend.cu.lua:41: identifier "x" is undefined", folders left out; "ptxas: ..." for errors of

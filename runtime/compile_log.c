@@ -38,13 +38,12 @@ static int number_before(const char *line, const char *unit)
 
 static int add_clamped(int a, int b) { return a > INT_MAX - b ? INT_MAX : a + b; }
 
-/* "... Compiling entry function 'NAME' for 'sm_90a'": false unless both quotes are there. */
-static bool read_entry(char symbol[TAMISI_SYMBOL_SIZE], const char *line)
+/* "... <opening>NAME'": false unless both quotes are there. */
+static bool read_quoted(char symbol[TAMISI_SYMBOL_SIZE], const char *line, const char *opening)
 {
-    static const char opening[] = "Compiling entry function '";
     const char *name = strstr(line, opening);
     if (!name) return false;
-    name += sizeof opening - 1;
+    name += strlen(opening);
     const char *end = strchr(name, '\'');
     if (!end || end == name) return false;
     snprintf(symbol, TAMISI_SYMBOL_SIZE, "%.*s", end - name < TAMISI_SYMBOL_SIZE ? (int)(end - name) : TAMISI_SYMBOL_SIZE,
@@ -67,16 +66,28 @@ static void read_resources(struct tamisi_resource *resource, const char *line)
     }
 }
 
-int tamisi_compile_read_log(const char *log, struct tamisi_resource *resources, int capacity, bool *serialized_wgmma)
+/* Losses stand before the kernels that have them. One of no kernel here, or with no name at all, counts for all. */
+static void read_losses(struct tamisi_resource *resources, int count, const char *log)
 {
+    char line[LINE_BYTES], symbol[TAMISI_SYMBOL_SIZE];
+    while (next_line(line, &log)) {
+        if (!strstr(line, "Potential Performance Loss") || (!strstr(line, "wgmma") && !strstr(line, "setmaxnreg"))) continue;
+        const bool named = read_quoted(symbol, line, " function '");
+        int which = named ? 0 : count;
+        while (which < count && strcmp(resources[which].symbol, symbol) != 0) which++;
+        for (int i = 0; i < count; i++)
+            if (which == i || which == count) resources[i].serialized_wgmma = true;
+    }
+}
+
+int tamisi_compile_read_log(const char *log, struct tamisi_resource *resources, int capacity)
+{
+    const char *const whole = log;
     char line[LINE_BYTES], symbol[TAMISI_SYMBOL_SIZE];
     struct tamisi_resource *current = NULL; /* NULL: before the first kernel, or in one that found no room */
     int count = 0;
-    *serialized_wgmma = false;
     while (next_line(line, &log)) {
-        if (strstr(line, "Potential Performance Loss") && (strstr(line, "wgmma") || strstr(line, "setmaxnreg")))
-            *serialized_wgmma = true;
-        if (read_entry(symbol, line)) {
+        if (read_quoted(symbol, line, "Compiling entry function '")) {
             current = count < capacity ? &resources[count++] : NULL;
             if (!current) continue;
             *current = (struct tamisi_resource){.registers = 0};
@@ -85,6 +96,7 @@ int tamisi_compile_read_log(const char *log, struct tamisi_resource *resources, 
             read_resources(current, line);
         }
     }
+    read_losses(resources, count, whole);
     return count;
 }
 

@@ -206,12 +206,14 @@ static bool read_resources(struct tamisi_resource *resources, int *count, const 
 {
     for (*count = 0; *text != '\0'; (*count)++) {
         struct tamisi_resource *resource = &resources[*count];
-        int *numbers[] = {&resource->registers, &resource->shared_bytes, &resource->stack_bytes, &resource->spill_stores,
-                          &resource->spill_loads};
+        int serialized;
+        int *numbers[] = {&resource->registers,    &resource->shared_bytes, &resource->stack_bytes,
+                          &resource->spill_stores, &resource->spill_loads,  &serialized};
 
         if (*count == TAMISI_MAX_ENTRIES) return false;
         if (!read_word(&text, resource->symbol, sizeof resource->symbol)) return false;
-        if (!read_numbers(&text, numbers, 5)) return false;
+        if (!read_numbers(&text, numbers, 6) || serialized > 1) return false;
+        resource->serialized_wgmma = serialized;
     }
     return true;
 }
@@ -323,8 +325,8 @@ void tamisi_row_from_cubin(struct tamisi_row *row, const struct tamisi_hash *sou
     for (int i = 0; i < compiled->resource_count; i++) {
         const struct tamisi_resource *resource = &compiled->resources[i];
 
-        tamisi_buf_printf(text, "%s %d %d %d %d %d\n", resource->symbol, resource->registers, resource->shared_bytes,
-                          resource->stack_bytes, resource->spill_stores, resource->spill_loads);
+        tamisi_buf_printf(text, "%s %d %d %d %d %d %d\n", resource->symbol, resource->registers, resource->shared_bytes,
+                          resource->stack_bytes, resource->spill_stores, resource->spill_loads, resource->serialized_wgmma);
     }
     tamisi_row_init(row, TAMISI_CUBINS, tamisi_cubin_range(source, arch, options).first);
     add_bytes(row, source->bytes, sizeof source->bytes);

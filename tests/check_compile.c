@@ -56,6 +56,11 @@ static const char log_setmaxnreg[] =
     "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at "
     "entry.\n";
 
+static const char log_lost[] =
+    "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to non wgmma "
+    "instructions defining accumulator registers of a wgmma between start and end of the pipeline stage in the function "
+    "'helper'\n";
+
 static const char log_injected[] =
     "ptxas info    : (C7517) warpgroup.wait is injected in around line 67 by compiler to allow use of registers defined by "
     "GMMA in function 'wg'\n";
@@ -89,12 +94,11 @@ static void check_resource(const struct tamisi_resource *resource, const char *s
 START_TEST(test_log_two_kernels)
 {
     struct tamisi_resource resources[3];
-    bool serialized = true;
     memset(resources, 0x5a, sizeof resources);
-    ck_assert_int_eq(tamisi_compile_read_log(log_13, resources, 3, &serialized), 2);
+    ck_assert_int_eq(tamisi_compile_read_log(log_13, resources, 3), 2);
     check_resource(&resources[0], "two", 32, 0, 1432, 1508, 1608);
     check_resource(&resources[1], "one", 12, 256, 0, 0, 0);
-    ck_assert(!serialized);
+    ck_assert(!resources[0].serialized_wgmma && !resources[1].serialized_wgmma);
     ck_assert_int_eq(resources[2].registers, 0x5a5a5a5a); /* not touched */
 }
 END_TEST
@@ -102,24 +106,36 @@ END_TEST
 START_TEST(test_log_function_not_inlined)
 {
     struct tamisi_resource resources[2];
-    bool serialized;
-    ck_assert_int_eq(tamisi_compile_read_log(log_12, resources, 2, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(log_12, resources, 2), 1);
     check_resource(&resources[0], "caller", 32, 0, 168, 12 + 196, 4 + 236);
 }
 END_TEST
 
+/* A loss stands before its kernel, by name; without a name, or with one that is none's here, it counts for all. */
 START_TEST(test_log_serialized)
 {
+    static const struct {
+        const char *parts[2];
+        int count;
+        bool serialized[3];
+    } cases[] = {{{log_serialized, ""}, 1, {true}},
+                 {{log_serialized, log_13}, 3, {true, false, false}},
+                 {{log_13, log_serialized}, 3, {false, false, true}},
+                 {{log_setmaxnreg, log_13}, 2, {true, true}},
+                 {{log_lost, log_13}, 2, {true, true}},
+                 {{log_injected, log_13}, 2, {false, false}},
+                 {{log_setmaxnreg, ""}, 0, {false}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tamisi_resource resources[3];
+        char log[4096];
+        snprintf(log, sizeof log, "%s%s", cases[i].parts[0], cases[i].parts[1]);
+        ck_assert_int_eq(tamisi_compile_read_log(log, resources, 3), cases[i].count);
+        for (int k = 0; k < cases[i].count; k++)
+            ck_assert_msg(resources[k].serialized_wgmma == cases[i].serialized[k], "case %zu, kernel %d", i, k);
+    }
     struct tamisi_resource resource;
-    bool serialized = false;
-    ck_assert_int_eq(tamisi_compile_read_log(log_serialized, &resource, 1, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(log_serialized, &resource, 1), 1);
     check_resource(&resource, "wg", 34, 0, 0, 0, 0);
-    ck_assert(serialized);
-    serialized = false;
-    ck_assert_int_eq(tamisi_compile_read_log(log_setmaxnreg, &resource, 1, &serialized), 0);
-    ck_assert(serialized);
-    ck_assert_int_eq(tamisi_compile_read_log(log_injected, &resource, 1, &serialized), 0);
-    ck_assert(!serialized);
 }
 END_TEST
 
@@ -127,10 +143,9 @@ END_TEST
 START_TEST(test_log_capacity)
 {
     struct tamisi_resource resource;
-    bool serialized;
-    ck_assert_int_eq(tamisi_compile_read_log(log_13, &resource, 1, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(log_13, &resource, 1), 1);
     check_resource(&resource, "two", 32, 0, 1432, 1508, 1608);
-    ck_assert_int_eq(tamisi_compile_read_log(log_13, NULL, 0, &serialized), 0);
+    ck_assert_int_eq(tamisi_compile_read_log(log_13, NULL, 0), 0);
 }
 END_TEST
 
@@ -141,13 +156,12 @@ START_TEST(test_log_garbage)
         "ptxas info    : Used 32 registers\n", /* of no kernel */
         " bytes stack frame, bytes spill stores", "\xff\xfe\x80\n'", "Used  registers"};
     struct tamisi_resource resource;
-    bool serialized;
     for (size_t i = 0; i < sizeof logs / sizeof *logs; i++)
-        ck_assert_int_eq(tamisi_compile_read_log(logs[i], &resource, 1, &serialized), 0);
+        ck_assert_int_eq(tamisi_compile_read_log(logs[i], &resource, 1), 0);
     const char *odd =
         "Compiling entry function 'k' for 'sm_80'\n bytes stack frame, x bytes spill stores, -7 bytes spill loads\n"
         "Used 99999999999999999999 registers, 4294967296 bytes smem\n";
-    ck_assert_int_eq(tamisi_compile_read_log(odd, &resource, 1, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(odd, &resource, 1), 1);
     check_resource(&resource, "k", INT_MAX, INT_MAX, 0, 0, 7);
 }
 END_TEST
@@ -159,8 +173,7 @@ START_TEST(test_log_sum_overflow)
                       " 0 bytes stack frame, 2147483647 bytes spill stores, 1 bytes spill loads\n"
                       " 0 bytes stack frame, 2147483647 bytes spill stores, 1 bytes spill loads\n";
     struct tamisi_resource resource;
-    bool serialized;
-    ck_assert_int_eq(tamisi_compile_read_log(log, &resource, 1, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(log, &resource, 1), 1);
     check_resource(&resource, "k", 0, 0, 0, INT_MAX, 2);
 }
 END_TEST
@@ -169,15 +182,14 @@ START_TEST(test_log_long_lines)
 {
     char log[8192], symbol[3000];
     struct tamisi_resource resource;
-    bool serialized;
     memset(symbol, 's', sizeof symbol - 1);
     symbol[sizeof symbol - 1] = '\0';
     snprintf(log, sizeof log, "Compiling entry function '%.200s' for 'sm_80'\r\nUsed 7 registers\r\n", symbol);
-    ck_assert_int_eq(tamisi_compile_read_log(log, &resource, 1, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(log, &resource, 1), 1);
     ck_assert_uint_eq(strlen(resource.symbol), TAMISI_SYMBOL_SIZE - 1);
     ck_assert_int_eq(resource.registers, 7);
     snprintf(log, sizeof log, "%s\nCompiling entry function 'k' for 'sm_80'\nUsed 8 registers", symbol);
-    ck_assert_int_eq(tamisi_compile_read_log(log, &resource, 1, &serialized), 1);
+    ck_assert_int_eq(tamisi_compile_read_log(log, &resource, 1), 1);
     check_resource(&resource, "k", 8, 0, 0, 0, 0);
 }
 END_TEST
@@ -190,9 +202,8 @@ START_TEST(test_log_truncated)
         for (size_t bytes = 0; bytes <= strlen(logs[i]); bytes++) {
             char *log = strndup(logs[i], bytes), error[64];
             struct tamisi_resource resources[4];
-            bool serialized;
             ck_assert_ptr_nonnull(log);
-            const int count = tamisi_compile_read_log(log, resources, 4, &serialized);
+            const int count = tamisi_compile_read_log(log, resources, 4);
             ck_assert_int_le(count, 2);
             for (int k = 0; k < count; k++) ck_assert_int_gt((int)strlen(resources[k].symbol), 0);
             tamisi_compile_first_error(error, sizeof error, log);
@@ -307,7 +318,7 @@ START_TEST(test_compile)
     ck_assert_int_eq(find_resource(&compiled, "one")->shared_bytes, 256);
     ck_assert_int_gt(find_resource(&compiled, "two")->registers, 0);
     ck_assert_int_eq(find_resource(&compiled, "two")->spill_stores, 0);
-    ck_assert(!compiled.serialized_wgmma);
+    ck_assert(!find_resource(&compiled, "one")->serialized_wgmma && !find_resource(&compiled, "two")->serialized_wgmma);
     ck_assert(compiled.milliseconds > 0.0);
     ck_assert_int_eq(tamisi_compile(&again, "good", source_good, "sm_80"), TAMIS_OK);
     ck_assert_uint_eq(again.cubin_bytes, compiled.cubin_bytes);
@@ -360,11 +371,13 @@ START_TEST(test_compile_serialized)
         "    }\n"
         "    asm volatile(\"wgmma.wait_group.sync.aligned 0;\" ::: \"memory\");\n"
         "    x[threadIdx.x] = d0 + d1 + d2 + d3;\n"
-        "}\n";
+        "}\n"
+        "extern \"C\" __global__ void other(float *x) { x[threadIdx.x] = 1.0f; }\n";
     struct tamisi_compiled compiled;
     if (!has_nvrtc("test_compile_serialized")) return;
     ck_assert_msg(tamisi_compile(&compiled, "k", source, "sm_90a") == TAMIS_OK, "%s", tamis_last_error());
-    ck_assert_msg(compiled.serialized_wgmma, "%s", compiled.log);
+    ck_assert_msg(find_resource(&compiled, "k")->serialized_wgmma, "%s", compiled.log);
+    ck_assert_msg(!find_resource(&compiled, "other")->serialized_wgmma, "%s", compiled.log);
     tamisi_compiled_free(&compiled);
 }
 END_TEST

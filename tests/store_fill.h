@@ -74,7 +74,7 @@ static inline void fill_variant(struct tamisi_variant *out, int i)
 
 static inline tamis_status fill_put_cubin(tamis_store *store, int i, const char *nvrtc)
 {
-    static const struct tamisi_resource resource = {"kernel", 128, 4096, 0, 0, 0};
+    const struct tamisi_resource resource = {"kernel", 128, 4096, 0, 0, 0, i % 2 == 1};
     char data[32 * 1024];
     struct tamisi_compiled compiled = {.cubin = data, .resources = {resource}, .resource_count = 1};
     struct tamisi_hash hash = fill_hash(i);
@@ -147,7 +147,8 @@ static inline enum fill_found fill_get_cubin(tamis_store *store, int i, const ch
     enum fill_found found = status == TAMIS_ENOTFOUND ? FILL_ABSENT : FILL_WRONG;
 
     if (status == TAMIS_OK && cubin.bytes == bytes && memcmp(cubin.data, wanted, bytes) == 0 && cubin.resource_count == 1 &&
-        cubin.resources[0].registers == 128 && strcmp(cubin.nvrtc, nvrtc != NULL ? nvrtc : FILL_NVRTC) == 0)
+        cubin.resources[0].registers == 128 && cubin.resources[0].serialized_wgmma == (i % 2 == 1) &&
+        strcmp(cubin.nvrtc, nvrtc != NULL ? nvrtc : FILL_NVRTC) == 0)
         found = FILL_RIGHT;
     tamisi_cubin_free(&cubin);
     return found;

@@ -166,6 +166,37 @@ err_has ' spills '
 want 5 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o spill.tamis --arch sm_80 --defaults-only --strict
 err_has '--strict'
 
+# So is wgmma that the compiler serialises, here for an accumulator that is read before the wait. The store remembers it.
+copy_data
+cat >early.cu <<'EOF'
+__device__ __forceinline__ void read_early(float *out, unsigned long long tile)
+{
+    float a = 0, b = 0, c = 0, d = 0;
+    for (int i = 0; i < 4; i++) {
+        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
+                     : "+f"(a), "+f"(b), "+f"(c), "+f"(d) : "l"(tile), "l"(tile + i));
+        out[i] += a;
+        b *= c;
+        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    }
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    out[threadIdx.x] = a + b + c + d;
+}
+EOF
+sed -i -e '/#include "rows.cuh"/r early.cu' \
+    -e 's/^    if (first >= kept.*/    if (kept < 0) read_early((float *)args.compact.data, args.seq_len);\n&/' \
+    data/templates/compress.cu.lua
+grep -q '0) read_early(' data/templates/compress.cu.lua || fail "the compress template has changed: wgmma cannot be put there"
+want 0 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o early.tamis --arch sm_90a --defaults-only
+err_has 'serialised its wgmma'
+want 5 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o early.tamis --arch sm_90a --defaults-only --strict
+err_has 'nothing to compile'
+err_has '0 default kernels spill, 1 variants have serialised wgmma'
+want 0 "$tamis" show early.tamis --json
+json_ok kernel
+[ "$(grep -c '"serialized_wgmma":true' out)" -eq 1 ] || fail "not one kernel with serialised wgmma"
+
 # Eight at once fill one cold store: eight successes, one cubin a variant.
 for number in 1 2 3 4 5 6 7 8; do
     {
