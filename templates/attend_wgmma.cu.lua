@@ -36,6 +36,7 @@ $ end
 #include "ptx.cuh"
 #include "tile.cuh"
 #include "hopper.cuh"
+#include "softmax.cuh"
 
 using Element = ${p.dtype == "bf16" and "Bf16" or "Fp16"};
 
@@ -45,7 +46,7 @@ constexpr int kBlockM = 64 * kWarpgroups;    // queries a tile, 64 a warpgroup
 constexpr int kBlockN = ${p.block_n};        // keys a step
 constexpr int kStages = ${p.stages};         // K tiles in flight, and as many V tiles
 constexpr bool kPingPong = ${p.ping_pong == 1}; // warpgroups take turns: one multiplies while the other exponentiates
-constexpr float kRescaleThreshold = ${p.rescale_threshold}; // log2 by which a row's maximum may grow before O is rescaled
+constexpr float kRescaleThreshold = ${p.rescale_threshold}.0f; // log2 by which a row's maximum may grow before O is rescaled
 constexpr bool kSumByProduct = ${p.sum_by_product == 1}; // V has a column of ones, whose product with P is the row sum
 constexpr int kEmulated = ${p.exp2_emulation}; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = ${p.section_mib}ll << 20; // K and V that may be in use at once: what L2 keeps
@@ -304,77 +305,6 @@ __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsi
     wgmma_commit();
 }
 
-// 2^x on the FMA pipe, for x up to 16: split off the integer, which becomes the exponent, and take the minimax polynomial of
-// the rest; relative error 1e-4, below what rounding P to 16 bits costs.
-__device__ __forceinline__ float exp2_emulated(float x)
-{
-    const float magic = 12582912.0f; // 1.5 * 2^23: its unit in the last place is 1
-    x = fmaxf(x, -126.0f);
-    const float rounded = x + magic, f = x - (rounded - magic);
-    const float y = fmaf(fmaf(fmaf(0.0558263f, f, 0.2401397f), f, 0.6931531f), f, 0.9999926f);
-    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
-}
-
-// The running softmax of a thread's two rows.
-struct Softmax {
-    float max[2];   // of the raw logits; what P and the sums are relative to
-    float sum[2];   // this lane's part
-    float scale[2]; // of O and the sums to the newest maximum
-    bool grown;     // does any row of the warp have to be rescaled?
-};
-
-// Turn logits into probabilities relative to the row's maximum, or to the one before where it grew by little.
-template <bool kFirst, bool kMasked>
-__device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state, float scale_log2)
-{
-    bool grown = false;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        float peaks[4] = {s[2 * half], s[2 * half + 1], s[2 * half + 4], s[2 * half + 5]};
-#pragma unroll
-        for (int n = 2; n < kBlockN / 8; ++n) {
-            peaks[2 * (n % 2)] = fmaxf(peaks[2 * (n % 2)], s[4 * n + 2 * half]);
-            peaks[2 * (n % 2) + 1] = fmaxf(peaks[2 * (n % 2) + 1], s[4 * n + 2 * half + 1]);
-        }
-        float peak = quad_max(fmaxf(fmaxf(peaks[0], peaks[1]), fmaxf(peaks[2], peaks[3])));
-        if (!kFirst) {
-            const bool grows = kRescaleThreshold > 0.0f ? (peak - state.max[half]) * scale_log2 > kRescaleThreshold
-                                                        : peak > state.max[half];
-            grown |= grows;
-            peak = grows ? peak : state.max[half];
-            state.scale[half] = kMasked && peak == -kInfinity ? 1.0f : exp2_approx((state.max[half] - peak) * scale_log2);
-        }
-        state.max[half] = peak;
-        const float base = kMasked && peak == -kInfinity ? 0.0f : peak * scale_log2;
-        float sums[2] = {0.0f, 0.0f};
-#pragma unroll
-        for (int n = 0; n < kBlockN / 8; ++n)
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const int at = 4 * n + 2 * half + i;
-                const float x = fmaf(s[at], scale_log2, -base);
-                const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
-                s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
-                if (!kSumByProduct) sums[i] += s[at];
-            }
-        if (!kSumByProduct) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
-    }
-    if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
-}
-
-// Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block.
-__device__ __forceinline__ void mask_step(float (&s)[kLogits], int last_key, int last_key_below, int lane)
-{
-#pragma unroll
-    for (int n = 0; n < kBlockN / 8; ++n)
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const int column = 8 * n + 2 * (lane % 4) + i;
-            if (column > last_key) s[4 * n + i] = -kInfinity;
-            if (column > last_key_below) s[4 * n + 2 + i] = -kInfinity;
-        }
-}
-
 __device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
 {
 #pragma unroll
@@ -395,27 +325,6 @@ __device__ __forceinline__ void clear_values(unsigned tile, int first, int threa
 #pragma unroll
         for (int sub = 0; sub < kSubTiles; ++sub)
             asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + sub * kBlockN * 128 + i * 16), "r"(0) : "memory");
-}
-
-// Four lanes hold a row's columns two by two. Exchange so that each holds eight in a row: lane t gets chunk t of four.
-__device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int lane)
-{
-    unsigned value[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) { // in round i a lane sends to the lane i further, which wants its own chunk
-        const int wanted = (lane + i) % 4; // whose chunk this lane sends
-        const unsigned sent = wanted == 0 ? packed[0] : wanted == 1 ? packed[1] : wanted == 2 ? packed[2] : packed[3];
-        value[i] = __shfl_sync(0xffffffffu, sent, (lane & ~3) | ((lane + 4 - i) % 4));
-    }
-    // value[i] came from lane t - i: it is word (t - i) % 4 of the chunk.
-    const int t = lane % 4;
-    unsigned word[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const int from = (t + 4 - i) % 4;
-        word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
-    }
-    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
 }
 
 // Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp.
@@ -500,8 +409,8 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         const int open = (args.attend.causal ? min(work.first_row + warpgroup * 64 + 1, work.rows) : work.rows) / kBlockN;
         const auto mask = [&] {
             const int row = work.first_row + thread_row, last = work.rows - 1;
-            mask_step(s, (args.attend.causal ? min(row, last) : last) - step * kBlockN,
-                      (args.attend.causal ? min(row + 8, last) : last) - step * kBlockN, lane);
+            mask_logits(s, (args.attend.causal ? min(row, last) : last) - step * kBlockN,
+                        (args.attend.causal ? min(row + 8, last) : last) - step * kBlockN, lane);
         };
         const int behind = work.rows - step * kBlockN; // keys of the block that exist
         if (behind < kBlockN) {
@@ -511,7 +420,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             named_sync(8, 128 * kWarpgroups);
         }
         mask();
-        softmax_step<true, true>(s, state, scale_log2);
+        softmax_step<true, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {
@@ -558,7 +467,7 @@ $ end
 $ if masked then
             mask();
 $ end
-            softmax_step<false, ${masked}>(s, state, scale_log2);
+            softmax_step<false, ${masked}, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
 $ if p.overlap == 1 then
             wait_for_values();
 $ end

@@ -332,6 +332,27 @@ __device__ __forceinline__ float quad_sum(float x)
 }
 
 /*
+ * Four lanes hold a row's columns two by two, 16 bits each. Exchange so that each holds eight in a row: of the four words
+ * packed[i], columns 8 * i + 2 * t and the next, lane t gets all of i = t.
+ */
+__device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int lane)
+{
+    unsigned value[4], word[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // a lane sends what the lane i further wants
+        const int wanted = (lane + i) % 4;
+        const unsigned sent = wanted == 0 ? packed[0] : wanted == 1 ? packed[1] : wanted == 2 ? packed[2] : packed[3];
+        value[i] = __shfl_sync(0xffffffffu, sent, (lane & ~3) | ((lane + 4 - i) % 4));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // value[j] came from lane t - j, and is that word of the chunk
+        const int from = (lane + 4 - i) % 4;
+        word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
+    }
+    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
+}
+
+/*
  * hopper.cuh: what sm_90a adds: mbarriers, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
  * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
  */
@@ -445,6 +466,96 @@ __device__ __forceinline__ void give_registers()
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+/*
+ * softmax.cuh: online softmax on the accumulators of a warpgroup product: a thread holds two rows, `g` and `g + 8` of its
+ * warp's sixteen, logit s[4 * n + 2 * half + i] being column 8 * n + 2 * t + i of row `half` (lane = 4 * g + t). Mathematics:
+ * Milakov and Gimelshein, arXiv 1805.02867.
+ */
+
+/*
+ * 2^x on the FMA pipe, for x up to 16: split off the integer, which becomes the exponent, and take the minimax polynomial of
+ * the rest; relative error 1e-4, below what rounding a probability to 16 bits costs.
+ */
+__device__ __forceinline__ float exp2_emulated(float x)
+{
+    const float magic = 12582912.0f; // 1.5 * 2^23: its unit in the last place is 1
+    x = fmaxf(x, -126.0f);
+    const float rounded = x + magic, f = x - (rounded - magic);
+    const float y = fmaf(fmaf(fmaf(0.0558263f, f, 0.2401397f), f, 0.6931531f), f, 0.9999926f);
+    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
+}
+
+/* The running softmax of a thread's two rows. */
+struct Softmax {
+    float max[2];   // of the raw logits; what probabilities and sums are relative to
+    float sum[2];   // this lane's part
+    float scale[2]; // of O and the sums to the newest maximum
+    bool grown;     // does any row of the warp have to be rescaled?
+};
+
+/* The largest logit of row `half`, over the row's four lanes. Four chains, as one would be as slow as it is long. */
+template <int kLogits>
+__device__ __forceinline__ float row_peak(const float (&s)[kLogits], int half)
+{
+    float peaks[4] = {s[2 * half], s[2 * half + 1], s[2 * half + 4], s[2 * half + 5]};
+#pragma unroll
+    for (int n = 2; n < kLogits / 4; ++n) {
+        peaks[2 * (n % 2)] = fmaxf(peaks[2 * (n % 2)], s[4 * n + 2 * half]);
+        peaks[2 * (n % 2) + 1] = fmaxf(peaks[2 * (n % 2) + 1], s[4 * n + 2 * half + 1]);
+    }
+    return quad_max(fmaxf(fmaxf(peaks[0], peaks[1]), fmaxf(peaks[2], peaks[3])));
+}
+
+/*
+ * Turn logits into probabilities relative to the row's maximum, or to the one before where it grew by at most `threshold`
+ * (log2 units). kFirst: the row's first block. kMasked: a row may see none of the block's keys. kSums: add up the
+ * probabilities. kEmulated: percent of the exponentials that the FMA pipe computes.
+ */
+template <bool kFirst, bool kMasked, bool kSums, int kEmulated, int kLogits>
+__device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state, float scale_log2, float threshold)
+{
+    bool grown = false;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float peak = row_peak(s, half);
+        if (!kFirst) {
+            const bool grows = (peak - state.max[half]) * scale_log2 > threshold;
+            grown |= grows;
+            peak = grows ? peak : state.max[half];
+            state.scale[half] = kMasked && peak == -kInfinity ? 1.0f : exp2_approx((state.max[half] - peak) * scale_log2);
+        }
+        state.max[half] = peak;
+        const float base = kMasked && peak == -kInfinity ? 0.0f : peak * scale_log2;
+        float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                const float x = fmaf(s[at], scale_log2, -base);
+                const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
+                s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
+                if (kSums) sums[i] += s[at];
+            }
+        if (kSums) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+    }
+    if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
+}
+
+/* Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block. */
+template <int kLogits>
+__device__ __forceinline__ void mask_logits(float (&s)[kLogits], int last_key, int last_key_below, int lane)
+{
+#pragma unroll
+    for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int column = 8 * n + 2 * (lane % 4) + i;
+            if (column > last_key) s[4 * n + i] = -kInfinity;
+            if (column > last_key_below) s[4 * n + 2 + i] = -kInfinity;
+        }
+}
+
 using Element = Bf16;
 
 constexpr int kHeadDim = 128;
@@ -453,7 +564,7 @@ constexpr int kBlockM = 64 * kWarpgroups;    // queries a tile, 64 a warpgroup
 constexpr int kBlockN = 80;        // keys a step
 constexpr int kStages = 4;         // K tiles in flight, and as many V tiles
 constexpr bool kPingPong = false; // warpgroups take turns: one multiplies while the other exponentiates
-constexpr float kRescaleThreshold = 8; // log2 by which a row's maximum may grow before O is rescaled
+constexpr float kRescaleThreshold = 8.0f; // log2 by which a row's maximum may grow before O is rescaled
 constexpr bool kSumByProduct = false; // V has a column of ones, whose product with P is the row sum
 constexpr int kEmulated = 0; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = 32ll << 20; // K and V that may be in use at once: what L2 keeps
@@ -740,77 +851,6 @@ __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsi
     wgmma_commit();
 }
 
-// 2^x on the FMA pipe, for x up to 16: split off the integer, which becomes the exponent, and take the minimax polynomial of
-// the rest; relative error 1e-4, below what rounding P to 16 bits costs.
-__device__ __forceinline__ float exp2_emulated(float x)
-{
-    const float magic = 12582912.0f; // 1.5 * 2^23: its unit in the last place is 1
-    x = fmaxf(x, -126.0f);
-    const float rounded = x + magic, f = x - (rounded - magic);
-    const float y = fmaf(fmaf(fmaf(0.0558263f, f, 0.2401397f), f, 0.6931531f), f, 0.9999926f);
-    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
-}
-
-// The running softmax of a thread's two rows.
-struct Softmax {
-    float max[2];   // of the raw logits; what P and the sums are relative to
-    float sum[2];   // this lane's part
-    float scale[2]; // of O and the sums to the newest maximum
-    bool grown;     // does any row of the warp have to be rescaled?
-};
-
-// Turn logits into probabilities relative to the row's maximum, or to the one before where it grew by little.
-template <bool kFirst, bool kMasked>
-__device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state, float scale_log2)
-{
-    bool grown = false;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        float peaks[4] = {s[2 * half], s[2 * half + 1], s[2 * half + 4], s[2 * half + 5]};
-#pragma unroll
-        for (int n = 2; n < kBlockN / 8; ++n) {
-            peaks[2 * (n % 2)] = fmaxf(peaks[2 * (n % 2)], s[4 * n + 2 * half]);
-            peaks[2 * (n % 2) + 1] = fmaxf(peaks[2 * (n % 2) + 1], s[4 * n + 2 * half + 1]);
-        }
-        float peak = quad_max(fmaxf(fmaxf(peaks[0], peaks[1]), fmaxf(peaks[2], peaks[3])));
-        if (!kFirst) {
-            const bool grows = kRescaleThreshold > 0.0f ? (peak - state.max[half]) * scale_log2 > kRescaleThreshold
-                                                        : peak > state.max[half];
-            grown |= grows;
-            peak = grows ? peak : state.max[half];
-            state.scale[half] = kMasked && peak == -kInfinity ? 1.0f : exp2_approx((state.max[half] - peak) * scale_log2);
-        }
-        state.max[half] = peak;
-        const float base = kMasked && peak == -kInfinity ? 0.0f : peak * scale_log2;
-        float sums[2] = {0.0f, 0.0f};
-#pragma unroll
-        for (int n = 0; n < kBlockN / 8; ++n)
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const int at = 4 * n + 2 * half + i;
-                const float x = fmaf(s[at], scale_log2, -base);
-                const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
-                s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
-                if (!kSumByProduct) sums[i] += s[at];
-            }
-        if (!kSumByProduct) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
-    }
-    if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
-}
-
-// Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block.
-__device__ __forceinline__ void mask_step(float (&s)[kLogits], int last_key, int last_key_below, int lane)
-{
-#pragma unroll
-    for (int n = 0; n < kBlockN / 8; ++n)
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const int column = 8 * n + 2 * (lane % 4) + i;
-            if (column > last_key) s[4 * n + i] = -kInfinity;
-            if (column > last_key_below) s[4 * n + 2 + i] = -kInfinity;
-        }
-}
-
 __device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
 {
 #pragma unroll
@@ -831,27 +871,6 @@ __device__ __forceinline__ void clear_values(unsigned tile, int first, int threa
 #pragma unroll
         for (int sub = 0; sub < kSubTiles; ++sub)
             asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + sub * kBlockN * 128 + i * 16), "r"(0) : "memory");
-}
-
-// Four lanes hold a row's columns two by two. Exchange so that each holds eight in a row: lane t gets chunk t of four.
-__device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int lane)
-{
-    unsigned value[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) { // in round i a lane sends to the lane i further, which wants its own chunk
-        const int wanted = (lane + i) % 4; // whose chunk this lane sends
-        const unsigned sent = wanted == 0 ? packed[0] : wanted == 1 ? packed[1] : wanted == 2 ? packed[2] : packed[3];
-        value[i] = __shfl_sync(0xffffffffu, sent, (lane & ~3) | ((lane + 4 - i) % 4));
-    }
-    // value[i] came from lane t - i: it is word (t - i) % 4 of the chunk.
-    const int t = lane % 4;
-    unsigned word[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const int from = (t + 4 - i) % 4;
-        word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
-    }
-    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
 }
 
 // Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp.
@@ -936,8 +955,8 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         const int open = (args.attend.causal ? min(work.first_row + warpgroup * 64 + 1, work.rows) : work.rows) / kBlockN;
         const auto mask = [&] {
             const int row = work.first_row + thread_row, last = work.rows - 1;
-            mask_step(s, (args.attend.causal ? min(row, last) : last) - step * kBlockN,
-                      (args.attend.causal ? min(row + 8, last) : last) - step * kBlockN, lane);
+            mask_logits(s, (args.attend.causal ? min(row, last) : last) - step * kBlockN,
+                        (args.attend.causal ? min(row + 8, last) : last) - step * kBlockN, lane);
         };
         const int behind = work.rows - step * kBlockN; // keys of the block that exist
         if (behind < kBlockN) {
@@ -947,7 +966,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             named_sync(8, 128 * kWarpgroups);
         }
         mask();
-        softmax_step<true, true>(s, state, scale_log2);
+        softmax_step<true, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {
@@ -976,7 +995,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             wgmma_wait<1>();
             take_keys();
             mask();
-            softmax_step<false, true>(s, state, scale_log2);
+            softmax_step<false, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
             wait_for_values();
             rescale_output(o, state);
             pack_probabilities(p, s);
@@ -990,7 +1009,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             pass_turn();
             wgmma_wait<1>();
             take_keys();
-            softmax_step<false, false>(s, state, scale_log2);
+            softmax_step<false, false, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
             wait_for_values();
             rescale_output(o, state);
             pack_probabilities(p, s);

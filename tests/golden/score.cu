@@ -333,6 +333,27 @@ __device__ __forceinline__ float quad_sum(float x)
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
+/*
+ * Four lanes hold a row's columns two by two, 16 bits each. Exchange so that each holds eight in a row: of the four words
+ * packed[i], columns 8 * i + 2 * t and the next, lane t gets all of i = t.
+ */
+__device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int lane)
+{
+    unsigned value[4], word[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // a lane sends what the lane i further wants
+        const int wanted = (lane + i) % 4;
+        const unsigned sent = wanted == 0 ? packed[0] : wanted == 1 ? packed[1] : wanted == 2 ? packed[2] : packed[3];
+        value[i] = __shfl_sync(0xffffffffu, sent, (lane & ~3) | ((lane + 4 - i) % 4));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // value[j] came from lane t - j, and is that word of the chunk
+        const int from = (lane + 4 - i) % 4;
+        word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
+    }
+    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
+}
+
 using Element = Bf16;
 
 constexpr int kHeadDim = 128;
