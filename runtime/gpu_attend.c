@@ -12,6 +12,12 @@ static const double log2_e = 1.44269504088896340736;
 
 float tamisi_gpu_scale_log2(const tamis_plan *plan) { return (float)(plan->facts.scale * log2_e); }
 
+/* In bytes. A dimension of one element may come with any stride, which the driver would refuse: it gets a row's. */
+static unsigned long long map_stride(long long stride, unsigned long long size, int head_dim)
+{
+    return 2 * (unsigned long long)(size > 1 ? stride : head_dim);
+}
+
 /* A map of (B, heads, rows, D), read in boxes of 64 columns by `box_rows` rows. The driver makes it on the host alone. */
 static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
                              long long rows, int box_rows)
@@ -21,8 +27,9 @@ static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *pla
     const int type = problem->dtype == TAMIS_BF16 ? TAMISI_CU_TENSOR_BFLOAT16 : TAMISI_CU_TENSOR_FLOAT16;
     const unsigned long long sizes[] = {(unsigned long long)problem->head_dim, (unsigned long long)rows,
                                         (unsigned long long)heads, (unsigned long long)problem->batch};
-    const unsigned long long strides[] = {2 * (unsigned long long)tensor->row_stride, 2 * (unsigned long long)tensor->head_stride,
-                                          2 * (unsigned long long)tensor->batch_stride};
+    const unsigned long long strides[] = {map_stride(tensor->row_stride, sizes[1], problem->head_dim),
+                                          map_stride(tensor->head_stride, sizes[2], problem->head_dim),
+                                          map_stride(tensor->batch_stride, sizes[3], problem->head_dim)};
     const unsigned box[] = {64, (unsigned)box_rows, 1, 1}, steps[] = {1, 1, 1, 1};
     struct tamisi_cu_tensor_map map;
     TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
