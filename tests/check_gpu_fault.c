@@ -82,7 +82,8 @@ static bool gives_back(const char *function)
     return false;
 }
 
-static void check_call(const struct gpu_bench *bench, struct session *session, long nth, int code)
+/* True where the call that failed was one for a tensor map. */
+static bool check_call(const struct gpu_bench *bench, struct session *session, long nth, int code)
 {
     char message[256];
     struct fake_cuda_counts before, counts;
@@ -101,17 +102,27 @@ static void check_call(const struct gpu_bench *bench, struct session *session, l
     const long reclaimed = counts.reclaimed - before.reclaimed;
     const bool entering = strcmp(counts.failed, "cuCtxPushCurrent_v2") == 0;
     child_expect(reclaimed <= entering, "after %s (call %ld) failed: %ld left open", counts.failed, nth, reclaimed);
-    if (gives_back(counts.failed) || reclaimed > 0) return;
+    if (gives_back(counts.failed) || reclaimed > 0) return false;
     const tamis_status wanted = code == TAMISI_CU_ERROR_OUT_OF_MEMORY ? TAMIS_ENOMEM : TAMIS_ECUDA;
     child_expect(status == wanted, "%s (call %ld) failed, but: %s: %s", counts.failed, nth, tamis_status_name(status),
                  message);
     child_expect(strstr(message, code == 999 ? "CUDA_ERROR_UNKNOWN" : "memory") != NULL, "%s (call %ld) failed: \"%s\"",
                  counts.failed, nth, message);
+    const bool of_map = strcmp(counts.failed, "cuTensorMapEncodeTiled") == 0;
+    child_expect(of_map == (strstr(message, "cannot describe a tensor to the copy engine: CUDA_ERROR") != NULL),
+                 "%s (call %ld) failed: \"%s\"", counts.failed, nth, message);
+    return of_map;
 }
+
+struct sweep {
+    int code;
+    bool tma;
+};
 
 static void expect_sweep(const void *argument)
 {
-    const int code = *(const int *)argument;
+    const struct sweep *sweep = argument;
+    int maps = 0;
     struct session session = {NULL};
     struct gpu_bench bench = {NULL};
     struct fake_cuda_counts before, after;
@@ -127,16 +138,21 @@ static void expect_sweep(const void *argument)
     bench_expect_closed(&bench);
     const long calls = after.calls - before.calls;
     child_expect(calls > 80, "a session has only %ld calls", calls);
-    for (long nth = 1; nth <= calls; nth++) check_call(&bench, &session, nth, code);
+    for (long nth = 1; nth <= calls; nth++) maps += check_call(&bench, &session, nth, sweep->code);
+    /* The run's compact and full K and V; the step's Q, K and V. */
+    child_expect(maps == (sweep->tma ? 4 + 3 : 0), "%d calls for tensor maps", maps);
     tamis_store_free(session.store);
 }
 
-static const int codes[] = {999, TAMISI_CU_ERROR_OUT_OF_MEMORY};
+static const struct sweep sweeps[] = {{999, false},
+                                      {TAMISI_CU_ERROR_OUT_OF_MEMORY, false},
+                                      {999, true},
+                                      {TAMISI_CU_ERROR_OUT_OF_MEMORY, true}};
 
 START_TEST(test_every_call)
 {
-    gpu_plan_make_store(&(struct store_plan){.arch = NULL});
-    child_run(expect_sweep, &codes[_i]);
+    gpu_plan_make_store(&(struct store_plan){.attend_tma = sweeps[_i].tma});
+    child_run(expect_sweep, &sweeps[_i]);
 }
 END_TEST
 
@@ -187,7 +203,7 @@ TCase *gpu_fault_case(void)
     TCase *faults = tcase_create("faults");
     tcase_add_checked_fixture(faults, gpu_plan_set_up, gpu_plan_tear_down);
     tcase_set_timeout(faults, 120);
-    tcase_add_loop_test(faults, test_every_call, 0, sizeof codes / sizeof *codes);
+    tcase_add_loop_test(faults, test_every_call, 0, sizeof sweeps / sizeof *sweeps);
     tcase_add_test(faults, test_memory);
     return faults;
 }

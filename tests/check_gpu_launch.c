@@ -1,6 +1,7 @@
 /*
  * check_gpu_launch.c: what tamis_run and the five steps put on the stream: which kernels in which order, with what grid,
- * block, shared memory and arguments, for dense and sparse problems up to 2^24 tokens. Part of the gpu_plan suite.
+ * block, shared memory and arguments, for dense and sparse problems up to 2^24 tokens. Part of the gpu_plan suite. What
+ * attention is told of its tensors through maps is in check_gpu_maps.c.
  *
  * Tensors are addresses alone: nothing here, nor in the code under test, looks at what lies there.
  */
@@ -25,6 +26,7 @@ struct seen {
         struct tamis_tokens_args tokens;
         struct tamis_compress_args compress;
         struct tamis_attend_args attend;
+        struct tamis_attend_tma_args attend_tma;
         struct tamis_decompress_args decompress;
     } args;
 };
@@ -33,6 +35,8 @@ static struct {
     int count;
     struct seen list[LAUNCHES_MAX];
 } seen;
+
+static bool tma; /* the store's attention is attend_tma */
 
 /* The stage is the symbol behind "k_<variant>_". */
 static void note_launch(void *payload, const struct fake_cuda_launch *launch)
@@ -44,7 +48,7 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
                  {"score_sum", sizeof(struct tamis_score_args)},     {"select_pool", sizeof(struct tamis_pool_args)},
                  {"select_budget", sizeof(struct tamis_budget_args)}, {"select_tokens", sizeof(struct tamis_tokens_args)},
                  {"compress", sizeof(struct tamis_compress_args)},   {"attend", sizeof(struct tamis_attend_args)},
-                 {"decompress", sizeof(struct tamis_decompress_args)}};
+                 {"attend_tma", sizeof(struct tamis_attend_tma_args)}, {"decompress", sizeof(struct tamis_decompress_args)}};
     const char *stage = strchr(launch->symbol + strlen("k_"), '_') + 1;
     (void)payload;
     child_expect(seen.count < LAUNCHES_MAX, "more than %d launches", LAUNCHES_MAX);
@@ -86,6 +90,9 @@ static tamis_run_args run_args(const tamis_problem *problem)
 
 static unsigned tiles(long long rows, int block) { return (unsigned)(rows / block + (rows % block != 0)); }
 
+/* Blocks that stay, one an SM of the fake's 132 at most. */
+static unsigned persistent(unsigned long long work) { return work < 132 ? (unsigned)work : 132; }
+
 /* The grid that a stage must have; block sizes as in gpu_plan_entries. */
 static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct seen *one)
 {
@@ -107,12 +114,27 @@ static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct s
                   {"select_tokens", {1, (unsigned)tamis_plan_index_heads(plan), batch}},
                   {"compress", {tiles(capacity, 20), (unsigned)one->args.compress.heads, batch}},
                   {"attend", {tiles(capacity, 48), q_heads, batch}},
+                  {"attend_tma", {persistent((unsigned long long)tiles(capacity, 112) * q_heads * batch), 1, 1}},
                   {"decompress", {tiles(problem->seq_len, 28), q_heads, batch}}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (strcmp(wanted[i].stage, one->stage) == 0) memcpy(grid, wanted[i].grid, sizeof wanted[i].grid);
 }
 
-/* Everything launched since the last such call, and nothing else. */
+static void expect_block(const struct seen *one, const char *what)
+{
+    for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
+        const struct gpu_plan_entry *entry = &gpu_plan_entries[i];
+        if (strcmp(entry->stage, one->stage) != 0) continue;
+        child_expect(one->threads == (unsigned)entry->threads && one->shared_bytes == (unsigned)entry->shared_bytes,
+                     "%s, %s: %u threads, %u bytes of shared memory", what, one->stage, one->threads, one->shared_bytes);
+        return;
+    }
+    child_expect(false, "%s: %s is no stage", what, one->stage);
+}
+
+static bool is_attend(const struct seen *one) { return strcmp(one->stage, tma ? "attend_tma" : "attend") == 0; }
+
+/* Everything launched since the last such call, and nothing else; "attend" is the one of the two that the store has. */
 static void expect_launches(const struct gpu_bench *bench, const char *stages, const char *what)
 {
     char all[512] = "";
@@ -123,7 +145,9 @@ static void expect_launches(const struct gpu_bench *bench, const char *stages, c
         wanted_grid(grid, bench->plan, one);
         child_expect(memcmp(grid, one->grid, sizeof grid) == 0, "%s, %s: grid %u %u %u instead of %u %u %u", what,
                      one->stage, one->grid[0], one->grid[1], one->grid[2], grid[0], grid[1], grid[2]);
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? " " : "", one->stage);
+        expect_block(one, what);
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? " " : "",
+                 is_attend(one) ? "attend" : one->stage);
     }
     child_expect(strcmp(all, stages) == 0, "%s: launched \"%s\" instead of \"%s\"", what, all, stages);
     bench->counts(&counts);
@@ -137,6 +161,12 @@ static const struct seen *find_seen(const char *stage, int nth)
         if (strcmp(seen.list[i].stage, stage) == 0 && nth-- == 0) return &seen.list[i];
     child_expect(false, "%s was not launched", stage);
     return NULL;
+}
+
+static const struct tamis_attend_args *find_attend(void)
+{
+    const struct seen *one = find_seen(tma ? "attend_tma" : "attend", 0);
+    return tma ? &one->args.attend_tma.attend : &one->args.attend;
 }
 
 #define SCORE_STAGES "score_stats score_merge score_sum select_pool"
@@ -198,7 +228,7 @@ static void expect_sparse_args(const tamis_plan *plan)
     const struct tamis_score_args *score = &find_seen("score_sum", 0)->args.score;
     const struct tamis_compress_args *k = &find_seen("compress", 0)->args.compress,
                                      *v = &find_seen("compress", 1)->args.compress;
-    const struct tamis_attend_args *attend = &find_seen("attend", 0)->args.attend;
+    const struct tamis_attend_args *attend = find_attend();
     const struct tamis_decompress_args *decompress = &find_seen("decompress", 0)->args.decompress;
     const size_t bytes = tamis_plan_workspace_bytes(plan);
     child_expect(score->q.data == AT(AT_Q) && score->k.data == AT(AT_K), "score reads something else");
@@ -248,7 +278,7 @@ static void expect_run(const void *argument)
     args.kept = AT(AT_KEPT);
     args.indices = AT(AT_INDICES);
     bench_must(tamis_run(bench.plan, &args, workspace, bytes, NULL), "run with everything");
-    const struct tamis_attend_args *attend = &find_seen("attend", 0)->args.attend;
+    const struct tamis_attend_args *attend = find_attend();
     child_expect(attend->lse == AT(AT_LSE) && attend->lse_rows == problem.seq_len, "lse goes elsewhere");
     child_expect(find_seen("select_budget", 0)->args.budget.kept == AT(AT_KEPT), "kept goes elsewhere");
     child_expect(find_seen("select_tokens", 0)->args.tokens.indices == AT(AT_INDICES), "indices go elsewhere");
@@ -263,11 +293,15 @@ static void expect_run(const void *argument)
     bench_expect_closed(&bench);
 }
 
-START_TEST(test_run)
+/* Each shape with both kinds of attention. */
+static void run_shape(void (*body)(const void *), int i)
 {
-    gpu_plan_make_store(&(struct store_plan){.arch = NULL});
-    child_run(expect_run, &shapes[_i]);
+    tma = i % 2 == 1;
+    gpu_plan_make_store(&(struct store_plan){.attend_tma = tma});
+    child_run(body, &shapes[i / 2]);
 }
+
+START_TEST(test_run) { run_shape(expect_run, _i); }
 END_TEST
 
 /* ---- the steps */
@@ -305,7 +339,7 @@ static void expect_steps(const void *argument)
         "compress without Q");
     expect_launches(&bench, "compress compress", "compress without Q");
     bench_must(tamis_attend(plan, &q, &k, &v, AT(AT_KEPT), &output, AT(AT_LSE), workspace, bytes, NULL), "attend");
-    const struct tamis_attend_args *attend = &find_seen("attend", 0)->args.attend;
+    const struct tamis_attend_args *attend = find_attend();
     child_expect(attend->lse_rows == capacity && !attend->indices && !attend->k_full.data, "attend on compact rows");
     expect_launches(&bench, "attend", "attend");
     bench_must(tamis_decompress(plan, &output, AT(AT_RANK), AT(AT_KEPT), AT(AT_INDICES), &args.output, AT(AT_LSE),
@@ -319,11 +353,7 @@ static void expect_steps(const void *argument)
     bench_expect_closed(&bench);
 }
 
-START_TEST(test_steps)
-{
-    gpu_plan_make_store(&(struct store_plan){.arch = NULL});
-    child_run(expect_steps, &shapes[_i]);
-}
+START_TEST(test_steps) { run_shape(expect_steps, _i); }
 END_TEST
 
 /* ---- threads, streams and contexts of the host */
@@ -414,8 +444,8 @@ TCase *gpu_launch_case(void)
     TCase *launches = tcase_create("launches");
     const int count = sizeof shapes / sizeof *shapes;
     tcase_add_checked_fixture(launches, gpu_plan_set_up, gpu_plan_tear_down);
-    tcase_add_loop_test(launches, test_run, 0, count);
-    tcase_add_loop_test(launches, test_steps, 0, count);
+    tcase_add_loop_test(launches, test_run, 0, 2 * count);
+    tcase_add_loop_test(launches, test_steps, 0, 2 * count);
     tcase_add_test(launches, test_threads);
     tcase_add_test(launches, test_host_context);
     return launches;

@@ -1,7 +1,7 @@
 /*
  * check_gpu_plan.c: GPU contexts and plans without a GPU: which kernels are chosen, where cubins come from, and the reason
- * that every failure gives. Launches are in check_gpu_launch.c, faults of single driver calls in check_gpu_fault.c. All run
- * against fake_cuda (TAMIS_FAKE_CUDA), each case in a process of its own.
+ * that every failure gives. Launches are in check_gpu_launch.c and check_gpu_maps.c, faults of single driver calls in
+ * check_gpu_fault.c. All run against fake_cuda (TAMIS_FAKE_CUDA), each case in a process of its own.
  */
 #define _XOPEN_SOURCE 700
 
@@ -10,6 +10,8 @@
 Suite *gpu_plan_suite(void);
 
 /* --------------------------------------------------------------------------------------------------------------- plans */
+
+static const char *attend_stage = "attend"; /* which of the two the store's best attention serves */
 
 static void expect_plan(const void *settings)
 {
@@ -29,9 +31,10 @@ static void expect_plan(const void *settings)
                  "%s", text);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
         const struct gpu_plan_entry *entry = &gpu_plan_entries[i];
+        const bool there = strcmp(entry->family, "attend") != 0 || strcmp(entry->stage, attend_stage) == 0;
         snprintf(wanted, sizeof wanted, "\n%s: k_%s_%s, %d threads, ", entry->stage, entry->family, entry->stage,
                  entry->threads);
-        child_expect(strstr(text, wanted) != NULL, "no \"%s\" in: %s", wanted, text);
+        child_expect((strstr(text, wanted) != NULL) == there, "\"%s\" is%s in: %s", wanted, there ? " not" : "", text);
     }
     bench_close(&bench);
     bench_expect_closed(&bench);
@@ -40,6 +43,16 @@ static void expect_plan(const void *settings)
 START_TEST(test_plan_from_cubins)
 {
     gpu_plan_make_store(&(struct store_plan){.arch = NULL});
+    child_run(expect_plan, NULL);
+}
+END_TEST
+
+/* Attention by either kernel; of both, the one that ranks first. */
+START_TEST(test_plan_attends)
+{
+    const struct store_plan store = {.attend_tma = _i % 2 == 1, .both_attends = _i / 2 == 1};
+    attend_stage = store.attend_tma ? "attend_tma" : "attend";
+    gpu_plan_make_store(&store);
     child_run(expect_plan, NULL);
 }
 END_TEST
@@ -191,6 +204,10 @@ static const struct failure {
     {.store = {.odd_stage = "attend_odd"},
      .status = TAMIS_EUNSUPPORTED,
      .message = "k_attend_attend serves a stage that is unknown here: attend_odd"},
+    {.store = {.odd_stage = "compress"}, .status = TAMIS_ECORRUPT, .message = "a.tamis: no kernel serves attend"},
+    {.store = {.attend_tma = true, .attend_shared = 228 * 1024},
+     .status = TAMIS_ECUDA,
+     .message = "k_attend_attend_tma: CUDA_ERROR_INVALID_VALUE"},
     {.settings = {"FAKE_CUDA_MISSING", "attend_attend"},
      .status = TAMIS_ECUDA,
      .message = "k_attend_attend: CUDA_ERROR_NOT_FOUND"},
@@ -315,6 +332,7 @@ Suite *gpu_plan_suite(void)
     TCase *plans = tcase_create("plans");
     tcase_add_checked_fixture(plans, gpu_plan_set_up, gpu_plan_tear_down);
     tcase_add_test(plans, test_plan_from_cubins);
+    tcase_add_loop_test(plans, test_plan_attends, 0, 4);
     tcase_add_test(plans, test_two_contexts);
     tcase_add_test(plans, test_next_rank);
     tcase_add_test(plans, test_compiles_into_store);
@@ -324,6 +342,7 @@ Suite *gpu_plan_suite(void)
     tcase_add_loop_test(plans, test_arch, 0, sizeof archs / sizeof *archs);
     suite_add_tcase(suite, plans);
     suite_add_tcase(suite, gpu_launch_case());
+    suite_add_tcase(suite, gpu_maps_case());
     suite_add_tcase(suite, gpu_fault_case());
     return suite;
 }

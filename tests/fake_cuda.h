@@ -40,6 +40,16 @@ struct fake_cuda_launch {
     void **params;
 };
 
+/* What the fake writes into a tensor map in place of what the engine would understand: how the map was asked for. */
+struct fake_cuda_map {
+    unsigned long long mark; /* FAKE_CUDA_MAP */
+    const void *address;
+    unsigned long long sizes[5], strides[4]; /* in elements, in bytes; zeros past the rank */
+    unsigned short box[5];
+    unsigned char steps[5], rank, type, swizzle, promotion;
+};
+#define FAKE_CUDA_MAP 0x54656e736f724d61ull
+
 typedef void fake_cuda_counts_fn(struct fake_cuda_counts *out);
 typedef void fake_cuda_fail_fn(const char *function, long nth, int code); /* counted from now; NULL: no failures any more */
 typedef void fake_cuda_watch_fn(void (*watch)(void *payload, const struct fake_cuda_launch *launch), void *payload);

@@ -345,6 +345,22 @@ ENTRY(cuTensorMapEncodeTiled, (struct tamisi_cu_tensor_map *map, int type, unsig
         fake_misuse("cuTensorMapEncodeTiled: a size, stride, box or alignment that it does not take");
         result = INVALID_VALUE;
     }
-    if (result == 0) memset(map->opaque, 0x11, sizeof map->opaque);
+    if (result == 0) {
+        struct fake_cuda_map made = {.mark = FAKE_CUDA_MAP,
+                                     .address = address,
+                                     .rank = (unsigned char)rank,
+                                     .type = (unsigned char)type,
+                                     .swizzle = (unsigned char)swizzle,
+                                     .promotion = (unsigned char)promotion};
+        for (unsigned i = 0; i < rank; i++) {
+            made.sizes[i] = sizes[i];
+            made.box[i] = (unsigned short)box[i];
+            made.steps[i] = (unsigned char)steps[i];
+            if (i + 1 < rank) made.strides[i] = strides[i];
+        }
+        _Static_assert(sizeof made <= sizeof *map, "what is told of a map fits in it");
+        memset(map, 0, sizeof *map);
+        memcpy(map, &made, sizeof made);
+    }
     return fake_leave(result);
 }

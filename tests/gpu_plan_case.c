@@ -48,25 +48,28 @@ const char *gpu_plan_file(const char *name)
 /* ----------------------------------------------------------------------------------------------------------- the store */
 
 const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
-    {"score", "score_stats", 128, 60 * 1024, 64}, {"score", "score_merge", 256, 0, 256},
-    {"score", "score_sum", 64, 50 * 1024, 32},    {"select", "select_pool", 224, 0, 224},
-    {"select", "select_budget", 1024, 0, 1},      {"select", "select_tokens", 512, 0, 1},
-    {"compress", "compress", 160, 0, 20},         {"attend", "attend", 96, 100 * 1024, 48},
-    {"decompress", "decompress", 192, 0, 28}};
+    {"score", "score_stats", 128, 60 * 1024, 64, 0}, {"score", "score_merge", 256, 0, 256, 0},
+    {"score", "score_sum", 64, 50 * 1024, 32, 0},    {"select", "select_pool", 224, 0, 224, 0},
+    {"select", "select_budget", 1024, 0, 1, 0},      {"select", "select_tokens", 512, 0, 1, 0},
+    {"compress", "compress", 160, 0, 20, 0},         {"attend", "attend", 96, 100 * 1024, 48, 0},
+    {"decompress", "decompress", 192, 0, 28, 0},     {"attend", "attend_tma", 384, 200 * 1024, 112, 80}};
 
 static void fill_entries(struct tamisi_variant *variant, const struct store_plan *plan)
 {
+    const bool tma = plan->attend_tma != (plan->both_attends && variant->rank > 0);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
         const struct gpu_plan_entry *from = &gpu_plan_entries[i];
         if (strcmp(from->family, variant->family) != 0) continue;
         if (plan->drop_stage && strcmp(plan->drop_stage, from->stage) == 0) continue;
+        if (strcmp(from->stage, tma ? "attend" : "attend_tma") == 0) continue;
         struct tamisi_entry *entry = &variant->entries[variant->entry_count++];
-        const bool attend = strcmp(from->stage, "attend") == 0;
+        const bool attend = strcmp(from->family, "attend") == 0;
         snprintf(entry->stage, sizeof entry->stage, "%s", attend && plan->odd_stage ? plan->odd_stage : from->stage);
         snprintf(entry->symbol, sizeof entry->symbol, "k_%.40s_%s", variant->name, from->stage);
         entry->threads = from->threads;
         entry->shared_bytes = attend && plan->attend_shared ? plan->attend_shared : from->shared_bytes;
         entry->block_m = from->block_m;
+        entry->block_n = from->block_n;
     }
 }
 
@@ -100,7 +103,7 @@ static void put_variant(tamis_store *store, const struct store_plan *plan, const
     snprintf(variant.name, sizeof variant.name, "%s", name);
     snprintf(variant.arch, sizeof variant.arch, "%s", plan->arch ? plan->arch : "sm_90a");
     snprintf(variant.params, sizeof variant.params, "block_m=16");
-    variant.dtype = typed ? TAMIS_BF16 : TAMISI_ANY;
+    variant.dtype = !typed ? TAMISI_ANY : plan->fp16 ? TAMIS_FP16 : TAMIS_BF16;
     variant.head_dim = strcmp(family, "select") == 0 ? 0 : 128;
     fill_entries(&variant, plan);
     tamisi_buf_printf(&source, "// %s\n%s", name, is ? "#error of a test\n" : "");
@@ -127,7 +130,7 @@ void gpu_plan_make_store(const struct store_plan *plan)
         const int abi = !other ? TAMIS_KERNEL_ABI : i == 0 ? plan->abi : TAMIS_KERNEL_ABI + 1;
         put_variant(store, plan, families[i], families[i], 0, abi);
     }
-    if (plan->second_attend) put_variant(store, plan, "attend", "attend_second", 1, TAMIS_KERNEL_ABI);
+    if (plan->second_attend || plan->both_attends) put_variant(store, plan, "attend", "attend_second", 1, TAMIS_KERNEL_ABI);
     ck_assert_int_eq(tamisi_store_commit(store), TAMIS_OK);
     tamis_store_free(store);
 }

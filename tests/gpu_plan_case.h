@@ -12,12 +12,12 @@
 
 #include <string.h>
 
-/* The kernels of a test's store. Rows a block are nearly all different, so that no grid is right by accident. */
+/* The kernels of a test's store, of which it has attend or attend_tma. Rows a block are nearly all different, so that no grid is right by accident. */
 struct gpu_plan_entry {
     const char *family, *stage;
-    int threads, shared_bytes, block_m;
+    int threads, shared_bytes, block_m, block_n;
 };
-#define GPU_PLAN_ENTRIES 9
+#define GPU_PLAN_ENTRIES 10
 extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
 
 /* How the store of a test is made. Zeros: one variant a family for sm_90a, bf16, head_dim 128, all with cubins. */
@@ -32,6 +32,9 @@ struct store_plan {
     const char *bad_cubin;   /* family whose cubin does not load */
     const char *bad_source;  /* family whose source does not compile */
     bool second_attend;      /* another of rank 1, and rank 0's is for another library */
+    bool attend_tma;         /* attend's variant serves attend_tma */
+    bool both_attends;       /* there is one of rank 1 that serves the other of the two */
+    bool fp16;               /* score and attend are for fp16 */
 };
 
 struct gpu_bench {
@@ -46,6 +49,7 @@ struct gpu_bench {
 extern char gpu_plan_folder[];
 
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
+TCase *gpu_maps_case(void);   /* check_gpu_maps.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
 
 void gpu_plan_set_up(void);

@@ -1,0 +1,283 @@
+/*
+ * check_gpu_maps.c: what attention that reads through the tensor copy engine is launched with: maps of the right tensors,
+ * whatever their layout, and how many tiles and heads there are. The fake libcuda writes into a map how it was asked for.
+ * Part of the gpu_plan suite.
+ */
+#define _XOPEN_SOURCE 700
+
+#include "gpu_plan_case.h"
+
+#include <stdint.h>
+
+enum { block_m = 112, block_n = 80 }; /* of attend_tma in gpu_plan_entries */
+
+static struct {
+    int all, attends; /* launches */
+    struct tamis_attend_tma_args args;
+} seen;
+
+static void note_launch(void *payload, const struct fake_cuda_launch *launch)
+{
+    (void)payload;
+    seen.all++;
+    if (!strstr(launch->symbol, "attend_tma")) return;
+    seen.attends++;
+    memcpy(&seen.args, launch->params[0], sizeof seen.args);
+}
+
+#define AT(number) ((void *)(uintptr_t)((unsigned long long)(number) << 48))
+enum { AT_Q = 1, AT_K, AT_V, AT_OUTPUT, AT_WORKSPACE, AT_KEPT };
+
+/* ---- what a map must be */
+
+static void expect_map(const struct tamis_tensor_map *map, const char *name, const tamis_problem *problem,
+                       const tamis_tensor *tensor, int heads, long long rows, int box_rows)
+{
+    const unsigned long long sizes[] = {(unsigned)problem->head_dim, (unsigned long long)rows, (unsigned)heads,
+                                        (unsigned)problem->batch};
+    const long long strides[] = {2 * tensor->token_stride, 2 * tensor->head_stride, 2 * tensor->batch_stride};
+    const int type = problem->dtype == TAMIS_BF16 ? TAMISI_CU_TENSOR_BFLOAT16 : TAMISI_CU_TENSOR_FLOAT16;
+    struct fake_cuda_map made;
+    memcpy(&made, map, sizeof made);
+    child_expect(made.mark == FAKE_CUDA_MAP, "%s: no map", name);
+    child_expect(made.address == tensor->data, "%s: at %p instead of %p", name, made.address, tensor->data);
+    child_expect(made.rank == 4 && made.type == type, "%s: rank %d, type %d", name, made.rank, made.type);
+    for (int i = 0; i < 4; i++)
+        child_expect(made.sizes[i] == sizes[i], "%s: size %d is %llu instead of %llu", name, i, made.sizes[i], sizes[i]);
+    for (int i = 0; i < 3; i++) /* of a dimension of one element any stride is right that the driver takes */
+        child_expect(sizes[i + 1] == 1 || made.strides[i] == (unsigned long long)strides[i],
+                     "%s: stride %d is %llu instead of %lld", name, i, made.strides[i], strides[i]);
+    child_expect(made.box[0] == 64 && made.box[1] == box_rows && made.box[2] == 1 && made.box[3] == 1,
+                 "%s: boxes of %d by %d by %d by %d", name, made.box[0], made.box[1], made.box[2], made.box[3]);
+    for (int i = 0; i < 4; i++) child_expect(made.steps[i] == 1, "%s: steps of %d", name, made.steps[i]);
+    child_expect(made.swizzle == TAMISI_CU_SWIZZLE_128B, "%s: swizzle %d", name, made.swizzle);
+}
+
+static void expect_no_map(const struct tamis_tensor_map *map, const char *name)
+{
+    static const struct tamis_tensor_map none;
+    child_expect(memcmp(map, &none, sizeof none) == 0, "%s: a map of what is not read", name);
+}
+
+/* ---- layouts */
+
+enum order {
+    HEADS,       /* (B, H, L, D) */
+    TOKENS,      /* (B, L, H, D) */
+    HEADS_FIRST, /* (H, B, L, D) */
+    PADDED,      /* (B, H, L, D) with room behind each row, head and sequence */
+    ALL_ONE,     /* one row in all, and strides that no dimension uses: as far as they go */
+    NO_STRIDES   /* the same, with zeros */
+};
+
+static const struct layout {
+    const char *name;
+    long long seq_len;
+    int batch, q_heads, kv_heads;
+    tamis_policy policy;
+    tamis_scope scope;
+    enum order order;
+    bool fp16;
+} layouts[] = {
+    {"dense", 4096, 1, 32, 8, TAMIS_DENSE, TAMIS_SCOPE_HEAD, HEADS, false},
+    {"dense, fp16", 4096, 2, 32, 8, TAMIS_DENSE, TAMIS_SCOPE_HEAD, HEADS, true},
+    {"dense, batch, tokens first", 1000, 3, 6, 2, TAMIS_DENSE, TAMIS_SCOPE_HEAD, TOKENS, false},
+    {"dense, heads first", 777, 5, 4, 4, TAMIS_DENSE, TAMIS_SCOPE_HEAD, HEADS_FIRST, false},
+    {"dense, padded", 777, 2, 4, 1, TAMIS_DENSE, TAMIS_SCOPE_HEAD, PADDED, false},
+    {"dense, one row", 1, 1, 1, 1, TAMIS_DENSE, TAMIS_SCOPE_HEAD, ALL_ONE, false},
+    {"dense, one row, no strides", 1, 1, 1, 1, TAMIS_DENSE, TAMIS_SCOPE_HEAD, NO_STRIDES, false},
+    {"dense, one head", 100, 4, 1, 1, TAMIS_DENSE, TAMIS_SCOPE_HEAD, TOKENS, false},
+    {"dense, 2^24", 1 << 24, 1, 64, 1, TAMIS_DENSE, TAMIS_SCOPE_HEAD, TOKENS, false},
+    {"sparse", 131072, 1, 32, 8, TAMIS_COVERAGE, TAMIS_SCOPE_HEAD, HEADS, false},
+    {"sparse, batch, tokens first", 5000, 3, 6, 2, TAMIS_RATIO, TAMIS_SCOPE_KV_GROUP, TOKENS, false},
+    {"sparse, fp16, padded", 5000, 2, 8, 4, TAMIS_COUNT, TAMIS_SCOPE_LAYER, PADDED, true},
+    {"sparse, heads first", 5000, 2, 8, 4, TAMIS_COUNT, TAMIS_SCOPE_HEAD, HEADS_FIRST, false},
+    {"sparse, 2^24", 1 << 24, 2, 32, 8, TAMIS_COVERAGE, TAMIS_SCOPE_HEAD, TOKENS, false},
+    {"sparse, 2^24 - 1", (1 << 24) - 1, 1, 64, 8, TAMIS_RATIO, TAMIS_SCOPE_KV_GROUP, HEADS, false},
+};
+
+static tamis_problem layout_problem(const struct layout *layout)
+{
+    tamis_problem problem = bench_problem(layout->seq_len);
+    if (layout->fp16) problem.dtype = TAMIS_FP16;
+    problem.batch = layout->batch;
+    problem.q_heads = layout->q_heads;
+    problem.kv_heads = layout->kv_heads;
+    problem.selection.policy = layout->policy;
+    problem.selection.scope = layout->scope;
+    problem.selection.ratio = 0.25;
+    problem.selection.count = 2000;
+    return problem;
+}
+
+static tamis_tensor lay_out(const struct layout *layout, void *data, int heads, long long rows)
+{
+    enum { dim = 128 };
+    const long long far = 1ll << 50;
+    switch (layout->order) {
+    case HEADS: break;
+    case TOKENS: return (tamis_tensor){data, rows * heads * dim, dim, heads * dim};
+    case HEADS_FIRST: return (tamis_tensor){data, rows * dim, layout->batch * rows * dim, dim};
+    case PADDED: {
+        const long long row = dim + 8, head = rows * row + 24;
+        return (tamis_tensor){data, heads * head + 40, head, row};
+    }
+    case ALL_ONE: return (tamis_tensor){data, far, far, far};
+    case NO_STRIDES: return (tamis_tensor){data, 0, 0, dim};
+    }
+    return (tamis_tensor){data, heads * rows * dim, rows * dim, dim};
+}
+
+static tamis_run_args run_args(const struct layout *layout)
+{
+    tamis_run_args args = TAMIS_RUN_ARGS_INIT;
+    args.q = lay_out(layout, AT(AT_Q), layout->q_heads, layout->seq_len);
+    args.k = lay_out(layout, AT(AT_K), layout->kv_heads, layout->seq_len);
+    args.v = lay_out(layout, AT(AT_V), layout->kv_heads, layout->seq_len);
+    args.output = lay_out(layout, AT(AT_OUTPUT), layout->q_heads, layout->seq_len);
+    return args;
+}
+
+/* ---- tamis_run and the step */
+
+static void expect_sizes(const tamis_plan *plan, const char *what)
+{
+    const struct tamis_attend_tma_args *args = &seen.args;
+    const long long capacity = tamis_plan_capacity(plan), tiles = (capacity + block_m - 1) / block_m;
+    child_expect(seen.attends == 1, "%s: %d launches", what, seen.attends);
+    child_expect(args->tiles == tiles && args->heads == plan->problem.batch * plan->problem.q_heads,
+                 "%s: %d tiles, %d heads", what, args->tiles, args->heads);
+    child_expect(args->attend.capacity == capacity && args->attend.seq_len == plan->problem.seq_len, "%s: other lengths",
+                 what);
+    seen.attends = 0;
+}
+
+static void expect_dense_run(const tamis_plan *plan, const tamis_run_args *run)
+{
+    const struct tamis_attend_tma_args *args = &seen.args;
+    const tamis_problem *problem = &plan->problem;
+    expect_sizes(plan, "dense run");
+    expect_map(&args->q, "Q", problem, &run->q, problem->q_heads, problem->seq_len, block_m);
+    expect_map(&args->k, "K", problem, &run->k, problem->kv_heads, problem->seq_len, block_n);
+    expect_map(&args->v, "V", problem, &run->v, problem->kv_heads, problem->seq_len, block_n);
+    expect_no_map(&args->k_full, "full K");
+    expect_no_map(&args->v_full, "full V");
+    child_expect(!args->attend.indices && !args->attend.kept, "dense run: lists");
+}
+
+/* Compact K and V are plain tensors in the workspace; Q is gathered, so no map could tell where its rows are. */
+static void expect_sparse_run(const tamis_plan *plan, const tamis_run_args *run)
+{
+    const struct tamis_attend_tma_args *args = &seen.args;
+    const tamis_problem *problem = &plan->problem;
+    const int heads = tamis_plan_compact_heads(plan);
+    const long long capacity = tamis_plan_capacity(plan), head = capacity * problem->head_dim;
+    const size_t places[] = {plan->workspace.compact_k, plan->workspace.compact_v};
+    tamis_tensor compact[2];
+    for (int i = 0; i < 2; i++)
+        compact[i] = (tamis_tensor){(char *)AT(AT_WORKSPACE) + places[i], heads * head, head, problem->head_dim};
+    expect_sizes(plan, "sparse run");
+    expect_no_map(&args->q, "gathered Q");
+    expect_map(&args->k, "compact K", problem, &compact[0], heads, capacity, block_n);
+    expect_map(&args->v, "compact V", problem, &compact[1], heads, capacity, block_n);
+    expect_map(&args->k_full, "full K", problem, &run->k, problem->kv_heads, problem->seq_len, block_n);
+    expect_map(&args->v_full, "full V", problem, &run->v, problem->kv_heads, problem->seq_len, block_n);
+    const struct tamis_rows *q = &args->attend.q;
+    child_expect(args->attend.indices && q->data == run->q.data && q->batch_stride == run->q.batch_stride &&
+                     q->head_stride == run->q.head_stride && q->row_stride == run->q.token_stride,
+                 "Q is gathered from elsewhere");
+}
+
+static void expect_step(const tamis_plan *plan, const struct layout *layout)
+{
+    const struct tamis_attend_tma_args *args = &seen.args;
+    const tamis_problem *problem = &plan->problem;
+    const int heads = tamis_plan_compact_heads(plan);
+    const long long capacity = tamis_plan_capacity(plan);
+    const tamis_tensor q = lay_out(layout, AT(AT_Q), problem->q_heads, capacity);
+    const tamis_tensor k = lay_out(layout, AT(AT_K), heads, capacity), v = lay_out(layout, AT(AT_V), heads, capacity);
+    const tamis_tensor output = lay_out(layout, AT(AT_OUTPUT), problem->q_heads, capacity);
+    bench_must(tamis_attend(plan, &q, &k, &v, AT(AT_KEPT), &output, NULL, AT(AT_WORKSPACE),
+                            tamis_plan_workspace_bytes(plan), NULL),
+               "step");
+    expect_sizes(plan, "step");
+    expect_map(&args->q, "compact Q", problem, &q, problem->q_heads, capacity, block_m);
+    expect_map(&args->k, "compact K", problem, &k, heads, capacity, block_n);
+    expect_map(&args->v, "compact V", problem, &v, heads, capacity, block_n);
+    expect_no_map(&args->k_full, "full K");
+    expect_no_map(&args->v_full, "full V");
+    child_expect(!args->attend.indices && args->attend.kept == AT(AT_KEPT), "step: lists");
+}
+
+static void expect_layout(const void *argument)
+{
+    const struct layout *layout = argument;
+    const tamis_problem problem = layout_problem(layout);
+    const tamis_run_args args = run_args(layout);
+    struct gpu_bench bench;
+    struct fake_cuda_counts counts;
+    bench_environment(NULL);
+    bench_open(&bench);
+    bench.watch(note_launch, NULL);
+    bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
+    const tamis_status status =
+        tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL);
+    bench.counts(&counts);
+    child_expect(status == TAMIS_OK, "%s: %s; %s", layout->name, tamis_last_error(), counts.misuse);
+    if (layout->policy == TAMIS_DENSE) expect_dense_run(bench.plan, &args);
+    else expect_sparse_run(bench.plan, &args);
+    expect_step(bench.plan, layout);
+    bench_close(&bench);
+    bench_expect_closed(&bench);
+}
+
+START_TEST(test_layout)
+{
+    gpu_plan_make_store(&(struct store_plan){.attend_tma = true, .fp16 = layouts[_i].fp16});
+    child_run(expect_layout, &layouts[_i]);
+}
+END_TEST
+
+/* 128 tiles a head: up to 2^31 - 1 tiles are launched, more are refused with nothing launched. */
+static void expect_limit(const void *argument)
+{
+    struct layout layout = {"limit", 128 * block_m, 65535, 1, 1, TAMIS_DENSE, TAMIS_SCOPE_HEAD, HEADS, false};
+    (void)argument;
+    bench_environment(NULL);
+    for (int heads = 255; heads <= 257; heads++) {
+        layout.q_heads = heads;
+        const tamis_problem problem = layout_problem(&layout);
+        const tamis_run_args args = run_args(&layout);
+        const bool fits = heads <= 256; /* 65535 * 256 * 128 is just below 2^31 */
+        struct gpu_bench bench;
+        bench_open(&bench);
+        bench.watch(note_launch, NULL);
+        bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
+        const tamis_status status =
+            tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL);
+        child_expect(status == (fits ? TAMIS_OK : TAMIS_EUNSUPPORTED), "%d heads: %s", heads, tamis_last_error());
+        child_expect(seen.all == fits, "%d heads: %d launches", heads, seen.all);
+        child_expect(fits || strstr(tamis_last_error(), "batch * q_heads * seq_len is too large for k_attend_attend_tma"),
+                     "%s", tamis_last_error());
+        if (fits) expect_sizes(bench.plan, "as many as fit");
+        seen.all = 0;
+        bench_close(&bench);
+        bench_expect_closed(&bench);
+    }
+}
+
+START_TEST(test_limit)
+{
+    gpu_plan_make_store(&(struct store_plan){.attend_tma = true});
+    child_run(expect_limit, NULL);
+}
+END_TEST
+
+TCase *gpu_maps_case(void)
+{
+    TCase *maps = tcase_create("maps");
+    tcase_add_checked_fixture(maps, gpu_plan_set_up, gpu_plan_tear_down);
+    tcase_add_loop_test(maps, test_layout, 0, sizeof layouts / sizeof *layouts);
+    tcase_add_test(maps, test_limit);
+    return maps;
+}
