@@ -118,35 +118,12 @@ static int expand_all(struct generation *gen)
 
 /* ---- variants to the store */
 
-static tamis_status put_spec(tamis_store *store, const struct spec *spec)
-{
-    char name[64], layers[256];
-    memcpy(name, spec->name, sizeof name);
-    memcpy(layers, spec->sparse_layers, sizeof layers);
-    const struct tamisi_spec_row row = {
-        .name = name, .problem = spec->problem, .layers = spec->layers, .sparse_layers = layers, .text = spec->text};
-    return tamisi_store_put_spec(store, &row);
-}
-
-/* One spec with its variants, in place of those it had for these architectures; without --arch, for all. */
-static tamis_status put_space(const struct generation *gen, const struct spec *spec, const struct space *space)
-{
-    TAMIS_TRY(put_spec(gen->store, spec));
-    for (const char *const *arch = gen->archs[0] ? gen->archs : spec_archs; *arch; arch++)
-        TAMIS_TRY(tamisi_store_drop_variants(gen->store, spec->name, *arch));
-    for (size_t i = 0; i < space->variant_count; i++) {
-        const struct space_variant *made = &space->variants[i];
-        TAMIS_TRY(tamisi_store_put_source(gen->store, &made->variant.source, made->variant.name, made->text));
-        TAMIS_TRY(tamisi_store_put_variant(gen->store, &made->variant));
-    }
-    return TAMIS_OK;
-}
-
 static tamis_status put_all(const struct generation *gen)
 {
     TAMIS_TRY(tamisi_store_begin(gen->store));
     for (int i = 0; i < gen->spec_count; i++) {
-        const tamis_status status = put_space(gen, &gen->specs[i], &gen->spaces[i]);
+        const tamis_status status =
+            space_put(gen->store, &gen->specs[i], &gen->spaces[i], gen->archs[0] ? gen->archs : NULL);
         if (status == TAMIS_OK) continue;
         tamisi_store_rollback(gen->store);
         return status;

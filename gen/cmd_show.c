@@ -58,16 +58,6 @@ static tamis_status add_shown(struct show *show, const struct shown *one)
 
 /* ---- from a store */
 
-static bool is_store(const char *path)
-{
-    char head[16] = "";
-    FILE *file = fopen(path, "rb");
-    if (!file) return false;
-    const size_t bytes = fread(head, 1, sizeof head, file);
-    fclose(file);
-    return bytes == sizeof head && memcmp(head, "SQLite format 3", sizeof head) == 0;
-}
-
 static int load_store(struct show *show, const char *path)
 {
     const tamis_store_options options = {sizeof options, TAMIS_STORE_READ, cli_log, show->cli};
@@ -259,7 +249,7 @@ static int run(struct cli *cli)
     const bool source = cli_given(cli, "source") || (show.variant && !cli_given(cli, "list"));
     if (source && !show.variant)
         return cli_usage(cli, "--source needs --variant NAME: 'tamis show %s' lists them", cli->operands[0]);
-    int code = is_store(cli->operands[0]) ? load_store(&show, cli->operands[0]) : load_spec(&show, cli->operands[0]);
+    int code = data_is_store(cli->operands[0]) ? load_store(&show, cli->operands[0]) : load_spec(&show, cli->operands[0]);
     if (code == CLI_OK && show.count == 0)
         code = none_found(&show);
     else if (code == CLI_OK)

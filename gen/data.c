@@ -111,3 +111,13 @@ tamis_status data_spec_path(char out[PATH_MAX + 80], const struct data *data, co
     if (snprintf(out, room, "%s/%s.yaml", data->specs_dir, spec) < (int)room && is_file(out)) return TAMIS_OK;
     return fail_spec(data, spec);
 }
+
+bool data_is_store(const char *path)
+{
+    char head[16] = "";
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    const size_t bytes = fread(head, 1, sizeof head, file);
+    fclose(file);
+    return bytes == sizeof head && memcmp(head, "SQLite format 3", sizeof head) == 0;
+}

@@ -8,6 +8,7 @@
 #include "tamis.h"
 
 #include <limits.h>
+#include <stdbool.h>
 
 struct data {
     char dir[PATH_MAX];
@@ -28,5 +29,8 @@ tamis_status data_find(struct data *out);
  * has the nearest name there is.
  */
 tamis_status data_spec_path(char out[PATH_MAX + 80], const struct data *data, const char *spec);
+
+/* Where an argument may be either: whether it is a store, by the file's first bytes. */
+bool data_is_store(const char *path);
 
 #endif

@@ -51,4 +51,7 @@ long space_shared_limit(const char *arch);
 tamis_status space_make(struct space *out, const struct spec *spec, const struct space_options *options);
 void space_free(struct space *space);
 
+/* A spec with its sources and variants into a store, in place of those it had for these architectures; NULL: for all. */
+tamis_status space_put(tamis_store *store, const struct spec *spec, const struct space *space, const char *const *archs);
+
 #endif
