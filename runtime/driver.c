@@ -27,6 +27,7 @@ static const struct tamisi_symbol symbols[] = {
     SYMBOL("cuDeviceGetName", device_get_name),
     SYMBOL("cuDeviceGetAttribute", device_get_attribute),
     SYMBOL("cuDeviceTotalMem_v2", device_total_mem),
+    SYMBOL("cuDeviceGetPCIBusId", device_get_pci_bus_id),
     SYMBOL("cuDevicePrimaryCtxRetain", primary_ctx_retain),
     SYMBOL("cuDevicePrimaryCtxRelease_v2", primary_ctx_release),
     SYMBOL("cuCtxPushCurrent_v2", ctx_push),

@@ -69,6 +69,7 @@ struct tamisi_cuda {
     tamisi_cu_result (*device_get_name)(char *, int, tamisi_cu_device);
     tamisi_cu_result (*device_get_attribute)(int *, int, tamisi_cu_device);
     tamisi_cu_result (*device_total_mem)(size_t *, tamisi_cu_device);
+    tamisi_cu_result (*device_get_pci_bus_id)(char *, int, tamisi_cu_device); /* "0000:1b:00.0" */
     tamisi_cu_result (*primary_ctx_retain)(tamisi_cu_context *, tamisi_cu_device);
     tamisi_cu_result (*primary_ctx_release)(tamisi_cu_device);
     tamisi_cu_result (*ctx_push)(tamisi_cu_context);

@@ -1,5 +1,6 @@
 /*
- * dynamic.h: filling a table of entry points from a library opened with dlopen. For driver.c and nvrtc.c alone, below them.
+ * dynamic.h: filling a table of entry points from a library opened with dlopen. For driver.c, nvrtc.c and the tool's nvml.c,
+ * below them.
  */
 #ifndef TAMISI_DYNAMIC_H
 #define TAMISI_DYNAMIC_H

@@ -290,6 +290,15 @@ ENTRY(cuDeviceTotalMem_v2, (size_t *bytes, tamisi_cu_device device))
     return fake_leave(result);
 }
 
+ENTRY(cuDeviceGetPCIBusId, (char *out, int bytes, tamisi_cu_device device))
+{
+    tamisi_cu_result result = fake_enter("cuDeviceGetPCIBusId");
+    if (result == 0 && !is_device(device)) result = INVALID_DEVICE;
+    if (result == 0 && bytes < 13) result = INVALID_VALUE;
+    if (result == 0) snprintf(out, (size_t)bytes, "0000:%02x:00.0", (unsigned)device + 16);
+    return fake_leave(result);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ contexts */
 
 ENTRY(cuDevicePrimaryCtxRetain, (tamisi_cu_context *out, tamisi_cu_device device))
