@@ -120,7 +120,7 @@ void cli_catch_interrupt(void);
 bool cli_interrupted(void);
 
 /* cli_table.c: rows of text under heads; columns as wide as they must be. */
-#define CLI_TABLE_COLUMNS 12
+#define CLI_TABLE_COLUMNS 20
 struct cli_table {
     const char *const *heads;
     int columns;

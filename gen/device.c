@@ -18,16 +18,13 @@ static bool any_gpu(void)
     return tamisi_cuda_get(&cuda) == TAMIS_OK && cuda->device_get_count(&count) == 0 && count > 0;
 }
 
-/* "cpu", "cuda", "cuda:1". */
-static bool read_device(struct device *device, struct cli *cli)
+/* "cpu", "cuda", "cuda:1"; `fallback` where none is named. */
+static bool read_device(struct device *device, struct cli *cli, int fallback)
 {
     const char *text = cli_value(cli, "device");
     char *end = NULL;
-    device->ordinal = TAMIS_DEVICE_CPU;
-    if (!text) {
-        if (cli_value(cli, "store") && any_gpu()) device->ordinal = 0;
-        return true;
-    }
+    device->ordinal = text ? TAMIS_DEVICE_CPU : fallback;
+    if (!text) return true;
     if (strcmp(text, "cpu") == 0) return true;
     if (strcmp(text, "cuda") == 0) return device->ordinal = 0, true;
     const bool digits = strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9';
@@ -66,15 +63,28 @@ static int open_store(struct device *device, struct cli *cli)
     return status == TAMIS_OK ? CLI_OK : cli_fail(cli, status);
 }
 
-int device_open(struct device *device, struct cli *cli)
+/* The device's number by --device, and its name. */
+static int choose(struct device *device, struct cli *cli, int fallback)
 {
     *device = (struct device){.ordinal = TAMIS_DEVICE_CPU};
-    if (!read_device(device, cli)) return CLI_USAGE;
+    if (!read_device(device, cli, fallback)) return CLI_USAGE;
     if (device->ordinal == TAMIS_DEVICE_CPU)
         snprintf(device->name, sizeof device->name, "cpu");
     else
         snprintf(device->name, sizeof device->name, "cuda:%d", device->ordinal);
-    const int code = open_store(device, cli);
+    return CLI_OK;
+}
+
+int device_open(struct device *device, struct cli *cli)
+{
+    int code = choose(device, cli, cli_value(cli, "store") && any_gpu() ? 0 : TAMIS_DEVICE_CPU);
+    if (code == CLI_OK) code = open_store(device, cli);
+    return code == CLI_OK ? open_context(device, cli) : code;
+}
+
+int device_open_bare(struct device *device, struct cli *cli)
+{
+    const int code = choose(device, cli, 0);
     return code == CLI_OK ? open_context(device, cli) : code;
 }
 

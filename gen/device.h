@@ -1,5 +1,6 @@
 /*
- * device.h: the options that `run` and `verify` share: which device, with which store. Layer: above cli, below the commands.
+ * device.h: the options that `run`, `verify` and `bench` share: which device, with which store. Layer: above cli, below the
+ * commands.
  */
 #ifndef DEVICE_H
 #define DEVICE_H
@@ -16,6 +17,8 @@ struct device {
 
 /* By --store, --device, --precision. Without --device: GPU 0 where a store was given and there is one, else the CPU. */
 int device_open(struct device *device, struct cli *cli); /* an exit code; device_close() is due in any case */
+/* By --device alone, GPU 0 without it; no store. device_close() is due here too. */
+int device_open_bare(struct device *device, struct cli *cli);
 void device_close(struct device *device);
 
 #endif

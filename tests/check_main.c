@@ -10,6 +10,7 @@
 
 Suite *api_suite(void);
 Suite *base_suite(void);
+Suite *bench_suite(void);
 Suite *compile_suite(void);
 Suite *cpu_suite(void);
 Suite *driver_suite(void);
@@ -27,7 +28,8 @@ static const struct {
     Suite *(*make)(void);
 } suites[] = {{"base", base_suite},     {"store", store_suite}, {"driver", driver_suite},     {"compile", compile_suite},
               {"cpu", cpu_suite},       {"plan", plan_suite},   {"gpu_plan", gpu_plan_suite}, {"api", api_suite},
-              {"npy", npy_suite},       {"spec", spec_suite},   {"template", template_suite}, {"space", space_suite}};
+              {"npy", npy_suite},       {"spec", spec_suite},   {"template", template_suite}, {"space", space_suite},
+              {"bench", bench_suite}};
 
 #define SUITE_COUNT (sizeof suites / sizeof suites[0])
 

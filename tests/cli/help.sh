@@ -7,6 +7,7 @@ commands='gen
 show
 run
 verify
+bench attention
 spec check
 spec show
 spec keys

@@ -1,0 +1,203 @@
+/*
+ * bench.c: one figure: arrays on the device, filled and poisoned, one run that is checked, then the rounds. As
+ * examples/bench/peers.py times its kernels: two runs to warm up, then each run between two events, and the median.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include "error.h"
+#include "gpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WARM_UPS 2
+#define PAUSE_NS 150000000 /* before the rounds: a GPU that is hot from the last problem runs at a lower clock */
+
+tamis_status bench_begin(struct bench *out, tamis_context *context, int rounds, unsigned long long seed)
+{
+    *out = (struct bench){.context = context, .rounds = rounds, .random = seed};
+    nvml_open(&out->nvml, context);
+    TAMIS_TRY(tamis_stream_create(&out->stream, context));
+    TAMIS_TRY(stopwatch_open(&out->watch, context));
+    out->watch_open = true;
+    return TAMIS_OK;
+}
+
+void bench_end(struct bench *bench)
+{
+    if (!bench->context) return;
+    if (bench->watch_open) stopwatch_close(&bench->watch);
+    tamis_stream_free(bench->context, bench->stream);
+    nvml_close(&bench->nvml);
+    free(bench->pool);
+}
+
+double bench_flops(const tamis_problem *problem, long long rows)
+{
+    const double pairs = (double)rows * (double)rows / (problem->mask == TAMIS_FULL ? 1 : 2);
+    return 4 * pairs * problem->head_dim * problem->q_heads * problem->batch;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    const double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+double bench_median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return values[count / 2];
+}
+
+/* Compact rows are compared as what they are: a dense problem of their length with K and V for each query head. */
+struct bench_key bench_key_of(const struct bench_case *bench_case, const struct bench_figure *figure)
+{
+    const tamis_problem *p = &bench_case->problem;
+    const bool compact = p->selection.policy != TAMIS_DENSE;
+    return (struct bench_key){.head_dim = p->head_dim,
+                              .q_heads = p->q_heads,
+                              .kv_heads = compact ? p->q_heads : p->kv_heads,
+                              .seq_len = figure->rows,
+                              .dtype = p->dtype,
+                              .causal = p->mask == TAMIS_CAUSAL};
+}
+
+/* ---- one trial */
+
+enum array_id { Q, K, V, OUTPUT, WORKSPACE, KEPT, ARRAYS };
+
+struct trial {
+    struct bench *bench;
+    const tamis_problem *problem;
+    tamis_plan *plan;
+    bool compact;
+    int kv_heads; /* of k and v */
+    long long rows;
+    void *arrays[ARRAYS];
+    size_t workspace_bytes, output_bytes;
+};
+
+static tamis_tensor tensor_of(const struct trial *trial, enum array_id id, int heads)
+{
+    const long long dim = trial->problem->head_dim;
+    return (tamis_tensor){trial->arrays[id], heads * trial->rows * dim, trial->rows * dim, dim};
+}
+
+static tamis_status allocate(struct trial *trial, enum array_id id, size_t bytes)
+{
+    return tamis_memory_alloc(&trial->arrays[id], trial->bench->context, bytes ? bytes : 1);
+}
+
+static tamis_status fill_arrays(struct trial *trial)
+{
+    static const int shifts[] = {[Q] = 0, [K] = 40, [V] = 24};
+    const tamis_problem *p = trial->problem;
+    const size_t row_bytes = (size_t)trial->rows * (size_t)p->head_dim * 2;
+    const int32_t kept = (int32_t)trial->rows;
+    trial->output_bytes = (size_t)p->q_heads * row_bytes;
+    trial->workspace_bytes = tamis_plan_workspace_bytes(trial->plan);
+    for (int id = Q; id <= V; id++) {
+        const int heads = id == Q ? p->q_heads : trial->kv_heads;
+        TAMIS_TRY(allocate(trial, (enum array_id)id, (size_t)heads * row_bytes));
+        TAMIS_TRY(bench_fill(trial->bench, trial->arrays[id], p, heads, trial->rows, shifts[id]));
+    }
+    TAMIS_TRY(allocate(trial, OUTPUT, trial->output_bytes));
+    TAMIS_TRY(allocate(trial, WORKSPACE, trial->workspace_bytes));
+    TAMIS_TRY(allocate(trial, KEPT, sizeof kept));
+    return tamis_memory_write(trial->bench->context, trial->arrays[KEPT], &kept, sizeof kept, trial->bench->stream);
+}
+
+/* The kernel, put on the stream. */
+static tamis_status launch(struct trial *trial)
+{
+    const int q_heads = trial->problem->q_heads;
+    const tamis_stream stream = trial->bench->stream;
+    tamis_run_args args = TAMIS_RUN_ARGS_INIT;
+    args.q = tensor_of(trial, Q, q_heads);
+    args.k = tensor_of(trial, K, trial->kv_heads);
+    args.v = tensor_of(trial, V, trial->kv_heads);
+    args.output = tensor_of(trial, OUTPUT, q_heads);
+    if (!trial->compact)
+        return tamis_run(trial->plan, &args, trial->arrays[WORKSPACE], trial->workspace_bytes, stream);
+    return tamis_attend(trial->plan, &args.q, &args.k, &args.v, trial->arrays[KEPT], &args.output, NULL,
+                        trial->arrays[WORKSPACE], trial->workspace_bytes, stream);
+}
+
+static tamis_status check(struct trial *trial, struct bench_figure *figure)
+{
+    struct bench *bench = trial->bench;
+    const struct bench_arrays arrays = {trial->arrays[Q], trial->arrays[K], trial->arrays[V], trial->arrays[OUTPUT],
+                                        trial->kv_heads, trial->rows};
+    TAMIS_TRY(bench_poison(bench, trial->arrays[OUTPUT], trial->output_bytes));
+    TAMIS_TRY(launch(trial));
+    TAMIS_TRY(tamis_stream_synchronize(bench->context, bench->stream));
+    return bench_check(bench, figure, trial->problem, &arrays);
+}
+
+/* The clock is read while the last round runs. */
+static tamis_status time_round(struct trial *trial, double *ms, int *sm_mhz)
+{
+    struct bench *bench = trial->bench;
+    TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
+    TAMIS_TRY(launch(trial));
+    TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
+    if (sm_mhz) *sm_mhz = nvml_sm_mhz(&bench->nvml);
+    return stopwatch_read(&bench->watch, ms);
+}
+
+static tamis_status time_rounds(struct trial *trial, struct bench_figure *figure)
+{
+    struct bench *bench = trial->bench;
+    double ms[BENCH_MAX_ROUNDS];
+    if (bench->watch.cuda) {
+        const struct timespec pause = {0, PAUSE_NS};
+        nanosleep(&pause, NULL); /* Ctrl-C cuts it short, which does no harm */
+    }
+    for (int i = 0; i < WARM_UPS; i++) TAMIS_TRY(time_round(trial, ms, NULL));
+    for (int i = 0; i < bench->rounds; i++)
+        TAMIS_TRY(time_round(trial, &ms[i], i + 1 == bench->rounds ? &figure->sm_mhz : NULL));
+    figure->ms = bench_median(ms, bench->rounds);
+    figure->least_ms = ms[0];
+    figure->most_ms = ms[bench->rounds - 1];
+    return TAMIS_OK;
+}
+
+static void name_variant(const tamis_plan *plan, struct bench_figure *figure)
+{
+    snprintf(figure->variant, sizeof figure->variant, "plain C");
+    if (plan->context->device == TAMIS_DEVICE_CPU) return;
+    const struct tamisi_gpu_plan *loaded = plan->state;
+    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
+        if (strcmp(loaded->variants[i].family, "attend") == 0)
+            memcpy(figure->variant, loaded->variants[i].name, sizeof figure->variant);
+}
+
+static tamis_status run_trial(struct trial *trial, struct bench_figure *out)
+{
+    trial->rows = tamis_plan_capacity(trial->plan);
+    trial->kv_heads = trial->compact ? tamis_plan_compact_heads(trial->plan) : trial->problem->kv_heads;
+    out->rows = trial->rows;
+    out->flops = bench_flops(trial->problem, trial->rows);
+    name_variant(trial->plan, out);
+    TAMIS_TRY(fill_arrays(trial));
+    TAMIS_TRY(check(trial, out));
+    return out->right ? time_rounds(trial, out) : TAMIS_OK;
+}
+
+tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *bench_case)
+{
+    struct trial trial = {.bench = bench,
+                          .problem = &bench_case->problem,
+                          .compact = bench_case->problem.selection.policy != TAMIS_DENSE};
+    *out = (struct bench_figure){.right = false};
+    bench->watch.count = 0; /* of a round that failed */
+    tamis_status status = tamis_plan_create(&trial.plan, bench->context, bench_case->store, &bench_case->problem);
+    if (status == TAMIS_OK) status = run_trial(&trial, out);
+    for (int i = 0; i < ARRAYS; i++) tamis_memory_free(bench->context, trial.arrays[i]);
+    tamis_plan_free(trial.plan);
+    return status;
+}

@@ -1,0 +1,80 @@
+/*
+ * bench.h: attention timed: random data on the device, a check of the result, rounds by events. Which problems, and what is
+ * printed of them, is the command's matter. Layer: above equal, stopwatch, nvml and the runtime; below cmd_bench.c.
+ *
+ * A figure is the time of the attention kernel alone: tamis_run of a dense plan, which is that kernel and nothing else where
+ * no other output is asked for, or tamis_attend on compact rows.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include "bench_peers.h"
+#include "nvml.h"
+#include "stopwatch.h"
+#include "store.h"
+
+/* One problem, of batch 1. A policy of TAMIS_COUNT: the compressed path on as many rows as its plan keeps. */
+struct bench_case {
+    tamis_problem problem;
+    tamis_store *store; /* NULL for the CPU */
+};
+
+struct bench_figure {
+    long long rows; /* that attend: L, or the kept ones */
+    double ms, least_ms, most_ms; /* the median of the rounds, and their ends */
+    double flops;   /* of the two products; causal: half of all pairs */
+    double error;   /* of the worst head that was checked, by equal.h's norm over its sampled rows */
+    double error_limit;
+    bool right;     /* error within its limit; else nothing was timed */
+    int sm_mhz;     /* in the last round; 0: unknown */
+    char variant[TAMISI_SYMBOL_SIZE];
+};
+
+struct bench {
+    tamis_context *context;
+    tamis_stream stream;
+    struct stopwatch watch;
+    struct nvml nvml;
+    bool watch_open;
+    unsigned long long random; /* the generator's state */
+    int rounds;
+    uint16_t *pool; /* random numbers that tensors are filled from */
+    size_t pool_count;
+    tamis_dtype pool_dtype;
+};
+
+#define BENCH_MAX_ROUNDS 1000
+
+tamis_status bench_begin(struct bench *out, tamis_context *context, int rounds, unsigned long long seed);
+void bench_end(struct bench *bench); /* after a failed bench_begin too */
+
+/* TAMIS_OK where there is a figure, right or not; statuses of tamis_plan_create, tamis_memory_alloc and tamis_run. */
+tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *bench_case);
+
+struct bench_key bench_key_of(const struct bench_case *bench_case, const struct bench_figure *figure);
+double bench_flops(const tamis_problem *problem, long long rows);
+double bench_median(double *values, int count); /* sorts them; the upper of two middle ones */
+
+/* ---- bench_data.c: random tensors */
+
+/* (heads, rows, head_dim) of normally distributed numbers at `device`. `shift` tells tensors apart: rows of different ones
+   share no part at the same place. */
+tamis_status bench_fill(struct bench *bench, void *device, const tamis_problem *problem, int heads, long long rows,
+                        int shift);
+tamis_status bench_poison(struct bench *bench, void *device, size_t bytes); /* NaN in either format */
+unsigned long long bench_random(unsigned long long *state);
+
+/* ---- bench_check.c */
+
+/* Contiguous (heads, rows, head_dim) tensors on the device. */
+struct bench_arrays {
+    const void *q, *k, *v, *output;
+    int kv_heads; /* of k and v */
+    long long rows;
+};
+
+/* Sampled rows of some heads against double precision: sets error, error_limit and right. */
+tamis_status bench_check(struct bench *bench, struct bench_figure *figure, const tamis_problem *problem,
+                         const struct bench_arrays *arrays);
+
+#endif

@@ -1,0 +1,116 @@
+/*
+ * bench_options.c: see bench_options.h. A list is values with commas between, each given once.
+ */
+#include "bench_options.h"
+
+#include "bench.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SEQ_LEN (1ll << 24)
+#define MAX_HEADS 1024
+
+/* The next value of a list; false: an empty or overlong one, which is none. `*text` moves on, to NULL at the end. */
+static bool next_word(const char **text, char *word, size_t room)
+{
+    const size_t bytes = strcspn(*text, ",");
+    const bool good = bytes > 0 && bytes < room;
+    snprintf(word, room, "%.*s", (int)(bytes < room ? bytes : room - 1), *text);
+    *text = (*text)[bytes] ? *text + bytes + 1 : NULL;
+    return good;
+}
+
+static bool add_value(struct cli *cli, const char *name, struct bench_list *list, const char *word, long long value)
+{
+    for (int i = 0; i < list->count; i++)
+        if (list->values[i] == value) return cli_usage(cli, "--%s: %s is given twice", name, word), false;
+    if (list->count == BENCH_MAX_LIST)
+        return cli_usage(cli, "--%s: more than %d values", name, BENCH_MAX_LIST), false;
+    list->values[list->count++] = value;
+    return true;
+}
+
+/* `fallback` where the option is not given. */
+static bool read_integers(struct cli *cli, const char *name, long long most, const char *fallback, struct bench_list *out)
+{
+    const char *text = cli_value(cli, name);
+    if (!text) text = fallback;
+    while (text) {
+        char word[32], *end;
+        const bool good = next_word(&text, word, sizeof word) && isdigit((unsigned char)*word);
+        errno = 0;
+        const long long value = strtoll(word, &end, 10);
+        if (!good || errno || *end || value < 1 || value > most)
+            return cli_usage(cli, "--%s: \"%s\" is not an integer from 1 to %lld", name, word, most), false;
+        if (!add_value(cli, name, out, word, value)) return false;
+    }
+    return true;
+}
+
+/* A value is its name's place among `names`. */
+static bool read_names(struct cli *cli, const char *name, const char *const *names, const char *fallback,
+                       struct bench_list *out)
+{
+    const char *text = cli_value(cli, name);
+    if (!text) text = fallback;
+    while (text) {
+        char word[32];
+        int value = 0;
+        const bool good = next_word(&text, word, sizeof word);
+        while (names[value] && strcmp(names[value], word) != 0) value++;
+        if (!good || !names[value])
+            return cli_usage(cli, "--%s: \"%s\" is none of %s, %s", name, word, names[0], names[1]), false;
+        if (!add_value(cli, name, out, word, value)) return false;
+    }
+    return true;
+}
+
+static bool read_ratios(struct cli *cli, const char *name, double *out, int *count)
+{
+    const char *text = cli_value(cli, name);
+    while (text) {
+        char word[32], *end;
+        const bool good = next_word(&text, word, sizeof word) && isdigit((unsigned char)*word);
+        const double value = strtod(word, &end);
+        if (!good || *end || !(value > 0 && value <= 1))
+            return cli_usage(cli, "--%s: \"%s\" is not a ratio above 0 and up to 1", name, word), false;
+        if (*count == BENCH_MAX_LIST) return cli_usage(cli, "--%s: more than %d values", name, BENCH_MAX_LIST), false;
+        out[(*count)++] = value;
+    }
+    return true;
+}
+
+static bool check_head_dims(struct cli *cli, const struct bench_list *list)
+{
+    for (int i = 0; i < list->count; i++) {
+        const long long dim = list->values[i];
+        if (dim != 64 && dim != 96 && dim != 128 && dim != 256)
+            return cli_usage(cli, "--head-dims: %lld is none of 64, 96, 128, 256", dim), false;
+    }
+    return true;
+}
+
+int bench_options_read(struct bench_options *out, struct cli *cli)
+{
+    static const char *const dtypes[] = {"bf16", "fp16", NULL}, *const masks[] = {"causal", "full", NULL};
+    long long q_heads = 32, kv_heads = 8, rounds = 7;
+    *out = (struct bench_options){.seed = 1};
+    if (!read_integers(cli, "lengths", MAX_SEQ_LEN, "8192,32768,131072", &out->lengths) ||
+        !read_integers(cli, "head-dims", 256, NULL, &out->head_dims) || !check_head_dims(cli, &out->head_dims) ||
+        !read_names(cli, "dtypes", dtypes, "bf16", &out->dtypes) ||
+        !read_names(cli, "mask", masks, "causal", &out->masks) ||
+        !read_ratios(cli, "kept", out->kept, &out->kept_count) ||
+        !cli_integer(cli, "q-heads", 1, MAX_HEADS, &q_heads) || !cli_integer(cli, "kv-heads", 1, MAX_HEADS, &kv_heads) ||
+        !cli_integer(cli, "rounds", 1, BENCH_MAX_ROUNDS, &rounds) || !cli_integer(cli, "seed", 0, 1ll << 62, &out->seed))
+        return CLI_USAGE;
+    if (q_heads % kv_heads != 0) return cli_usage(cli, "--q-heads %lld is no multiple of --kv-heads %lld", q_heads, kv_heads);
+    out->q_heads = (int)q_heads;
+    out->kv_heads = (int)kv_heads;
+    out->rounds = (int)rounds;
+    return CLI_OK;
+}

@@ -1,0 +1,26 @@
+/* bench_options.h: which problems `tamis bench attention` is asked for: lists from its options. Layer: above cli. */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include "cli.h"
+#include "tamis.h"
+
+#define BENCH_MAX_LIST 16
+
+struct bench_list {
+    long long values[BENCH_MAX_LIST];
+    int count;
+};
+
+struct bench_options {
+    struct bench_list lengths, head_dims; /* head_dims empty: those that the stores have */
+    struct bench_list dtypes, masks;      /* values of tamis_dtype and tamis_mask */
+    double kept[BENCH_MAX_LIST];          /* ratios of the compressed path */
+    int kept_count;
+    int q_heads, kv_heads, rounds;
+    long long seed;
+};
+
+int bench_options_read(struct bench_options *out, struct cli *cli); /* CLI_OK or CLI_USAGE */
+
+#endif

@@ -1,0 +1,237 @@
+/*
+ * cmd_bench.c: `tamis bench attention`: the attention kernels timed over lengths, head dims and dtypes, checked first, and
+ * set beside the figures of others.
+ */
+#define _GNU_SOURCE
+#include "bench_options.h"
+#include "bench_stores.h"
+#include "bench_table.h"
+#include "cmd.h"
+#include "device.h"
+#include "gpu.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct job {
+    struct cli *cli;
+    struct bench_options options;
+    struct device device;
+    const char *arch; /* NULL: the CPU */
+    struct bench_stores stores;
+    struct bench_peers peers;
+    struct bench bench;
+    struct bench_table table;
+    long long done, total; /* figures */
+    int code;              /* the worst so far */
+    bool stop;             /* the device can be used no more */
+};
+
+static void note_code(struct job *job, int code)
+{
+    if (code == CLI_NUMERICS || job->code == CLI_OK) job->code = code;
+}
+
+/* ---- one figure */
+
+static struct bench_case make_case(const struct job *job, tamis_dtype dtype, int head_dim, long long seq_len)
+{
+    struct bench_case made = {.problem = TAMIS_PROBLEM_INIT};
+    made.problem.dtype = dtype;
+    made.problem.q_heads = job->options.q_heads;
+    made.problem.kv_heads = job->options.kv_heads;
+    made.problem.head_dim = head_dim;
+    made.problem.seq_len = seq_len;
+    made.store = job->arch ? bench_stores_find(&job->stores, job->arch, head_dim, dtype) : NULL;
+    return made;
+}
+
+/* False: there is no figure, and it was said why; or the bench is to end. */
+static bool measure(struct job *job, const struct bench_case *bench_case, struct bench_figure *figure)
+{
+    char what[160];
+    if (job->stop || cli_interrupted()) return false;
+    bench_describe(what, sizeof what, bench_case);
+    cli_progress(job->cli, job->done++, job->total, what);
+    const tamis_status status = bench_measure(&job->bench, figure, bench_case);
+    if (status != TAMIS_OK) {
+        job->stop = status == TAMIS_ECUDA;
+        cli_note(job->cli, "at %s:", what);
+        note_code(job, cli_fail(job->cli, status));
+        return false;
+    }
+    if (figure->right) return true;
+    note_code(job, cli_error(job->cli, CLI_NUMERICS, "%s: the error is %.3g, at most %g is right; not timed (%s)", what,
+                             figure->error, figure->error_limit, figure->variant));
+    return false;
+}
+
+static void run_dense(struct job *job, const struct bench_case *bench_case)
+{
+    struct bench_figure figure;
+    if (measure(job, bench_case, &figure)) bench_table_add(&job->table, bench_case, &figure, 0);
+}
+
+/* Compact rows, after a dense problem of as many rows with K and V for each query head. */
+static void run_compact(struct job *job, const struct bench_case *base, double ratio)
+{
+    const long long seq_len = base->problem.seq_len, rows = llround(ratio * (double)seq_len) > 1
+                                                                ? llround(ratio * (double)seq_len) : 1;
+    struct bench_case dense = *base, compact = *base;
+    struct bench_figure figure;
+    tamis_selection *selection = &compact.problem.selection;
+    dense.problem.seq_len = rows;
+    dense.problem.kv_heads = dense.problem.q_heads;
+    selection->policy = TAMIS_COUNT;
+    selection->min_tokens = 0;
+    if (rows < selection->window) selection->window = (int32_t)rows;
+    selection->count = rows - selection->window;
+    double dense_ms = 0;
+    if (measure(job, &dense, &figure)) {
+        dense_ms = figure.ms;
+        bench_table_add(&job->table, &dense, &figure, 0);
+    }
+    if (measure(job, &compact, &figure)) bench_table_add(&job->table, &compact, &figure, dense_ms);
+}
+
+static void run_length(struct job *job, tamis_dtype dtype, int head_dim, long long seq_len)
+{
+    struct bench_case bench_case = make_case(job, dtype, head_dim, seq_len);
+    for (int i = 0; i < job->options.masks.count; i++) {
+        bench_case.problem.mask = (tamis_mask)job->options.masks.values[i];
+        run_dense(job, &bench_case);
+    }
+    bench_case.problem.mask = TAMIS_CAUSAL;
+    for (int i = 0; i < job->options.kept_count; i++) run_compact(job, &bench_case, job->options.kept[i]);
+}
+
+static int run_all(struct job *job)
+{
+    const struct bench_options *o = &job->options;
+    job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * (o->masks.count + 2 * o->kept_count);
+    for (int t = 0; t < o->dtypes.count; t++)
+        for (int d = 0; d < o->head_dims.count; d++)
+            for (int l = 0; l < o->lengths.count; l++)
+                run_length(job, (tamis_dtype)o->dtypes.values[t], (int)o->head_dims.values[d], o->lengths.values[l]);
+    cli_progress_end(job->cli);
+    return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun",
+                                         job->done, job->total)
+                             : job->code;
+}
+
+/* ---- what it runs on */
+
+static int read_peers(struct job *job)
+{
+    const char *path;
+    for (int i = 0; (path = cli_value_at(job->cli, "peers", i)); i++)
+        if (bench_peers_read(&job->peers, path) != TAMIS_OK) return cli_fail_as(job->cli, CLI_FAILED);
+    return CLI_OK;
+}
+
+static int open_kernels(struct job *job)
+{
+    struct bench_list *dims = &job->options.head_dims;
+    if (job->device.ordinal == TAMIS_DEVICE_CPU) {
+        if (job->cli->operand_count > 0) return cli_usage(job->cli, "\"%s\": the CPU takes no kernels", job->cli->operands[0]);
+    } else {
+        const struct tamisi_gpu *gpu = job->device.context->state;
+        if (job->cli->operand_count == 0) return cli_usage(job->cli, "STORE or SPEC is missing: a GPU runs its kernels");
+        job->arch = gpu->arch;
+        job->table.gpu = gpu->name;
+        const int code = bench_stores_open(&job->stores, job->cli, gpu->arch);
+        if (code != CLI_OK) return code;
+        if (dims->count == 0) dims->count = bench_stores_head_dims(&job->stores, gpu->arch, dims->values, BENCH_MAX_LIST);
+    }
+    if (dims->count == 0) dims->values[dims->count++] = 128;
+    return CLI_OK;
+}
+
+static int bench_all(struct job *job)
+{
+    const unsigned long long seed = (unsigned long long)job->options.seed;
+    if (bench_begin(&job->bench, job->device.context, job->options.rounds, seed) != TAMIS_OK)
+        return cli_fail_as(job->cli, CLI_FAILED);
+    job->table.cli = job->cli;
+    job->table.peers = &job->peers;
+    job->table.device = job->device.name;
+    job->table.rounds = job->options.rounds;
+    job->table.kept = job->options.kept_count > 0;
+    if (!job->cli->json)
+        cli_print(job->cli, "%s%s%s%s: median of %d rounds\n", job->device.name, job->table.gpu ? " (" : "",
+                  job->table.gpu ? job->table.gpu : "", job->table.gpu ? ")" : "", job->options.rounds);
+    bench_table_open(&job->table);
+    const int code = run_all(job);
+    bench_table_close(&job->table);
+    return code;
+}
+
+static int run(struct cli *cli)
+{
+    struct job job = {.cli = cli};
+    int code = bench_options_read(&job.options, cli);
+    cli_catch_interrupt();
+    if (code == CLI_OK) code = read_peers(&job);
+    if (code == CLI_OK) code = device_open_bare(&job.device, cli);
+    if (code == CLI_OK) code = open_kernels(&job);
+    if (code == CLI_OK) code = bench_all(&job);
+    bench_end(&job.bench);
+    bench_stores_close(&job.stores);
+    bench_peers_free(&job.peers);
+    device_close(&job.device);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"lengths", 0, "LIST", "sequence lengths, with commas between; default: 8192,32768,131072"},
+    {"head-dims", 0, "LIST", "of 64, 96, 128, 256; default: those that there are kernels for"},
+    {"dtypes", 0, "LIST", "of bf16, fp16; default: bf16"},
+    {"q-heads", 0, "N", "query heads; default: 32"},
+    {"kv-heads", 0, "N", "KV heads; default: 8"},
+    {"mask", 0, "LIST", "of causal, full; default: causal"},
+    {"kept", 0, "LIST", "ratios: time the kernel on so many compressed rows too, against a dense problem of that length"},
+    {"rounds", 0, "N", "runs that are timed; default: 7"},
+    {"seed", 0, "N", "of the random inputs; default: 1"},
+    {"peers", 0, "FILE", "figures of other kernels, from examples/bench/peers.py; may be repeated"},
+    {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0"},
+    {NULL, 0, NULL, NULL}};
+
+static const struct cli_exit_text exits[] = {
+    {CLI_SPEC, "a spec or template is invalid"},
+    {CLI_NO_DEVICE, "no NVIDIA driver, no such GPU, or one that is too old"},
+    {CLI_COMPILE, "a kernel is missing and could not be compiled"},
+    {CLI_NUMERICS, "a kernel's result is wrong; it was not timed"},
+    {CLI_INTERRUPTED, "interrupted by Ctrl-C; what was timed is printed"},
+    {0, NULL}};
+
+static const struct cli_command command_attention = {
+    .name = "bench attention",
+    .operands = "STORE|SPEC... [option...]",
+    .operand_max = -1,
+    .summary = "time the attention kernels",
+    .description =
+        "Time the attention kernels of each STORE, or those generated anew for a SPEC, on random inputs of batch 1. "
+        "Before a kernel is timed its output is poisoned and sampled rows of three heads are compared with double "
+        "precision. Then come two runs to warm up and the rounds, each between two events; the median counts. "
+        "TFLOP/S counts two products of L * L * D a query head, half of that under the causal mask, which is as "
+        "others count. MHZ is the clock in the last round, where NVML tells it. With --peers a column a backend "
+        "gives its best time for the problem over ours: above 1, ours is faster. With --kept, DENSE gives the same "
+        "against a dense problem of as many rows, with as many KV heads as query heads.",
+    .options = options,
+    .exits = exits,
+    .examples = "tamis bench attention llama.tamis --lengths 8192,131072\n"
+                "tamis bench attention llama.tamis --kept 0.5 --peers peers.json --json\n"
+                "tamis bench attention --device cpu --lengths 512\n",
+    .run = run};
+
+static const struct cli_command *const children[] = {&command_attention, NULL};
+
+const struct cli_command cmd_bench = {
+    .name = "bench",
+    .operands = "attention [argument...]",
+    .operand_max = -1,
+    .summary = "time kernels",
+    .description =
+        "Time the kernels of a store on this machine's GPU.",
+    .children = children};

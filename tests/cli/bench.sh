@@ -1,0 +1,179 @@
+#!/bin/sh
+# bench.sh: tamis bench attention: figures on the CPU in text and JSON, peers beside them, wrong arguments, the comparison of
+# files that examples/bench/peers.py makes, and a GPU that computes nothing, which must not be timed.
+# shellcheck source=tests/cli/lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+bench() { # bench CODE OPTION...: small problems on the CPU
+    wanted=$1
+    shift
+    want "$wanted" "$tamis" bench attention --device cpu --q-heads 4 --kv-heads 2 --rounds 3 "$@"
+}
+
+# rows COUNT: the table has so many.
+rows() {
+    [ "$(grep -c ' plain C$' out)" -eq "$1" ] || fail "not $1 rows after: $command_line"
+    checks=$((checks + 1))
+}
+
+# ---- figures
+bench 0 --lengths 1,65,130 --head-dims 64,96 --dtypes bf16,fp16 --mask causal,full -q
+err_empty
+rows 24
+out_has 'cpu: median of 3 rounds'
+out_has 'TFLOP/S'
+out_lacks KEPT
+out_lacks DENSE
+grep -q '^64  130    4/2  bf16   full ' out || fail "the columns are others"
+bench 0 --lengths 90
+rows 1
+grep -q '^128 ' out || fail "head_dim 128 is not the default"
+bench 0 --lengths 130 --head-dims 64 --kept 0.5,1
+rows 5
+out_has KEPT
+out_has DENSE
+grep -q '^64  130    4/2  bf16   causal    65 ' out || fail "65 of 130 rows are not kept"
+grep -q '^64   65    4/4  bf16   causal     - ' out || fail "there is no dense problem of 65 rows"
+
+bench 0 --lengths 130 --head-dims 64 --kept 0.5 --mask full --json
+json_ok bench_attention
+[ "$(wc -l <out)" -eq 3 ] || fail "three figures, not three lines"
+out_has '"what":"dense","backend":"tamis"'
+out_has '"head_dim":64,"seq_len":130,"q_heads":4,"kv_heads":2,"dtype":"bf16","causal":false,"kept":130,"ms":'
+out_has '"head_dim":64,"seq_len":65,"q_heads":4,"kv_heads":4,"dtype":"bf16","causal":true,"kept":65,"ms":'
+out_has '"what":"compact"'
+out_has '"head_dim":64,"seq_len":130,"q_heads":4,"kv_heads":2,"dtype":"bf16","causal":true,"kept":65,"ms":'
+grep -q '"ratio":{"dense":[0-9.]*}}$' out || fail "the compressed rows have no ratio to the dense ones"
+cp out bench.json
+
+# ---- peers: the best time of a backend for the very problem; a dash where there is none
+peer() { # peer BACKEND LAYOUT LENGTH KV_HEADS CAUSAL MS
+    printf '{"what": "dense", "ms": %s, "tflops": 1.5, "backend": "%s", "layout": "%s", "head_dim": 64, ' "$6" "$1" "$2"
+    printf '"seq_len": %s, "q_heads": 4, "kv_heads": %s, "dtype": "bf16", "causal": %s}\n' "$3" "$4" "$5"
+}
+{
+    echo '{"what": "gemm", "tflops": 700.25}'
+    peer cudnn head 130 2 true 1e9
+    peer cudnn token 130 2 true 1e8
+    peer fa2 head 130 2 true 1e10
+    peer cudnn head 65 4 true 1e7
+} >peers.json
+bench 0 --lengths 130 --head-dims 64 --mask causal,full --kept 0.5 --peers peers.json
+grep -q ' CUDNN .* FA2 ' out || fail "the peers have no columns"
+grep -q ' full .* -  *-  *-  *plain C$' out || fail "a problem without peers has ratios"
+bench 0 --lengths 130 --head-dims 64 --kept 0.5 --peers peers.json --json
+json_ok bench_attention
+# ratio FILTER NAME MS: of the line that the filter finds, the ratio is MS over its time.
+ratio() {
+    grep "$1" out | sed "s/.*\"ms\":\([^,]*\),.*\"$2\":\([^,}]*\).*/\1 \2/" >numbers
+    awk -v ms="$3" 'NF != 2 || $1 * $2 < ms * 0.999 || $1 * $2 > ms * 1.001 {exit 1} {n++} END {exit n != 1}' numbers ||
+        fail "$2 is not $3 ms over ours: $(cat numbers)"
+    checks=$((checks + 1))
+}
+ratio '"seq_len":130,.*"kept":130' cudnn 1e8
+ratio '"seq_len":130,.*"kept":130' fa2 1e10
+ratio '"seq_len":65,' cudnn 1e7
+ratio '"what":"compact"' cudnn 1e7
+peer fa3 head 130 2 true 1e3 >more.json
+bench 0 --lengths 130 --head-dims 64 --peers peers.json --peers more.json
+grep -q ' CUDNN .* FA2 .* FA3 ' out || fail "two files, but not the peers of both"
+cp out table
+
+want 1 "$tamis" bench attention --device cpu --peers absent.json
+err_has 'absent.json'
+echo '{"what": "dense", "ms": 1}' >bad.json
+bench 1 --lengths 64 --peers peers.json --peers bad.json
+err_has 'bad.json:1: "backend" is missing or wrong'
+out_empty
+sed 's/"causal": true/"causal": 1/' peers.json >bad.json
+bench 1 --lengths 64 --peers bad.json
+err_has 'bad.json:2: "causal"'
+
+# ---- the same by peers.py, from files alone
+if command -v python3 >/dev/null 2>&1; then
+    want 0 python3 -B "$source_dir/examples/bench/peers.py" --compare bench.json peers.json more.json
+    out_has CUDNN
+    out_has FA3
+    [ "$(wc -l <out)" -eq 4 ] || fail "three figures, not three rows"
+    want 0 python3 -B "$source_dir/examples/bench/peers.py" --help
+else
+    skip "peers.py: no Python"
+fi
+want 2 "$source_dir/examples/bench/run.sh"
+err_has 'STORE|BUILD OUT'
+
+# ---- wrong arguments
+want 2 "$tamis" bench
+err_has attention
+want 2 "$tamis" bench atention
+err_has 'did you mean "attention"?'
+wrong() { # wrong WORDS OPTION...
+    words=$1
+    shift
+    bench 2 --lengths 64 "$@"
+    err_has "$words"
+    out_empty
+}
+wrong '--lengths: "0"' --lengths 64,0
+wrong '--lengths: ""' --lengths 64,
+wrong '--lengths: "6 4"' --lengths '6 4'
+wrong '--lengths: " 64"' --lengths ' 64'
+wrong '--lengths: "16777217"' --lengths 16777217
+wrong '--lengths: 64 is given twice' --lengths 64,65,64
+wrong '--lengths: more than 16' --lengths 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+wrong '--head-dims: 80' --head-dims 80
+wrong '"fp8" is none of bf16, fp16' --dtypes bf16,fp8
+wrong '"window" is none of causal, full' --mask window
+wrong '--kept: "0"' --kept 0
+wrong '--kept: "1.5"' --kept 0.5,1.5
+wrong '--kept: "nan"' --kept nan
+wrong '--rounds' --rounds 0
+wrong '--rounds' --rounds 1001
+wrong '--q-heads 5 is no multiple of --kv-heads 2' --q-heads 5
+wrong '--kv-heads' --kv-heads 0
+wrong '--seed' --seed -1
+wrong '"x.tamis": the CPU' x.tamis
+want 2 "$tamis" bench attention --device gpu
+want 2 "$tamis" bench attention --precision fp64
+
+# ---- a GPU: none; or one whose kernels do nothing, so that outputs keep their poison
+want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" bench attention llama-3.1-8b
+if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
+    export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" TAMIS_LIBNVML="$TAMIS_FAKE_CUDA" FAKE_CUDA_CC=8.0 TMPDIR="$work"
+    small="--q-heads 2 --kv-heads 1"
+    want 2 "$tamis" bench attention
+    err_has 'STORE or SPEC is missing'
+    want 1 "$tamis" bench attention lama-3.1-8b
+    err_has 'did you mean'
+    echo 'name: 1' >bad.yaml
+    want 3 "$tamis" bench attention bad.yaml
+    want 4 "$tamis" bench attention llama-3.1-8b --device cuda:1
+    if can_compile; then
+        # shellcheck disable=SC2086
+        want 6 "$tamis" bench attention llama-3.1-8b $small --lengths 64,100
+        err_has 'head_dim 128, seq_len 64, heads 2/1, bf16, causal: the error is nan, at most 0.004 is right; not timed'
+        err_has 'seq_len 100'
+        out_has 'cuda:0 ('
+        out_lacks MS
+        [ -z "$(find . -name 'tamis-bench-*')" ] || fail "a temporary store was left"
+        want 0 "$tamis" gen gpt-oss-20b phi-3-mini -o both.tamis --arch sm_80 --defaults-only
+        # shellcheck disable=SC2086
+        want 6 "$tamis" bench attention both.tamis $small --lengths 64 --kept 0.5 --json
+        json_ok error
+        [ "$(grep -c '"exit":6' out)" -eq 6 ] || fail "two head dims, three problems each, and not six errors"
+        # shellcheck disable=SC2086
+        want 1 "$tamis" bench attention both.tamis $small --lengths 64 --head-dims 256
+        err_has 'head_dim 256'
+        # shellcheck disable=SC2086
+        want 1 env FAKE_CUDA_FAIL=cuMemAlloc_v2:1:2 "$tamis" bench attention both.tamis $small --lengths 64 --head-dims 64
+        err_has 'out of device memory'
+        # shellcheck disable=SC2086
+        want 1 env FAKE_CUDA_FAIL=cuLaunchKernel:1:700 "$tamis" bench attention both.tamis $small --lengths 64,100
+        [ "$(grep -c 'error: ' err)" -eq 1 ] || fail "it went on after the device was lost"
+    else
+        skip "a GPU that computes nothing: no NVRTC"
+    fi
+else
+    skip "GPUs: no TAMIS_FAKE_CUDA"
+fi
+finish
