@@ -130,7 +130,8 @@ tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q,
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_output, "compact_output", q_heads, capacity, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, compact_lse, "compact_lse", q_heads, capacity, true, true));
     TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
-    return plan->context->backend->attend(plan, compact_q, compact_k, compact_v, kept, compact_output, compact_lse, stream);
+    return plan->context->backend->attend(plan, compact_q, compact_k, compact_v, kept, compact_output, compact_lse,
+                                          workspace, stream);
 }
 
 tamis_status tamis_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,

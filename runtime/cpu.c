@@ -87,8 +87,10 @@ static tamis_status cpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
 }
 
 static tamis_status cpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
-                               const int32_t *kept, const tamis_tensor *output, float *lse, tamis_stream stream)
+                               const int32_t *kept, const tamis_tensor *output, float *lse, char *workspace,
+                               tamis_stream stream)
 {
+    (void)workspace;
     (void)stream;
     TAMIS_TRY(tamisi_cpu_check(plan, kept, NULL));
     const struct tamisi_cpu_attend_args args = {q,    k,    v,   output, plan->facts.compact_heads,

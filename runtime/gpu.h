@@ -63,7 +63,8 @@ tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, 
 const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage);
 
 /* gpu_attend.c. The caller sets rows, kept, indices, lse, lse_rows and compact_heads; the rest follows from the plan. */
-tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, tamis_stream stream);
+tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
+                                      tamis_stream stream);
 float tamisi_gpu_scale_log2(const tamis_plan *plan);
 
 /* gpu_stages.c: the vtable's steps */
@@ -77,7 +78,7 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
                                  const tamis_tensor *compact_v, tamis_stream stream);
 tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
                                const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
-                               tamis_stream stream);
+                               char *workspace, tamis_stream stream);
 tamis_status tamisi_gpu_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
                                    const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
                                    tamis_stream stream);

@@ -42,7 +42,9 @@ static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *pla
     return TAMIS_OK;
 }
 
-static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis_attend_args *attend, tamis_stream stream)
+/* The blocks take tiles from a counter: whichever is done takes the next, so that none waits for another. */
+static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis_attend_args *attend, char *workspace,
+                                      tamis_stream stream)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA);
@@ -50,7 +52,11 @@ static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis
     const long long tiles = (capacity + entry->block_m - 1) / entry->block_m;
     if (tiles > INT_MAX / heads)
         return tamisi_fail(TAMIS_EUNSUPPORTED, "batch * q_heads * seq_len is too large for %s", entry->symbol);
-    struct tamis_attend_tma_args args = {.attend = *attend, .tiles = (int)tiles, .heads = (int)heads};
+    unsigned *counter = (unsigned *)(void *)(workspace + plan->workspace.counter);
+    TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
+                                gpu->cuda->memset_d32_async((tamisi_cu_deviceptr)(uintptr_t)counter, 0, 1, stream),
+                                "cannot clear the counter of tiles"));
+    struct tamis_attend_tma_args args = {.attend = *attend, .tiles = (int)tiles, .heads = (int)heads, .counter = counter};
     if (!attend->indices)
         TAMIS_TRY(make_map(&args.q, plan, &attend->q, attend->q_heads, capacity, entry->block_m));
     TAMIS_TRY(make_map(&args.k, plan, &attend->k, attend->compact_heads, capacity, entry->block_n));
@@ -64,7 +70,8 @@ static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis
     return tamisi_gpu_launch(plan, TAMISI_ATTEND_TMA, blocks, 1, 1, &args, stream);
 }
 
-tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, tamis_stream stream)
+tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
+                                      tamis_stream stream)
 {
     const tamis_problem *problem = &plan->problem;
     const struct tamisi_gpu_plan *loaded = plan->state;
@@ -75,7 +82,7 @@ tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_atten
     args->index_heads = plan->facts.index_heads;
     args->causal = problem->mask == TAMIS_CAUSAL;
     args->scale_log2 = tamisi_gpu_scale_log2(plan);
-    if (loaded->kernels[TAMISI_ATTEND_TMA].function) return launch_persistent(plan, args, stream);
+    if (loaded->kernels[TAMISI_ATTEND_TMA].function) return launch_persistent(plan, args, workspace, stream);
     const int block_m = tamisi_gpu_entry(plan, TAMISI_ATTEND)->block_m;
     return tamisi_gpu_launch(plan, TAMISI_ATTEND, (unsigned)((args->capacity + block_m - 1) / block_m),
                              (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);

@@ -181,7 +181,7 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
 
 tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
                                const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
-                               tamis_stream stream)
+                               char *workspace, tamis_stream stream)
 {
     struct tamis_attend_args args = {.q = rows_of(q),
                                      .k = rows_of(k),
@@ -192,7 +192,7 @@ tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, co
                                      .lse_rows = plan->facts.capacity,
                                      .compact_heads = plan->facts.compact_heads};
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    const tamis_status status = tamisi_gpu_attend_launch(plan, &args, stream);
+    const tamis_status status = tamisi_gpu_attend_launch(plan, &args, workspace, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }
@@ -227,7 +227,7 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
                                      .lse = run->lse,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = plan->problem.kv_heads};
-    return tamisi_gpu_attend_launch(plan, &args, stream);
+    return tamisi_gpu_attend_launch(plan, &args, workspace, stream);
 }
 
 /*
@@ -260,7 +260,7 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
                                      .indices = indices,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = heads};
-    TAMIS_TRY(tamisi_gpu_attend_launch(plan, &args, stream));
+    TAMIS_TRY(tamisi_gpu_attend_launch(plan, &args, workspace, stream));
     return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);
 }
 

@@ -173,6 +173,7 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
     made.indices = place(&layout, batch, facts->index_heads, facts->capacity, sizeof(int32_t));
     made.compact_k = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));
     made.compact_v = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));
+    made.counter = place(&layout, 1, 1, 1, sizeof(uint32_t));
     made.bytes = layout.bytes;
     if (layout.overflow)
         return tamisi_fail(TAMIS_EINVAL, "batch %d, q_heads %d, seq_len %lld: the workspace would pass 2^63 bytes",

@@ -36,6 +36,7 @@ struct tamisi_workspace {
     size_t indices;    /* int (B, Hi, C) */
     size_t compact_k;  /* 16-bit (B, Hc, C, D); 0 bytes under a dense plan */
     size_t compact_v;  /* the same */
+    size_t counter;    /* unsigned: hands out the tiles of persistent attention */
     size_t bytes;      /* of it all */
 };
 
@@ -85,7 +86,8 @@ struct tamisi_backend {
                              const int32_t *kept, const int32_t *indices, const tamis_tensor *compact_q,
                              const tamis_tensor *compact_k, const tamis_tensor *compact_v, tamis_stream stream);
     tamis_status (*attend)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
-                           const int32_t *kept, const tamis_tensor *output, float *lse, tamis_stream stream);
+                           const int32_t *kept, const tamis_tensor *output, float *lse, char *workspace,
+                           tamis_stream stream);
     tamis_status (*decompress)(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
                                const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
                                tamis_stream stream);

@@ -127,29 +127,22 @@ __device__ __forceinline__ int section_heads(const tamis_attend_tma_args &args)
     return min(static_cast<int>(max(kSectionBytes / head_bytes, 1ll)) * group, args.heads);
 }
 
-// The `round`-th tile of this block. Tiles of a section of heads go from the longest to the shortest; blocks take them in
-// turn, forwards and backwards, which evens out what each gets. False: behind the end. A tile behind a sequence's rows has
-// no steps.
-__device__ __forceinline__ bool find_work(Work &work, const tamis_attend_tma_args &args, unsigned in_section, unsigned round)
+// The `index`-th tile of all: section by section of heads, in each from the longest tile to the shortest. One behind a
+// sequence's rows has no steps.
+__device__ __forceinline__ void find_work(Work &work, const tamis_attend_tma_args &args, unsigned in_section, unsigned index)
 {
-    const unsigned turn = round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x, index = round * gridDim.x + turn;
-    if (round * gridDim.x >= static_cast<unsigned>(args.heads) * args.tiles) return false;
     const unsigned a_section = in_section * args.tiles;
     const int first = static_cast<int>(index / a_section * in_section), place = static_cast<int>(index % a_section);
     const int heads = min(static_cast<int>(in_section), args.heads - first);
-    work.steps = 0;
-    if (heads <= 0) return true;
     const int head = first + place % heads;
     work.sequence = head / args.attend.q_heads;
     work.head = head % args.attend.q_heads;
     work.rows = args.attend.kept ? args.attend.kept[work.sequence] : static_cast<int>(args.attend.seq_len);
     work.full = args.attend.k_full.data && work.rows == args.attend.seq_len;
     const int tile = (work.rows + kBlockM - 1) / kBlockM - 1 - place / heads;
-    if (tile < 0) return true;
     work.first_row = tile * kBlockM;
     const int last_key = args.attend.causal ? min(work.first_row + kBlockM, work.rows) - 1 : work.rows - 1;
-    work.steps = last_key / kBlockN + 1;
-    return true;
+    work.steps = tile < 0 ? 0 : last_key / kBlockN + 1;
 }
 
 __device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring &ring, const void *map,
@@ -170,14 +163,16 @@ __device__ __forceinline__ void publish(const Shared &shared, const Work &work, 
     barrier_arrive(shared.work_full(slot));
 }
 
-// One thread: finds the work, and loads K of each step, and V one step behind, in the order in which they are needed.
+// One thread: takes the tiles that are next whenever it is done with one, and loads K of each step, and V one step behind, in the order in which they are needed.
 __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
 {
     Ring k, v;
     Work work;
     unsigned number = 0;
-    const unsigned in_section = section_heads(args);
-    for (unsigned round = 0; find_work(work, args, in_section, round); ++round) {
+    const unsigned in_section = section_heads(args), tiles = static_cast<unsigned>(args.heads) * args.tiles;
+    for (unsigned index = blockIdx.x, next; index < tiles; index = next) {
+        next = gridDim.x + atomicAdd(args.counter, 1u); // here, so that the answer is there when it is needed
+        find_work(work, args, in_section, index);
         if (work.steps == 0) continue;
         publish(shared, work, number++);
         const void *k_map = work.full ? &args.k_full : &args.k, *v_map = work.full ? &args.v_full : &args.v;

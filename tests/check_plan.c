@@ -292,7 +292,8 @@ START_TEST(workspace_by_hand)
     ck_assert_uint_eq(w.indices, 7424);    /* 4 */
     ck_assert_uint_eq(w.compact_k, 9984);  /* 2 * 300 * 4 = 2400 */
     ck_assert_uint_eq(w.compact_v, 86784); /* 2 * 300 * 64 * 2 = 76800 */
-    ck_assert_uint_eq(w.bytes, 163584);
+    ck_assert_uint_eq(w.counter, 163584);
+    ck_assert_uint_eq(w.bytes, 163840);    /* 4 */
 }
 END_TEST
 
@@ -310,7 +311,8 @@ START_TEST(workspace_of_a_count_and_a_batch)
     ck_assert_uint_eq(w.indices, 17408);
     ck_assert_uint_eq(w.compact_k, 19200);  /* 3 * 132 * 4 = 1584, in 1792 */
     ck_assert_uint_eq(w.compact_v, 69888);  /* 3 * 132 * 64 * 2 = 50688 */
-    ck_assert_uint_eq(w.bytes, 120576);
+    ck_assert_uint_eq(w.counter, 120576);
+    ck_assert_uint_eq(w.bytes, 120832);
 }
 END_TEST
 
@@ -326,14 +328,16 @@ START_TEST(workspace_of_dense_plans)
     ck_assert_uint_eq(w.lse2, 4608);
     ck_assert_uint_eq(w.kept, 4864);
     ck_assert_uint_eq(w.indices, 5120);
-    ck_assert_uint_eq(w.bytes, 7680);
+    ck_assert_uint_eq(w.counter, 7680);
+    ck_assert_uint_eq(w.bytes, 7936);
 
     problem.seq_len = 21;
     problem.batch = 2;
     w = workspace_of(&problem);
     ck_assert_uint_eq(w.kept, 0);
     ck_assert_uint_eq(w.indices, 256);
-    ck_assert_uint_eq(w.bytes, 768); /* 2 * 2 * 21 * 4 = 336 */
+    ck_assert_uint_eq(w.counter, 768); /* 2 * 2 * 21 * 4 = 336 */
+    ck_assert_uint_eq(w.bytes, 1024);
 }
 END_TEST
 
@@ -346,7 +350,7 @@ START_TEST(workspace_past_32_bits)
     const struct tamisi_workspace w = workspace_of(&problem);
     ck_assert_uint_eq(w.rank, (size_t)64 * 32 * 1048448 * 4);
     ck_assert_uint_eq(w.compact_v - w.compact_k, (size_t)64 * 32 * 1048576 * 128 * 2);
-    ck_assert_uint_eq(w.bytes, w.compact_v + (w.compact_v - w.compact_k));
+    ck_assert_uint_eq(w.counter, w.compact_v + (w.compact_v - w.compact_k));
 }
 END_TEST
 
@@ -386,7 +390,7 @@ START_TEST(workspace_parts_are_apart)
                 (tamis_selection){(tamis_policy)policy, (tamis_scope)scope, 97, 7, 11, 0.1, 0.3, 777};
             const struct tamisi_workspace w = workspace_of(&problem);
             const size_t parts[] = {w.score, w.rank,    w.mean,      w.partial,   w.lse2,
-                                    w.kept,  w.indices, w.compact_k, w.compact_v, w.bytes};
+                                    w.kept,  w.indices, w.compact_k, w.compact_v, w.counter, w.bytes};
             for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
                 ck_assert_uint_eq(parts[i] % 256, 0);
                 if (i > 0) ck_assert_uint_le(parts[i - 1], parts[i]);

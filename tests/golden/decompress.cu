@@ -119,6 +119,7 @@ struct tamis_attend_tma_args {
     struct tamis_attend_args attend;
     int tiles; /* of block_m rows, of the capacity */
     int heads; /* B * Hq; tiles * heads fits 31 bits */
+    unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
 /* decompress_rows: step 7. */
