@@ -2,8 +2,8 @@
  * bench.h: attention timed: random data on the device, a check of the result, rounds by events. Which problems, and what is
  * printed of them, is the command's matter. Layer: above equal, stopwatch, nvml and the runtime; below cmd_bench.c.
  *
- * A figure is the time of the attention kernel alone: tamis_run of a dense plan, which is that kernel and nothing else where
- * no other output is asked for, or tamis_attend on compact rows.
+ * A figure is the time of the attention kernel alone: tamis_run of a dense plan, which is that kernel and nothing else
+ * where no other output is asked for, or tamis_attend on compact rows.
  */
 #ifndef BENCH_H
 #define BENCH_H

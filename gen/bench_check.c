@@ -66,8 +66,8 @@ static double head_error(struct bench *bench, struct head *head, long long rows,
     if (has_nan(head, rows, problem)) return NAN;
     for (long long s = 0; s < samples; s++) {
         const long long first = s * rows / samples, end = (s + 1) * rows / samples;
-        const long long i = s + 1 == samples ? rows - 1
-                                             : first + (long long)(bench_random(&bench->random) % (unsigned long long)(end - first));
+        const unsigned long long step = bench_random(&bench->random) % (unsigned long long)(end - first);
+        const long long i = s + 1 == samples ? rows - 1 : first + (long long)step;
         equal_attend_row(head->row, problem, head->q, head->k, head->v, NULL, i, head->scratch);
         for (int d = 0; d < problem->head_dim; d++) {
             const double found = (double)tamisi_half_to_float(head->output[i * problem->head_dim + d], problem->dtype);

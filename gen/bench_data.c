@@ -13,7 +13,7 @@
 
 #define POOL_COUNT ((size_t)32 << 20) /* numbers, of 2 bytes */
 #define PIECE_COUNT ((size_t)8 << 20)
-#define PLACE_STEP 64 /* pieces begin at multiples, plus the tensor's shift: rows of two tensors never begin at one number */
+#define PLACE_STEP 64 /* pieces begin at multiples plus the tensor's shift: no two tensors' rows begin at one number */
 
 unsigned long long bench_random(unsigned long long *state)
 {
@@ -53,7 +53,8 @@ static tamis_status make_pool(struct bench *bench, size_t tensor_count, tamis_dt
     return TAMIS_OK;
 }
 
-tamis_status bench_fill(struct bench *bench, void *device, const tamis_problem *problem, int heads, long long rows, int shift)
+tamis_status bench_fill(struct bench *bench, void *device, const tamis_problem *problem, int heads, long long rows,
+                        int shift)
 {
     const size_t count = (size_t)heads * (size_t)rows * (size_t)problem->head_dim;
     TAMIS_TRY(make_pool(bench, count, problem->dtype));

@@ -42,8 +42,8 @@ static void temporary_path(char out[PATH_MAX + 32], const struct bench_stores *s
 }
 
 /* The spec's sources in a store of its own; plans compile what they need of them. */
-static tamis_status put_spec(struct bench_stores *stores, struct cli *cli, const struct spec *spec, const struct space *space,
-                             const char *const *archs)
+static tamis_status put_spec(struct bench_stores *stores, struct cli *cli, const struct spec *spec,
+                             const struct space *space, const char *const *archs)
 {
     const int at = stores->count;
     char path[PATH_MAX + 32];

@@ -201,7 +201,7 @@ typedef struct tamis_problem {
     tamis_mask mask; /* of the attention; a struct that ends before it is causal */
 } tamis_problem;
 
-/** A dense, causal bf16 problem of batch 1 with the paper's window 128, pool 7 and min_tokens 1024; geometry and length unset. */
+/** A dense causal bf16 problem of batch 1, with the paper's window 128, pool 7, min_tokens 1024; geometry, length unset. */
 #define TAMIS_PROBLEM_INIT                                                                                                 \
     {                                                                                                                      \
         sizeof(tamis_problem), TAMIS_BF16, 1, 0, 0, 0, 0, 0.0,                                                             \

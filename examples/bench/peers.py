@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Time on this GPU what tamis is compared with: cuDNN and FlashAttention-2 as PyTorch offers them, the chip's ceilings, and
-token-sparse attention put together from PyTorch operations. One JSON object a line, in the form that
+"""Time on this GPU what tamis is compared with: cuDNN and FlashAttention-2 as PyTorch offers them, the chip's ceilings,
+and token-sparse attention put together from PyTorch operations. One JSON object a line, in the form that
 `tamis bench attention --peers` reads.
 
     peers.py --lengths 8192,32768 --head-dims 128 > peers.json     time
@@ -46,8 +46,18 @@ def backends():
 def attention(backend, q, k, v, causal):
     from torch.nn.attention import sdpa_kernel
 
+    grouped = k.shape[1] != q.shape[1]
     with sdpa_kernel(backend):
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=k.shape[1] != q.shape[1])
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+
+
+def attention_ms(o, name, backend, q, k, v, causal, **problem):
+    """None where a backend does not take the problem, or has no memory for it; which is said."""
+    try:
+        return median_ms(lambda: attention(backend, q, k, v, causal), o.rounds)
+    except RuntimeError as error:
+        say(what="refused", reason=str(error).splitlines()[0], backend=name, causal=causal, **problem)
+        return None
 
 
 def rand(heads, length, dim, dtype, layout="head"):
@@ -68,23 +78,21 @@ def time_ceilings(o):
 def time_dense(o, dtype_name, dtype, dim, length, layout):
     """Operations of the two products; causal: of half of all pairs, as the diagonal's share is lost in the noise."""
     q, k, v = (rand(heads, length, dim, dtype, layout) for heads in (o.q_heads, o.kv_heads, o.kv_heads))
-    for name, backend in backends():
-        for mask in o.mask.split(","):
-            causal = mask == "causal"
-            problem = dict(backend=name, layout=layout, head_dim=dim, seq_len=length, q_heads=o.q_heads,
-                           kv_heads=o.kv_heads, dtype=dtype_name, causal=causal)
-            try:
-                ms = median_ms(lambda: attention(backend, q, k, v, causal), o.rounds)
-            except RuntimeError as error:  # a backend that does not take the problem, or has no memory for it
-                say(what="refused", reason=str(error).splitlines()[0], **problem)
-                continue
-            flops = (2 if causal else 4) * length * length * dim * o.q_heads
-            say(what="dense", ms=ms, tflops=flops / ms / 1e9, **problem)
+    problem = dict(layout=layout, head_dim=dim, seq_len=length, q_heads=o.q_heads, kv_heads=o.kv_heads,
+                   dtype=dtype_name)
+    for mask in o.mask.split(","):
+        causal = mask == "causal"
+        flops = (2 if causal else 4) * length * length * dim * o.q_heads
+        for name, backend in backends():
+            ms = attention_ms(o, name, backend, q, k, v, causal, **problem)
+            if ms is not None:
+                say(what="dense", ms=ms, tflops=flops / ms / 1e9, backend=name, causal=causal, **problem)
 
 
 def time_sparse(o, dtype_name, dtype, dim, length):
-    """The published operator in plain PyTorch: scores by the last queries, the largest kept, attention on their rows."""
+    """The published operator in plain PyTorch: scored by the last queries, the largest kept, attended among."""
     functional, heads, window = torch.nn.functional, o.q_heads, o.window
+    problem = dict(head_dim=dim, seq_len=length, q_heads=heads, kv_heads=o.kv_heads, dtype=dtype_name)
     q = rand(heads, length, dim, dtype)
     k, v = (rand(o.kv_heads, length, dim, dtype).repeat_interleave(heads // o.kv_heads, 1) for _ in range(2))
     future = torch.ones(window, window, device="cuda", dtype=torch.bool).triu(1)
@@ -109,14 +117,14 @@ def time_sparse(o, dtype_name, dtype, dim, length):
         index = select(scores, keep)[None, :, :, None].expand(1, heads, keep + window, dim)
         gather_ms = median_ms(lambda: (q.gather(2, index), k.gather(2, index), v.gather(2, index)), o.rounds)
         compact = q.gather(2, index), k.gather(2, index), v.gather(2, index)
-        output = attention(backends()[1][1], *compact, True)
-        attend_ms = {name: median_ms(lambda: attention(backend, *compact, True), o.rounds) for name, backend in backends()}
+        attend_ms = {name: attention_ms(o, name, backend, *compact, True, **problem) for name, backend in backends()}
+        attend_ms = {name: ms for name, ms in attend_ms.items() if ms is not None}
         full = torch.empty_like(q)
-        scatter_ms = median_ms(lambda: full.zero_().scatter_(2, index, output), o.rounds)
+        scatter_ms = median_ms(lambda: full.zero_().scatter_(2, index, compact[0]), o.rounds)
         rest_ms = score_ms + select_ms + gather_ms + scatter_ms
-        say(what="token_sparse", head_dim=dim, seq_len=length, q_heads=heads, kv_heads=o.kv_heads, dtype=dtype_name,
-            ratio=ratio, score_ms=score_ms, select_ms=select_ms, gather_ms=gather_ms, attend_ms=attend_ms,
-            scatter_ms=scatter_ms, total_ms={name: rest_ms + ms for name, ms in attend_ms.items()})
+        say(what="token_sparse", ratio=ratio, score_ms=score_ms, select_ms=select_ms, gather_ms=gather_ms,
+            attend_ms=attend_ms, scatter_ms=scatter_ms, total_ms={name: rest_ms + ms for name, ms in attend_ms.items()},
+            **problem)
 
 
 def time_all(o):

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# run.sh: tamis beside cuDNN and FlashAttention-2 on this machine's GPU, back to back: peers.py, tamis bench, peers.py again.
-# Needs Python with PyTorch for CUDA.
+# run.sh: tamis beside cuDNN and FlashAttention-2 on this machine's GPU, back to back: peers.py, tamis bench, peers.py
+# again. Needs Python with PyTorch for CUDA.
 #
 #   run.sh STORE|BUILD OUT
 #
-# STORE: benches its kernels with $TAMIS, else the tamis of $PATH. BUILD: a build folder: its tamis, on kernels generated anew
-# from specs/. Writes OUT/peers-before.json, OUT/bench.json, OUT/peers-after.json and, of all three, OUT/table.txt.
+# STORE: benches its kernels with $TAMIS, else the tamis of $PATH. BUILD: a build folder: its tamis, on kernels generated
+# anew from specs/. Writes OUT/peers-before.json, OUT/bench.json, OUT/peers-after.json and, of all three, OUT/table.txt.
 set -euo pipefail
 
 [ $# -eq 2 ] || { sed -n '5,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
