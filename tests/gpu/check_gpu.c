@@ -40,9 +40,10 @@ static void name_of(char *out, size_t size, const tamis_problem *p, const char *
         snprintf(policy, sizeof policy, "count %lld", (long long)s->count);
     else
         snprintf(policy, sizeof policy, "dense");
-    snprintf(out, size, "%s: %s B%d Hq%d Hkv%d L%lld D%d, %s, scope %d, W%d P%d M%lld", what,
+    snprintf(out, size, "%s: %s B%d Hq%d Hkv%d L%lld D%d, %s%s, scope %d, W%d P%d M%lld", what,
              p->dtype == TAMIS_BF16 ? "bf16" : "fp16", p->batch, p->q_heads, p->kv_heads, (long long)p->seq_len, p->head_dim,
-             policy, (int)s->scope, s->window, s->pool, (long long)s->min_tokens);
+             policy, p->mask == TAMIS_FULL ? ", full mask" : "", (int)s->scope, s->window, s->pool,
+             (long long)s->min_tokens);
 }
 
 static tamis_problem make_problem(tamis_dtype dtype, int batch, int q_heads, int kv_heads, long long seq_len, int head_dim)
@@ -110,6 +111,8 @@ static void check_small(void)
         }
     tamis_problem dense = make_problem(TAMIS_BF16, 2, 2, 1, 257, 128);
     check_problem("small", &dense, 1.0, 257);
+    dense.mask = TAMIS_FULL;
+    check_problem("small", &dense, 1.0, 257);
 }
 
 static void check_lengths(void)
@@ -126,6 +129,20 @@ static void check_lengths(void)
         p.selection.window = 24;
         check_problem("length, ratio", &p, 1.0, 64);
     }
+}
+
+/* Every row sees all: lengths about the tiles' edges, each head dim with each dtype, several ratios of heads. */
+static void check_masks(void)
+{
+    static const long long lengths[] = {1, 31, 63, 64, 65, 127, 128, 129, 175, 176, 177, 191, 192, 193, 1000, 4097};
+    static const int dims[] = {64, 96, 128, 256}, kv_heads[] = {4, 2, 1};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            tamis_problem p = make_problem((tamis_dtype)dtype, 1 + (int)i % 2, 4, kv_heads[i % 3], lengths[i],
+                                           dims[(i + (size_t)dtype) % 4]);
+            p.mask = TAMIS_FULL;
+            check_problem("no causal mask", &p, 1.0, 64);
+        }
 }
 
 static void check_selections(void)
@@ -287,6 +304,7 @@ int main(int argc, char **argv)
     check_small();
     if (full) {
         check_lengths();
+        check_masks();
         check_selections();
         check_batch();
         check_graph();

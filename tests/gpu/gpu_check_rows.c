@@ -23,17 +23,17 @@ struct job {
     double worst_lse;
 };
 
-/* Attention of compact row `row` over rows 0..row of one head, in double; returns the log-sum-exp. */
+/* Attention of compact row `row` over rows 0..last of one head, in double; returns the log-sum-exp. */
 static double reference_row(const struct gpu_case *c, const unsigned short *q, const unsigned short *k,
-                            const unsigned short *v, const int *token, int row, double *out)
+                            const unsigned short *v, const int *token, int row, int last, double *out)
 {
     const int dim = c->problem.head_dim;
     const double scale = c->problem.scale != 0.0 ? c->problem.scale : 1.0 / sqrt(dim);
     double query[256], peak = -INFINITY, sum = 0.0;
-    double *logit = malloc(((size_t)row + 1) * sizeof *logit);
+    double *logit = malloc(((size_t)last + 1) * sizeof *logit);
     if (!logit) abort();
     for (int d = 0; d < dim; d++) query[d] = gpu_element(c->problem.dtype, q[(long long)token[row] * dim + d]);
-    for (int j = 0; j <= row; j++) {
+    for (int j = 0; j <= last; j++) {
         const unsigned short *key = k + (long long)token[j] * dim;
         double dot = 0.0;
         for (int d = 0; d < dim; d++) dot += query[d] * gpu_element(c->problem.dtype, key[d]);
@@ -41,7 +41,7 @@ static double reference_row(const struct gpu_case *c, const unsigned short *q, c
         peak = fmax(peak, logit[j]);
     }
     memset(out, 0, (size_t)dim * sizeof *out);
-    for (int j = 0; j <= row; j++) {
+    for (int j = 0; j <= last; j++) {
         const unsigned short *value = v + (long long)token[j] * dim;
         const double p = exp(logit[j] - peak);
         sum += p;
@@ -107,10 +107,12 @@ static bool check_head(struct job *job, int sequence, int head)
     for (int i = 0; i < job->samples; i++) {
         /* The first and the last row always; the others at random. */
         const int row = i == 0 ? 0 : i == 1 ? kept - 1 : (int)(gpu_random(&state) % (unsigned)kept);
+        const int last = p->mask == TAMIS_FULL ? kept - 1 : row;
+        const unsigned short *q = (const unsigned short *)c->q.host + list * head_elements;
+        const unsigned short *k = (const unsigned short *)c->k.host + kv_list * head_elements;
+        const unsigned short *v = (const unsigned short *)c->v.host + kv_list * head_elements;
         double want[256];
-        const double want_lse = reference_row(c, (const unsigned short *)c->q.host + list * head_elements,
-                                              (const unsigned short *)c->k.host + kv_list * head_elements,
-                                              (const unsigned short *)c->v.host + kv_list * head_elements, token, row, want);
+        const double want_lse = reference_row(c, q, k, v, token, row, last, want);
         for (int d = 0; d < p->head_dim; d++) {
             const double got = gpu_element(p->dtype, output[(long long)token[row] * p->head_dim + d]);
             error += (got - want[d]) * (got - want[d]);
