@@ -90,7 +90,7 @@ def time_dense(o, dtype_name, dtype, dim, length, layout):
 
 
 def time_sparse(o, dtype_name, dtype, dim, length):
-    """The published operator in plain PyTorch: scored by the last queries, the largest kept, attended among."""
+    """The published operator in plain PyTorch: score by the last queries, keep the largest, attend among them."""
     functional, heads, window = torch.nn.functional, o.q_heads, o.window
     problem = dict(head_dim=dim, seq_len=length, q_heads=heads, kv_heads=o.kv_heads, dtype=dtype_name)
     q = rand(heads, length, dim, dtype)
