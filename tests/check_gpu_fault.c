@@ -131,7 +131,7 @@ static void expect_sweep(const void *argument)
     bench_environment(NULL);
     bench_fake(&bench);
     bench_must(tamisi_cuda_get(&cuda), "driver"); /* whose failure is once a process: see check_driver.c */
-    bench_must(tamis_store_open(&session.store, gpu_plan_file("a.tamis"), NULL), "store");
+    bench_must(tamis_store_open(&session.store, folder_file("a.tamis"), NULL), "store");
     bench.counts(&before);
     bench_must(run_session(&session, message), "the session itself");
     bench.counts(&after);
@@ -201,7 +201,7 @@ END_TEST
 TCase *gpu_fault_case(void)
 {
     TCase *faults = tcase_create("faults");
-    tcase_add_checked_fixture(faults, gpu_plan_set_up, gpu_plan_tear_down);
+    tcase_add_checked_fixture(faults, gpu_plan_set_up, folder_remove);
     tcase_set_timeout(faults, 120);
     tcase_add_loop_test(faults, test_every_call, 0, sizeof sweeps / sizeof *sweeps);
     tcase_add_test(faults, test_memory);

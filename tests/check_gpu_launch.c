@@ -443,7 +443,7 @@ TCase *gpu_launch_case(void)
 {
     TCase *launches = tcase_create("launches");
     const int count = sizeof shapes / sizeof *shapes;
-    tcase_add_checked_fixture(launches, gpu_plan_set_up, gpu_plan_tear_down);
+    tcase_add_checked_fixture(launches, gpu_plan_set_up, folder_remove);
     tcase_add_loop_test(launches, test_run, 0, 2 * count);
     tcase_add_loop_test(launches, test_steps, 0, 2 * count);
     tcase_add_test(launches, test_threads);

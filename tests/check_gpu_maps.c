@@ -276,7 +276,7 @@ END_TEST
 TCase *gpu_maps_case(void)
 {
     TCase *maps = tcase_create("maps");
-    tcase_add_checked_fixture(maps, gpu_plan_set_up, gpu_plan_tear_down);
+    tcase_add_checked_fixture(maps, gpu_plan_set_up, folder_remove);
     tcase_add_loop_test(maps, test_layout, 0, sizeof layouts / sizeof *layouts);
     tcase_add_test(maps, test_limit);
     return maps;

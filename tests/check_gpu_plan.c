@@ -124,7 +124,7 @@ START_TEST(test_compiles_into_store)
     gpu_plan_make_store(&(struct store_plan){.no_cubins = true});
     child_run(expect_plan, with_nvrtc());
     child_run(expect_plan, NULL); /* now without a compiler */
-    ck_assert_int_ne(access(gpu_plan_file("cache"), F_OK), 0);
+    ck_assert_int_ne(access(folder_file("cache"), F_OK), 0);
 }
 END_TEST
 
@@ -160,7 +160,7 @@ static void expect_read_only(const void *argument)
     if (wanted->cache) setenv("TAMIS_CACHE_DIR", wanted->cache, 1);
     bench_fake(&bench);
     bench_must(tamis_context_create(&bench.context, &options), "context");
-    bench_must(tamis_store_open(&bench.store, gpu_plan_file("a.tamis"), &read), "store");
+    bench_must(tamis_store_open(&bench.store, folder_file("a.tamis"), &read), "store");
     bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
     child_expect(*tamis_last_error() == '\0', "success, but: %s", tamis_last_error());
     child_expect(seen.compiled == wanted->compiled && seen.warned == wanted->warned, "%d compiled, %d warnings: %s",
@@ -330,7 +330,7 @@ Suite *gpu_plan_suite(void)
 {
     Suite *suite = suite_create("gpu_plan");
     TCase *plans = tcase_create("plans");
-    tcase_add_checked_fixture(plans, gpu_plan_set_up, gpu_plan_tear_down);
+    tcase_add_checked_fixture(plans, gpu_plan_set_up, folder_remove);
     tcase_add_test(plans, test_plan_from_cubins);
     tcase_add_loop_test(plans, test_plan_attends, 0, 4);
     tcase_add_test(plans, test_two_contexts);

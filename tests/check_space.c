@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include "folder.h"
 #include "kernel_args.h"
 #include "space.h"
 
@@ -34,7 +35,6 @@ static const char *const bodies[] = {
     "$ entry{stage = \"decompress\", symbol = p.name, threads = 32, shared_bytes = 0, block_m = 1, block_n = 0}\ntext\n",
 };
 
-static char folder[256];
 static struct spec_tile tiles[12];
 static struct spec spec;
 static const struct space_options *options;
@@ -42,12 +42,9 @@ static struct space_options options_storage;
 
 static void write_template(const char *family, const char *text)
 {
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s.cu.lua", folder, family);
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    fputs(text, file);
-    ck_assert_int_eq(fclose(file), 0);
+    char name[64];
+    snprintf(name, sizeof name, "%s.cu.lua", family);
+    folder_write(name, text);
 }
 
 /* Add an entry that matches everything; `line` is its number in the "file". */
@@ -84,9 +81,7 @@ static struct spec_tile *add_attend(long block_m, long warps)
 
 static void set_up(void)
 {
-    const char *temp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/tamis-space-XXXXXX", temp ? temp : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    folder_make("space");
     for (int i = 0; i < 5; i++) write_template(families[i], bodies[i]);
 
     memset(&spec, 0, sizeof spec);
@@ -108,17 +103,6 @@ static void set_up(void)
     add_tile("decompress");
     options_storage = (struct space_options){.templates_dir = folder, .abi_dir = folder};
     options = &options_storage;
-}
-
-static void tear_down(void)
-{
-    static const char *const names[] = {"score", "select", "compress", "attend", "decompress", "attend_wgmma"};
-    for (int i = 0; i < 6; i++) {
-        char path[600];
-        snprintf(path, sizeof path, "%s/%s.cu.lua", folder, names[i]);
-        unlink(path);
-    }
-    rmdir(folder);
 }
 
 static void make(struct space *space)
@@ -421,10 +405,8 @@ END_TEST
 START_TEST(missing_template)
 {
     struct space space;
-    char path[600];
     add_attend(64, 4);
-    snprintf(path, sizeof path, "%s/decompress.cu.lua", folder);
-    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(unlink(folder_file("decompress.cu.lua")), 0);
     ck_assert_int_eq(space_make(&space, &spec, options), TAMIS_ENOTFOUND);
     ck_assert_ptr_nonnull(strstr(tamis_last_error(), "decompress.cu.lua: no such file"));
 }
@@ -434,7 +416,7 @@ Suite *space_suite(void)
 {
     Suite *suite = suite_create("space");
     TCase *tcase = tcase_create("space");
-    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_checked_fixture(tcase, set_up, folder_remove);
     tcase_set_timeout(tcase, 60);
     tcase_add_loop_test(tcase, shared_limit, 0, (int)(sizeof shared_limits / sizeof shared_limits[0]));
     tcase_add_test(tcase, order_names_and_ranks);

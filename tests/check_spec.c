@@ -5,6 +5,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "check_alloc.h"
+#include "folder.h"
 #include "schema.h"
 #include "spec.h"
 
@@ -23,46 +24,7 @@ Suite *spec_suite(void);
 #define TILE "{family: select, params: {threads: 1024, pool_threads: 256}}"
 #define MINIMAL HEAD "tiles:\n- " TILE "\n"
 
-static char folder[256];
-
-static void set_up(void)
-{
-    const char *temp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/tamis-spec-XXXXXX", temp ? temp : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-}
-
-static void remove_files(const char *path)
-{
-    DIR *directory = opendir(path);
-    for (struct dirent *item; directory && (item = readdir(directory));) {
-        char child[900];
-        if (item->d_name[0] == '.') continue;
-        snprintf(child, sizeof child, "%s/%s", path, item->d_name);
-        if (unlink(child) != 0) remove_files(child);
-    }
-    if (directory) closedir(directory);
-    rmdir(path);
-}
-
-static void tear_down(void) { remove_files(folder); }
-
-static void write_file(const char *name, const char *text)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    fputs(text, file);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static void make_folder(const char *name)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    ck_assert_int_eq(mkdir(path, 0700), 0);
-}
+static void set_up(void) { folder_make("spec"); }
 
 static const char *source_path(const char *name)
 {
@@ -215,18 +177,16 @@ END_TEST
 START_TEST(tile_files)
 {
     struct spec spec;
-    char path[600], shared[600];
-    make_folder("models");
-    make_folder("models/near");
-    make_folder("shared");
-    make_folder("shared/near");
-    write_file("models/near/a.yaml", "tiles: [{family: compress, params: {block_m: 1, threads: 256}}]");
-    write_file("shared/near/a.yaml", "tiles: [{family: compress, params: {block_m: 2, threads: 256}}]");
-    write_file("shared/b.yaml", "\ntiles:\n- {family: compress, params: {block_m: 3, threads: 256}}\n");
-    write_file("models/m.yaml", HEAD "tiles:\n- b.yaml\n- near/a.yaml\n"
+    folder_add("models");
+    folder_add("models/near");
+    folder_add("shared");
+    folder_add("shared/near");
+    folder_write("models/near/a.yaml", "tiles: [{family: compress, params: {block_m: 1, threads: 256}}]");
+    folder_write("shared/near/a.yaml", "tiles: [{family: compress, params: {block_m: 2, threads: 256}}]");
+    folder_write("shared/b.yaml", "\ntiles:\n- {family: compress, params: {block_m: 3, threads: 256}}\n");
+    folder_write("models/m.yaml", HEAD "tiles:\n- b.yaml\n- near/a.yaml\n"
                                      "- {family: compress, params: {block_m: 4, threads: 256}}\n");
-    snprintf(path, sizeof path, "%s/models/m.yaml", folder);
-    snprintf(shared, sizeof shared, "%s/shared", folder);
+    const char *path = folder_file("models/m.yaml"), *shared = folder_file("shared");
     ck_assert_msg(spec_read(&spec, path, shared) == TAMIS_OK, "%s", tamis_last_error());
     static const long expected[] = {4, 3, 1};
     ck_assert_uint_eq(spec.tile_count, 3);
@@ -424,20 +384,17 @@ END_TEST
 START_TEST(files_that_cannot_be_read)
 {
     struct spec spec;
-    char path[600];
-    snprintf(path, sizeof path, "%s/absent.yaml", folder);
-    ck_assert_int_eq(spec_read(&spec, path, NULL), TAMIS_ENOTFOUND);
+    ck_assert_int_eq(spec_read(&spec, folder_file("absent.yaml"), NULL), TAMIS_ENOTFOUND);
     ck_assert(ends_with(tamis_last_error(), "/absent.yaml: No such file or directory"));
     ck_assert_int_eq(spec_read(&spec, folder, NULL), TAMIS_EIO);
     ck_assert(ends_with(tamis_last_error(), ": is no regular file"));
-    snprintf(path, sizeof path, "%s/pipe", folder);
+    const char *path = folder_file("pipe");
     ck_assert_int_eq(mkfifo(path, 0600), 0);
     ck_assert_int_eq(spec_read(&spec, path, NULL), TAMIS_EIO);
     ck_assert_ptr_null(spec.text);
-    make_folder("tiles.yaml");
-    write_file("m.yaml", HEAD "tiles: [tiles.yaml]\n");
-    snprintf(path, sizeof path, "%s/m.yaml", folder);
-    ck_assert_int_eq(spec_read(&spec, path, NULL), TAMIS_EIO);
+    folder_add("tiles.yaml");
+    folder_write("m.yaml", HEAD "tiles: [tiles.yaml]\n");
+    ck_assert_int_eq(spec_read(&spec, folder_file("m.yaml"), NULL), TAMIS_EIO);
     ck_assert(ends_with(tamis_last_error(), "/tiles.yaml: is no regular file"));
     ck_assert_ptr_null(spec.text);
 }
@@ -447,11 +404,10 @@ END_TEST
 START_TEST(memory_runs_out)
 {
     struct spec spec;
-    char path[600];
+    const char *path = folder_file("m.yaml");
     if (!alloc_counted()) return;
-    write_file("t.yaml", "tiles: [" TILE ", " TILE ", " TILE "]\n");
-    write_file("m.yaml", HEAD "tiles: [t.yaml, " TILE "]\n");
-    snprintf(path, sizeof path, "%s/m.yaml", folder);
+    folder_write("t.yaml", "tiles: [" TILE ", " TILE ", " TILE "]\n");
+    folder_write("m.yaml", HEAD "tiles: [t.yaml, " TILE "]\n");
     tamis_status status = TAMIS_ENOMEM;
     long long passed = 0;
     for (; status != TAMIS_OK; passed++) {
@@ -496,7 +452,7 @@ Suite *spec_suite(void)
 {
     Suite *suite = suite_create("spec");
     TCase *tcase = tcase_create("spec");
-    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_checked_fixture(tcase, set_up, folder_remove);
     tcase_set_timeout(tcase, 120); /* valgrind */
     tcase_add_test(tcase, defaults);
     tcase_add_test(tcase, every_key);

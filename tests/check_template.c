@@ -4,6 +4,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include "folder.h"
 #include "lua_host.h"
 #include "template.h"
 
@@ -20,60 +21,19 @@ Suite *template_suite(void);
 #define ENTRY "$ entry{stage = \"attend\", symbol = \"k\", threads = 64, shared_bytes = 512, block_m = 16, block_n = 0}\n"
 #define HEADER "// tamis show\n// k: 64 threads, 512 bytes of dynamic shared memory\n\n"
 
-static char folder[256];
-static char abi_folder[300];
-
 static const struct template_param params[] = {{"head_dim", 128, ""}, {"dtype", 0, "bf16"}, {"block_m", 64, ""}};
-
-static void write_file(const char *name, const char *text)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(text, 1, strlen(text), file), strlen(text));
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static void make_folder(const char *name)
-{
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    ck_assert_int_eq(mkdir(path, 0700), 0);
-}
-
-static void remove_files(const char *path)
-{
-    DIR *directory = opendir(path);
-    for (struct dirent *item; directory && (item = readdir(directory));) {
-        char child[900];
-        if (item->d_name[0] == '.') continue;
-        snprintf(child, sizeof child, "%s/%s", path, item->d_name);
-        if (unlink(child) != 0) remove_files(child);
-    }
-    if (directory) closedir(directory);
-    rmdir(path);
-}
 
 static void set_up(void)
 {
-    const char *temp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/tamis-template-XXXXXX", temp ? temp : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    make_folder("include");
-    make_folder("abi");
-    snprintf(abi_folder, sizeof abi_folder, "%s/abi", folder);
-}
-
-static void tear_down(void)
-{
-    remove_files(folder);
+    folder_make("template");
+    folder_add("include");
+    folder_add("abi");
 }
 
 static tamis_status expand_in(struct template_output *out, const char *templates_dir, const char *family)
 {
     const struct template_request request = {.templates_dir = templates_dir,
-                                             .abi_dir = abi_folder,
+                                             .abi_dir = folder_file("abi"),
                                              .family = family,
                                              .params = params,
                                              .param_count = sizeof params / sizeof params[0],
@@ -84,7 +44,7 @@ static tamis_status expand_in(struct template_output *out, const char *templates
 /* Expand `text` as t.cu.lua; it must succeed. */
 static void expand(struct template_output *out, const char *text)
 {
-    write_file("t.cu.lua", text);
+    folder_write("t.cu.lua", text);
     const tamis_status status = expand_in(out, folder, "t");
     ck_assert_msg(status == TAMIS_OK, "%s", tamis_last_error());
 }
@@ -195,15 +155,15 @@ END_TEST
 
 static void write_headers(void)
 {
-    write_file("include/once.cuh",
+    folder_write("include/once.cuh",
                "/*\n * once.cuh: a remark that stays.\n */\n#pragma once\n\n#include \"abi.h\"\n\n\nint once;\n");
-    write_file("include/plain.cuh", "#include \"once.cuh\" // again\n/*\n#include \"absent.cuh\"\n*/\n"
+    folder_write("include/plain.cuh", "#include \"once.cuh\" // again\n/*\n#include \"absent.cuh\"\n*/\n"
                                     "int plain; // ${p.x} $ stays\n$ int x;");
-    write_file("include/loop.cuh", "int before;\n#include \"loop.cuh\"\nint behind;\n");
-    write_file("include/empty.cuh", "");
-    write_file("abi/abi.h", "/* abi.h */\n#ifndef ABI_H\n#define ABI_H\n\n#define ABI 1\n#if ABI\nint abi;\n#endif\n\n"
+    folder_write("include/loop.cuh", "int before;\n#include \"loop.cuh\"\nint behind;\n");
+    folder_write("include/empty.cuh", "");
+    folder_write("abi/abi.h", "/* abi.h */\n#ifndef ABI_H\n#define ABI_H\n\n#define ABI 1\n#if ABI\nint abi;\n#endif\n\n"
                             "#endif /* ABI_H */\n");
-    write_file("abi/once.cuh", "int not_this_one;\n");
+    folder_write("abi/once.cuh", "int not_this_one;\n");
 }
 
 START_TEST(includes_once_without_guards)
@@ -232,7 +192,7 @@ START_TEST(keeps_what_is_no_guard)
 {
     char expected[256];
     struct template_output out;
-    write_file("include/x.cuh", no_guards[_i]);
+    folder_write("include/x.cuh", no_guards[_i]);
     snprintf(expected, sizeof expected, HEADER "%s", no_guards[_i]);
     expand(&out, ENTRY "#include \"x.cuh\"\n");
     ck_assert_str_eq(out.text.data, expected);
@@ -243,8 +203,8 @@ END_TEST
 START_TEST(include_that_branches)
 {
     struct template_output out;
-    write_file("include/a.cuh", "int a;\n");
-    write_file("include/b.cuh", "int b;\n");
+    folder_write("include/a.cuh", "int a;\n");
+    folder_write("include/b.cuh", "int b;\n");
     expand(&out, ENTRY "$ if p.head_dim == 128 then\n#include \"a.cuh\"\n$ else\n#include \"b.cuh\"\n$ end\n");
     ck_assert_str_eq(out.text.data, HEADER "int a;\n");
     template_output_free(&out);
@@ -257,10 +217,10 @@ START_TEST(too_many_includes)
     char text[4096] = ENTRY, name[64];
     for (int i = 0; i < 33; i++) {
         snprintf(name, sizeof name, "include/f%d.cuh", i);
-        write_file(name, "int a;\n");
+        folder_write(name, "int a;\n");
         snprintf(text + strlen(text), sizeof text - strlen(text), "#include \"f%d.cuh\"\n", i);
     }
-    write_file("t.cu.lua", text);
+    folder_write("t.cu.lua", text);
     ck_assert_int_eq(expand_in(&out, folder, "t"), TAMIS_EINVAL);
     ck_assert_str_eq(tamis_last_error(), "t.cu.lua:34: more than 32 files are included");
 }
@@ -275,8 +235,8 @@ static void read_origin(char *out, size_t out_bytes, const char *name, int numbe
     FILE *file = NULL;
     for (size_t i = 0; i < 3 && !file; i++) {
         char path[600];
-        snprintf(path, sizeof path, "%s/%s%s", folder, places[i], name);
-        file = fopen(path, "r");
+        snprintf(path, sizeof path, "%s%s", places[i], name);
+        file = fopen(folder_file(path), "r");
     }
     ck_assert_ptr_nonnull(file);
     while (number-- > 0) ck_assert_ptr_nonnull(fgets(out, (int)out_bytes, file));
@@ -349,14 +309,13 @@ static const struct {
 START_TEST(bad_requests)
 {
     struct template_output out;
-    char path[600], *large = malloc((1 << 20) + 2);
-    make_folder("folder.cu.lua");
-    snprintf(path, sizeof path, "%s/pipe.cu.lua", folder);
-    ck_assert_int_eq(mkfifo(path, 0600), 0);
-    write_file("empty.cu.lua", "");
+    char *large = malloc((1 << 20) + 2);
+    folder_add("folder.cu.lua");
+    ck_assert_int_eq(mkfifo(folder_file("pipe.cu.lua"), 0600), 0);
+    folder_write("empty.cu.lua", "");
     memset(large, ' ', (1 << 20) + 1);
     large[(1 << 20) + 1] = '\0';
-    write_file("large.cu.lua", large);
+    folder_write("large.cu.lua", large);
     free(large);
     ck_assert_int_eq(expand_in(&out, folder, requests[_i].family), requests[_i].status);
     ck_assert_msg(strncmp(tamis_last_error(), requests[_i].message, strlen(requests[_i].message)) == 0, "%s",
@@ -452,7 +411,7 @@ Suite *template_suite(void)
 {
     Suite *suite = suite_create("template");
     TCase *tcase = tcase_create("template");
-    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_checked_fixture(tcase, set_up, folder_remove);
     tcase_set_timeout(tcase, 120); /* valgrind */
     tcase_add_loop_test(tcase, copies_and_interpolates, 0, ROWS(lines));
     tcase_add_test(tcase, last_line_needs_no_newline);

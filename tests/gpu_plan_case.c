@@ -5,44 +5,15 @@
 
 #include "gpu_plan_case.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
-#include <limits.h>
-#include <sys/stat.h>
-
-char gpu_plan_folder[PATH_MAX / 2];
 
 /* ------------------------------------------------------------------------------------------------------------ fixtures */
 
 void gpu_plan_set_up(void)
 {
-    const char *temp = getenv("TMPDIR"), *fake = getenv("TAMIS_FAKE_CUDA");
+    const char *fake = getenv("TAMIS_FAKE_CUDA");
     ck_assert_msg(fake && access(fake, R_OK) == 0, "TAMIS_FAKE_CUDA must name the fake libcuda");
-    snprintf(gpu_plan_folder, sizeof gpu_plan_folder, "%s/tamis-gpu-plan-XXXXXX", temp && *temp ? temp : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(gpu_plan_folder));
-}
-
-static void remove_folder(const char *path)
-{
-    DIR *directory = opendir(path);
-    for (struct dirent *item; directory && (item = readdir(directory));) {
-        char child[PATH_MAX];
-        snprintf(child, sizeof child, "%s/%s", path, item->d_name);
-        if (strcmp(item->d_name, ".") != 0 && strcmp(item->d_name, "..") != 0 && unlink(child) != 0) remove_folder(child);
-    }
-    if (directory) closedir(directory);
-    rmdir(path);
-}
-
-void gpu_plan_tear_down(void) { remove_folder(gpu_plan_folder); }
-
-const char *gpu_plan_file(const char *name)
-{
-    static char paths[4][PATH_MAX];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, PATH_MAX, "%s/%s", gpu_plan_folder, name);
-    return path;
+    folder_make("gpu-plan");
 }
 
 /* ----------------------------------------------------------------------------------------------------------- the store */
@@ -123,7 +94,7 @@ void gpu_plan_make_store(const struct store_plan *plan)
     static const char *const families[] = {"score", "select", "compress", "attend", "decompress"};
     const tamis_store_options create = {sizeof create, TAMIS_STORE_CREATE, NULL, NULL};
     tamis_store *store;
-    ck_assert_msg(tamis_store_open(&store, gpu_plan_file("a.tamis"), &create) == TAMIS_OK, "%s", tamis_last_error());
+    ck_assert_msg(tamis_store_open(&store, folder_file("a.tamis"), &create) == TAMIS_OK, "%s", tamis_last_error());
     ck_assert_int_eq(tamisi_store_begin(store), TAMIS_OK); /* one wait for the disk */
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         const bool other = i == 0 ? plan->abi != 0 : i == 3 && plan->second_attend;
@@ -140,8 +111,8 @@ void gpu_plan_make_store(const struct store_plan *plan)
 void bench_environment(const char *const *settings)
 {
     setenv("TAMIS_LIBCUDA", getenv("TAMIS_FAKE_CUDA"), 1);
-    setenv("TAMIS_LIBNVRTC", gpu_plan_file("no-nvrtc"), 1);
-    setenv("TAMIS_CACHE_DIR", gpu_plan_file("cache"), 1);
+    setenv("TAMIS_LIBNVRTC", folder_file("no-nvrtc"), 1);
+    setenv("TAMIS_CACHE_DIR", folder_file("cache"), 1);
     for (; settings && settings[0]; settings += 2) setenv(settings[0], settings[1], 1);
 }
 
@@ -170,7 +141,7 @@ void bench_open(struct gpu_bench *bench)
     memset(bench, 0, sizeof *bench);
     bench_fake(bench);
     bench_must(tamis_context_create(&bench->context, NULL), "context");
-    bench_must(tamis_store_open(&bench->store, gpu_plan_file("a.tamis"), NULL), "store");
+    bench_must(tamis_store_open(&bench->store, folder_file("a.tamis"), NULL), "store");
 }
 
 void bench_close(struct gpu_bench *bench)

@@ -7,6 +7,7 @@
 #include "child.h"
 #include "compile.h"
 #include "fake_cuda.h"
+#include "folder.h"
 #include "gpu.h"
 #include "store.h"
 
@@ -46,16 +47,12 @@ struct gpu_bench {
     fake_cuda_watch_fn *watch;
 };
 
-extern char gpu_plan_folder[];
-
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
 TCase *gpu_maps_case(void);   /* check_gpu_maps.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
 
-void gpu_plan_set_up(void);
-void gpu_plan_tear_down(void);
-const char *gpu_plan_file(const char *name);            /* in the test's folder */
-void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in it */
+void gpu_plan_set_up(void); /* folder_remove clears up after it */
+void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in the test's folder */
 
 /* ---- in a child */
 
