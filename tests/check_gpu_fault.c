@@ -130,6 +130,7 @@ static void expect_sweep(const void *argument)
     char message[256];
     bench_environment(NULL);
     bench_fake(&bench);
+    bench.assume(AT(20), (size_t)1 << 40); /* the workspace */
     bench_must(tamisi_cuda_get(&cuda), "driver"); /* whose failure is once a process: see check_driver.c */
     bench_must(tamis_store_open(&session.store, folder_file("a.tamis"), NULL), "store");
     bench.counts(&before);

@@ -48,7 +48,8 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
                  {"score_sum", sizeof(struct tamis_score_args)},     {"select_pool", sizeof(struct tamis_pool_args)},
                  {"select_budget", sizeof(struct tamis_budget_args)}, {"select_tokens", sizeof(struct tamis_tokens_args)},
                  {"compress", sizeof(struct tamis_compress_args)},   {"attend", sizeof(struct tamis_attend_args)},
-                 {"attend_tma", sizeof(struct tamis_attend_tma_args)}, {"decompress", sizeof(struct tamis_decompress_args)}};
+                 {"decompress", sizeof(struct tamis_decompress_args)},
+                 {"attend_tma", sizeof(struct tamis_attend_tma_args)}};
     const char *stage = strchr(launch->symbol + strlen("k_"), '_') + 1;
     (void)payload;
     child_expect(seen.count < LAUNCHES_MAX, "more than %d launches", LAUNCHES_MAX);
@@ -182,24 +183,26 @@ static const struct shape {
     tamis_policy policy;
     int window;
     bool dense;
+    tamis_mask mask;
 } shapes[] = {
-    {131072, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, false},
-    {1 << 24, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, false},
-    {1 << 24, 1, 64, 1, TAMIS_SCOPE_KV_GROUP, TAMIS_RATIO, 1024, false},
-    {(1 << 24) - 1, 3, 40, 8, TAMIS_SCOPE_LAYER, TAMIS_COUNT, 1, false},
-    {1153, 65535, 1, 1, TAMIS_SCOPE_HEAD, TAMIS_RATIO, 128, false},
-    {1153, 63, 1024, 1024, TAMIS_SCOPE_KV_GROUP, TAMIS_RATIO, 128, false},
-    {4096, 2, 32, 8, TAMIS_SCOPE_KV_GROUP, TAMIS_COUNT, 64, false},
-    {4096, 2, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 128, true},
-    {1 << 24, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 128, true},
-    {1152, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, true}, /* M + W */
-    {100, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, true},  /* shorter than the window */
-    {1, 1, 1, 1, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 1, true},
+    {131072, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, false, TAMIS_CAUSAL},
+    {1 << 24, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, false, TAMIS_CAUSAL},
+    {1 << 24, 1, 64, 1, TAMIS_SCOPE_KV_GROUP, TAMIS_RATIO, 1024, false, TAMIS_CAUSAL},
+    {(1 << 24) - 1, 3, 40, 8, TAMIS_SCOPE_LAYER, TAMIS_COUNT, 1, false, TAMIS_CAUSAL},
+    {1153, 65535, 1, 1, TAMIS_SCOPE_HEAD, TAMIS_RATIO, 128, false, TAMIS_CAUSAL},
+    {1153, 63, 1024, 1024, TAMIS_SCOPE_KV_GROUP, TAMIS_RATIO, 128, false, TAMIS_CAUSAL},
+    {4096, 2, 32, 8, TAMIS_SCOPE_KV_GROUP, TAMIS_COUNT, 64, false, TAMIS_CAUSAL},
+    {4096, 2, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 128, true, TAMIS_FULL},
+    {1 << 24, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 128, true, TAMIS_CAUSAL},
+    {1152, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, true, TAMIS_CAUSAL}, /* M + W */
+    {100, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, true, TAMIS_CAUSAL},  /* shorter than the window */
+    {1, 1, 1, 1, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 1, true, TAMIS_CAUSAL},
 };
 
 static tamis_problem shape_problem(const struct shape *shape)
 {
     tamis_problem problem = bench_problem(shape->seq_len);
+    problem.mask = shape->mask;
     problem.batch = shape->batch;
     problem.q_heads = shape->q_heads;
     problem.kv_heads = shape->kv_heads;
@@ -218,6 +221,7 @@ static void open_shape(struct gpu_bench *bench, const struct shape *shape)
     bench_open(bench);
     bench->watch(note_launch, NULL);
     bench_must(tamis_plan_create(&bench->plan, bench->context, bench->store, &problem), "plan");
+    bench->assume(AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench->plan));
 }
 
 /* ---- tamis_run */
@@ -280,6 +284,7 @@ static void expect_run(const void *argument)
     bench_must(tamis_run(bench.plan, &args, workspace, bytes, NULL), "run with everything");
     const struct tamis_attend_args *attend = find_attend();
     child_expect(attend->lse == AT(AT_LSE) && attend->lse_rows == problem.seq_len, "lse goes elsewhere");
+    child_expect(attend->causal == (problem.mask == TAMIS_CAUSAL), "another mask");
     child_expect(find_seen("select_budget", 0)->args.budget.kept == AT(AT_KEPT), "kept goes elsewhere");
     child_expect(find_seen("select_tokens", 0)->args.tokens.indices == AT(AT_INDICES), "indices go elsewhere");
     if (problem.seq_len > problem.selection.window)
@@ -341,6 +346,7 @@ static void expect_steps(const void *argument)
     bench_must(tamis_attend(plan, &q, &k, &v, AT(AT_KEPT), &output, AT(AT_LSE), workspace, bytes, NULL), "attend");
     const struct tamis_attend_args *attend = find_attend();
     child_expect(attend->lse_rows == capacity && !attend->indices && !attend->k_full.data, "attend on compact rows");
+    child_expect(attend->causal == (problem.mask == TAMIS_CAUSAL), "attend: another mask");
     expect_launches(&bench, "attend", "attend");
     bench_must(tamis_decompress(plan, &output, AT(AT_RANK), AT(AT_KEPT), AT(AT_INDICES), &args.output, AT(AT_LSE),
                                 workspace, bytes, NULL),

@@ -1,7 +1,7 @@
 /*
  * check_gpu_maps.c: what attention that reads through the tensor copy engine is launched with: maps of the right tensors,
- * whatever their layout, and how many tiles and heads there are. The fake libcuda writes into a map how it was asked for.
- * Part of the gpu_plan suite.
+ * whatever their layout, how many tiles and heads there are, and the counter that hands the tiles out. The fake libcuda
+ * writes into a map how it was asked for. Part of the gpu_plan suite.
  */
 #define _XOPEN_SOURCE 700
 
@@ -14,6 +14,8 @@ enum { block_m = 112, block_n = 80 }; /* of attend_tma in gpu_plan_entries */
 static struct {
     int all, attends; /* launches */
     struct tamis_attend_tma_args args;
+    unsigned long long cleared;
+    size_t cleared_bytes;
 } seen;
 
 static void note_launch(void *payload, const struct fake_cuda_launch *launch)
@@ -23,6 +25,8 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
     if (!strstr(launch->symbol, "attend_tma")) return;
     seen.attends++;
     memcpy(&seen.args, launch->params[0], sizeof seen.args);
+    seen.cleared = launch->cleared;
+    seen.cleared_bytes = launch->cleared_bytes;
 }
 
 #define AT(number) ((void *)(uintptr_t)((unsigned long long)(number) << 48))
@@ -140,7 +144,8 @@ static tamis_run_args run_args(const struct layout *layout)
 
 /* ---- tamis_run and the step */
 
-static void expect_sizes(const tamis_plan *plan, const char *what)
+/* Tiles, heads, and a counter of tiles in the workspace that is cleared on the stream before the launch. */
+static void expect_tiles(const tamis_plan *plan, const char *what)
 {
     const struct tamis_attend_tma_args *args = &seen.args;
     const long long capacity = tamis_plan_capacity(plan), tiles = (capacity + block_m - 1) / block_m;
@@ -149,6 +154,9 @@ static void expect_sizes(const tamis_plan *plan, const char *what)
                  "%s: %d tiles, %d heads", what, args->tiles, args->heads);
     child_expect(args->attend.capacity == capacity && args->attend.seq_len == plan->problem.seq_len, "%s: other lengths",
                  what);
+    child_expect((char *)args->counter == (char *)AT(AT_WORKSPACE) + plan->workspace.counter, "%s: another counter", what);
+    child_expect(seen.cleared == (uintptr_t)args->counter && seen.cleared_bytes == sizeof *args->counter,
+                 "%s: the counter is not cleared", what);
     seen.attends = 0;
 }
 
@@ -156,7 +164,7 @@ static void expect_dense_run(const tamis_plan *plan, const tamis_run_args *run)
 {
     const struct tamis_attend_tma_args *args = &seen.args;
     const tamis_problem *problem = &plan->problem;
-    expect_sizes(plan, "dense run");
+    expect_tiles(plan, "dense run");
     expect_map(&args->q, "Q", problem, &run->q, problem->q_heads, problem->seq_len, block_m);
     expect_map(&args->k, "K", problem, &run->k, problem->kv_heads, problem->seq_len, block_n);
     expect_map(&args->v, "V", problem, &run->v, problem->kv_heads, problem->seq_len, block_n);
@@ -176,7 +184,7 @@ static void expect_sparse_run(const tamis_plan *plan, const tamis_run_args *run)
     tamis_tensor compact[2];
     for (int i = 0; i < 2; i++)
         compact[i] = (tamis_tensor){(char *)AT(AT_WORKSPACE) + places[i], heads * head, head, problem->head_dim};
-    expect_sizes(plan, "sparse run");
+    expect_tiles(plan, "sparse run");
     expect_no_map(&args->q, "gathered Q");
     expect_map(&args->k, "compact K", problem, &compact[0], heads, capacity, block_n);
     expect_map(&args->v, "compact V", problem, &compact[1], heads, capacity, block_n);
@@ -200,7 +208,7 @@ static void expect_step(const tamis_plan *plan, const struct layout *layout)
     bench_must(tamis_attend(plan, &q, &k, &v, AT(AT_KEPT), &output, NULL, AT(AT_WORKSPACE),
                             tamis_plan_workspace_bytes(plan), NULL),
                "step");
-    expect_sizes(plan, "step");
+    expect_tiles(plan, "step");
     expect_map(&args->q, "compact Q", problem, &q, problem->q_heads, capacity, block_m);
     expect_map(&args->k, "compact K", problem, &k, heads, capacity, block_n);
     expect_map(&args->v, "compact V", problem, &v, heads, capacity, block_n);
@@ -220,6 +228,7 @@ static void expect_layout(const void *argument)
     bench_open(&bench);
     bench.watch(note_launch, NULL);
     bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
+    bench.assume(AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan));
     const tamis_status status =
         tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL);
     bench.counts(&counts);
@@ -253,13 +262,14 @@ static void expect_limit(const void *argument)
         bench_open(&bench);
         bench.watch(note_launch, NULL);
         bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
+        bench.assume(AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan));
         const tamis_status status =
             tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL);
         child_expect(status == (fits ? TAMIS_OK : TAMIS_EUNSUPPORTED), "%d heads: %s", heads, tamis_last_error());
         child_expect(seen.all == fits, "%d heads: %d launches", heads, seen.all);
         child_expect(fits || strstr(tamis_last_error(), "batch * q_heads * seq_len is too large for k_attend_attend_tma"),
                      "%s", tamis_last_error());
-        if (fits) expect_sizes(bench.plan, "as many as fit");
+        if (fits) expect_tiles(bench.plan, "as many as fit");
         seen.all = 0;
         bench_close(&bench);
         bench_expect_closed(&bench);

@@ -94,6 +94,14 @@ void fake_cuda_fail(const char *function, long nth, int code)
     pthread_mutex_unlock(&fake.lock);
 }
 
+void fake_cuda_assume(const void *address, size_t bytes)
+{
+    pthread_mutex_lock(&fake.lock);
+    fake.assumed = (unsigned long long)(uintptr_t)address;
+    fake.assumed_bytes = bytes;
+    pthread_mutex_unlock(&fake.lock);
+}
+
 void fake_cuda_watch(void (*watch)(void *payload, const struct fake_cuda_launch *launch), void *payload)
 {
     pthread_mutex_lock(&fake.lock);

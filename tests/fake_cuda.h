@@ -38,6 +38,8 @@ struct fake_cuda_launch {
     unsigned shared_bytes;
     void *stream;
     void **params;
+    unsigned long long cleared; /* what the stream was last told to set to zeros since the launch before; 0: nothing */
+    size_t cleared_bytes;
 };
 
 /* What the fake writes into a tensor map in place of what the engine would understand: how the map was asked for. */
@@ -54,8 +56,12 @@ typedef void fake_cuda_counts_fn(struct fake_cuda_counts *out);
 typedef void fake_cuda_fail_fn(const char *function, long nth, int code); /* counted from now; NULL: no failures any more */
 typedef void fake_cuda_watch_fn(void (*watch)(void *payload, const struct fake_cuda_launch *launch), void *payload);
 
+/* Addresses that count as allocated, of which nothing is read or written; those given before no longer do. */
+typedef void fake_cuda_assume_fn(const void *address, size_t bytes);
+
 TAMIS_API fake_cuda_counts_fn fake_cuda_counts;
 TAMIS_API fake_cuda_fail_fn fake_cuda_fail;
+TAMIS_API fake_cuda_assume_fn fake_cuda_assume;
 TAMIS_API fake_cuda_watch_fn fake_cuda_watch; /* called for each accepted launch, on the launching thread */
 
 #endif

@@ -51,6 +51,13 @@ struct fake_state {
         long nth;
         int code;
     } failures[FAKE_FAILURES];
+    unsigned long long assumed; /* addresses that a test uses without allocating */
+    size_t assumed_bytes;
+    struct {
+        unsigned long long address;
+        size_t bytes;
+        const void *stream;
+    } cleared; /* since the last launch */
     struct fake_cuda_counts counts;
     struct object *objects;
     struct object *contexts[FAKE_DEVICES];

@@ -123,14 +123,20 @@ ENTRY(cuLaunchKernel, (tamisi_cu_function function, unsigned grid_x, unsigned gr
     if (result == 0 && (!context || !fake_stream_fits("cuLaunchKernel", stream, context))) result = INVALID_CONTEXT;
     if (result != 0) return fake_leave(result);
 
-    const struct fake_cuda_launch launch = {.symbol = kernel->text,
-                                            .image = kernel->parent->text,
-                                            .grid = {grid_x, grid_y, grid_z},
-                                            .block = {block_x, block_y, block_z},
-                                            .shared_bytes = shared_bytes,
-                                            .stream = stream,
-                                            .params = params};
+    struct fake_cuda_launch launch = {.symbol = kernel->text,
+                                      .image = kernel->parent->text,
+                                      .grid = {grid_x, grid_y, grid_z},
+                                      .block = {block_x, block_y, block_z},
+                                      .shared_bytes = shared_bytes,
+                                      .stream = stream,
+                                      .params = params};
     if (!launch_fits(kernel, &launch)) return fake_leave(INVALID_VALUE);
+    if (fake.cleared.stream == stream) {
+        launch.cleared = fake.cleared.address;
+        launch.cleared_bytes = fake.cleared.bytes;
+    }
+    fake.cleared.address = 0;
+    fake.cleared.bytes = 0;
     fake.counts.launches++;
     void (*watch)(void *, const struct fake_cuda_launch *) = fake.watch;
     void *payload = fake.watch_payload;
@@ -188,15 +194,21 @@ ENTRY(cuMemGetInfo_v2, (size_t *available, size_t *total))
     return fake_leave(result);
 }
 
-/* The bytes at `address` for work on a stream, or NULL with *result set. */
+static bool is_assumed(tamisi_cu_deviceptr address, size_t bytes)
+{
+    return address >= fake.assumed && bytes <= fake.assumed_bytes && address - fake.assumed <= fake.assumed_bytes - bytes;
+}
+
+/* The bytes at `address` for work on a stream, or NULL: with *result set, or where they are only assumed. */
 static char *enter_work(const char *function, tamisi_cu_deviceptr address, size_t bytes, const void *stream,
                         tamisi_cu_result *result)
 {
     *result = fake_enter(function);
     const struct object *context = fake_context(function);
     if (*result == 0 && (!context || !fake_stream_fits(function, stream, context))) *result = INVALID_CONTEXT;
-    char *data = *result == 0 ? fake_memory(function, address, bytes) : NULL;
-    if (*result == 0 && !data) *result = INVALID_VALUE;
+    if (*result != 0 || is_assumed(address, bytes)) return NULL;
+    char *data = fake_memory(function, address, bytes);
+    if (!data) *result = INVALID_VALUE;
     return data;
 }
 
@@ -216,11 +228,19 @@ ENTRY(cuMemcpyDtoHAsync_v2, (void *host, tamisi_cu_deviceptr device, size_t byte
     return fake_leave(result);
 }
 
+static void note_clear(tamisi_cu_deviceptr address, size_t bytes, const void *stream)
+{
+    fake.cleared.address = address;
+    fake.cleared.bytes = bytes;
+    fake.cleared.stream = stream;
+}
+
 ENTRY(cuMemsetD8Async, (tamisi_cu_deviceptr device, unsigned char value, size_t count, tamis_stream stream))
 {
     tamisi_cu_result result;
     char *data = enter_work("cuMemsetD8Async", device, count, stream, &result);
     if (data) memset(data, value, count);
+    if (result == 0 && value == 0) note_clear(device, count, stream);
     return fake_leave(result);
 }
 
@@ -229,6 +249,7 @@ ENTRY(cuMemsetD32Async, (tamisi_cu_deviceptr device, unsigned value, size_t coun
     tamisi_cu_result result;
     char *data = enter_work("cuMemsetD32Async", device, 4 * count, stream, &result);
     for (size_t i = 0; data && i < count; i++) memcpy(data + 4 * i, &value, sizeof value);
+    if (result == 0 && value == 0) note_clear(device, 4 * count, stream);
     return fake_leave(result);
 }
 

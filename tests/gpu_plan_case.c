@@ -134,6 +134,7 @@ void bench_fake(struct gpu_bench *bench)
     find_control(&bench->counts, library, "fake_cuda_counts");
     find_control(&bench->inject, library, "fake_cuda_fail");
     find_control(&bench->watch, library, "fake_cuda_watch");
+    find_control(&bench->assume, library, "fake_cuda_assume");
 }
 
 void bench_open(struct gpu_bench *bench)

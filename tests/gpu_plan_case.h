@@ -13,7 +13,10 @@
 
 #include <string.h>
 
-/* The kernels of a test's store, of which it has attend or attend_tma. Rows a block are nearly all different, so that no grid is right by accident. */
+/*
+ * The kernels of a test's store, which has either attend or attend_tma. Rows a block are nearly all different, so that no
+ * grid is right by accident.
+ */
 struct gpu_plan_entry {
     const char *family, *stage;
     int threads, shared_bytes, block_m, block_n;
@@ -45,6 +48,7 @@ struct gpu_bench {
     fake_cuda_counts_fn *counts; /* of the fake */
     fake_cuda_fail_fn *inject;
     fake_cuda_watch_fn *watch;
+    fake_cuda_assume_fn *assume;
 };
 
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
