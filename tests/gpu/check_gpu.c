@@ -171,6 +171,18 @@ static void check_selections(void)
     check_problem("edge", &last, 1.0, 64);
 }
 
+static void check_layouts(const char *path)
+{
+    tamis_problem p = make_problem(TAMIS_BF16, 2, 8, 2, 1500, 128);
+    report(gpu_check_tokens_first(&p, context, store), "tokens before heads, dense: the bits of heads before tokens");
+    report(gpu_check_shared_head(&p, context, store), "a head stride of 0, dense: the bits of copied heads");
+    p.selection.policy = TAMIS_RATIO;
+    p.selection.ratio = 0.4;
+    report(gpu_check_tokens_first(&p, context, store), "tokens before heads, sparse: the bits of heads before tokens");
+    report(gpu_check_shared_head(&p, context, store), "a head stride of 0, sparse: the bits of copied heads");
+    report(gpu_check_warm_plan(&p, context, path), "a warm store opened and a plan made in under 10 ms");
+}
+
 /* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
 static void check_batch(void)
 {
@@ -306,6 +318,7 @@ int main(int argc, char **argv)
         check_lengths();
         check_masks();
         check_selections();
+        check_layouts(argv[1]);
         check_batch();
         check_graph();
         check_large();

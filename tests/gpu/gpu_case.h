@@ -48,6 +48,11 @@ bool gpu_case_check(const struct gpu_case *c, int samples);
  */
 bool gpu_case_check_selection(const struct gpu_case *c);
 
+/* gpu_check_layouts.c. On a problem: tokens before heads; a head stride of 0; a plan from a warm store in under 10 ms. */
+bool gpu_check_tokens_first(const tamis_problem *problem, tamis_context *context, tamis_store *store);
+bool gpu_check_shared_head(const tamis_problem *problem, tamis_context *context, tamis_store *store);
+bool gpu_check_warm_plan(const tamis_problem *problem, tamis_context *context, const char *path);
+
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
 

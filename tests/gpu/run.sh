@@ -131,6 +131,8 @@ for store in default portable; do
     for case in "$root"/tests/reference/*/; do
         check "$store: reference $(basename "$case")" "$tamis" verify "$case" --store "$work/$store.tamis" --device cuda:0 || true
     done
+    check "$store: steps and one call give the same bits" "$tamis" run --store "$work/$store.tamis" \
+        --input "$root/tests/reference/gqa_d128" --output "$work/out" --device cuda:0 || true
     check_full "$store"
     for tool in memcheck racecheck synccheck; do check_sanitized $tool "$store"; done
 done
