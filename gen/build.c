@@ -38,7 +38,6 @@ static void set_resources(struct build_job *job, const struct tamisi_resource *r
 {
     memcpy(job->resources, resources, (size_t)count * sizeof *resources);
     job->resource_count = count;
-    for (int i = 0; i < count; i++) job->serialized_wgmma = job->serialized_wgmma || resources[i].serialized_wgmma;
 }
 
 /* Jobs that are the same as another take its outcome; messages stay with the first. */

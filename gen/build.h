@@ -24,9 +24,8 @@ struct build_job {
     enum build_state state;
     struct tamisi_resource resources[TAMISI_MAX_ENTRIES];
     int resource_count;
-    bool serialized_wgmma; /* of any of its kernels */
-    tamis_status status;   /* of a failure, */
-    char *error, *detail;  /* owned; one line, and the compiler's log */
+    tamis_status status;  /* of a failure, */
+    char *error, *detail; /* owned; one line, and the compiler's log */
 };
 
 struct build {

@@ -27,7 +27,7 @@ struct generation {
     tamis_store *store;
     struct build build;
     int spilled;    /* default kernels that spill, */
-    int serialized; /* kernels whose wgmma is serialised */
+    int serialized; /* variants whose wgmma is serialised */
 };
 
 /* ---- arguments */
@@ -205,9 +205,7 @@ static void warn_of(struct generation *gen, const struct build_job *job)
         gen->spilled++;
         cli_warn(gen->cli, "%s for %s spills %d bytes a thread", resource->symbol, variant->arch, spilled);
     }
-    if (!job->serialized_wgmma) return;
-    gen->serialized++;
-    cli_warn(gen->cli, "%s for %s: the compiler serialised its wgmma: right, but slow", variant->name, variant->arch);
+    gen->serialized += kernel_warn_serialized(gen->cli, variant, job->resources, job->resource_count);
 }
 
 static void print_kernels(struct generation *gen)

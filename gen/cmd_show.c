@@ -177,6 +177,8 @@ static int print_list(struct show *show)
         kernel_table_add(&table, show->shown[i].variant, show->shown[i].resources, show->shown[i].resource_count,
                          show->shown[i].reason);
     kernel_table_close(&table);
+    for (size_t i = 0; i < show->count; i++)
+        kernel_warn_serialized(show->cli, show->shown[i].variant, show->shown[i].resources, show->shown[i].resource_count);
     for (size_t i = 0; i < show->space.rejection_count && cli_given(show->cli, "all"); i++) {
         const struct space_rejection *rejection = &show->space.rejections[i];
         if (!wanted(show->variant, rejection->name)) continue;

@@ -1,5 +1,5 @@
 /*
- * kernel_table.c: the table of kernels, in text or JSON. Decides nothing.
+ * kernel_table.c: the table of kernels, in text or JSON, and what to warn of. Decides nothing.
  */
 #include "kernel_table.h"
 
@@ -10,7 +10,8 @@ static const char *const heads[] = {"VARIANT", "ARCH",  "RANK",  "KERNEL", "THRE
 #define COLUMNS 10 /* the last, the reason, may be left out */
 #define RIGHT (1u << 2 | 0x1f0u) /* RANK, and THREADS to SPILL */
 
-const struct tamisi_resource *kernel_resource(const char *symbol, const struct tamisi_resource *resources, int count)
+/* The compiler's report of one kernel, or NULL. */
+static const struct tamisi_resource *kernel_resource(const char *symbol, const struct tamisi_resource *resources, int count)
 {
     for (int i = 0; i < count; i++)
         if (strcmp(resources[i].symbol, symbol) == 0) return &resources[i];
@@ -91,4 +92,16 @@ void kernel_table_close(struct kernel_table *table)
 {
     if (!table->cli->json && table->table.count > 0) cli_table_print(&table->table, table->cli);
     cli_table_free(&table->table);
+}
+
+bool kernel_warn_serialized(struct cli *cli, const struct tamisi_variant *variant, const struct tamisi_resource *resources,
+                            int count)
+{
+    bool any = false;
+    for (int i = 0; i < count; i++) {
+        if (!resources[i].serialized_wgmma) continue;
+        any = true;
+        cli_warn(cli, "%s for %s: the compiler serialised its wgmma: right, but slow", resources[i].symbol, variant->arch);
+    }
+    return any;
 }

@@ -20,7 +20,8 @@ void kernel_table_add(struct kernel_table *table, const struct tamisi_variant *v
                       const struct tamisi_resource *resources, int count, const char *reason);
 void kernel_table_close(struct kernel_table *table); /* prints what is not printed */
 
-/* The compiler's report of one kernel, or NULL. */
-const struct tamisi_resource *kernel_resource(const char *symbol, const struct tamisi_resource *resources, int count);
+/* A warning for each kernel whose wgmma the compiler serialised; whether there was one. */
+bool kernel_warn_serialized(struct cli *cli, const struct tamisi_variant *variant, const struct tamisi_resource *resources,
+                            int count);
 
 #endif

@@ -193,6 +193,9 @@ err_has 'serialised its wgmma'
 want 5 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o early.tamis --arch sm_90a --defaults-only --strict
 err_has 'nothing to compile'
 err_has '0 default kernels spill, 1 variants have serialised wgmma'
+want 0 "$tamis" show early.tamis
+err_has 'tamis_compress_d128'
+err_has 'serialised its wgmma'
 want 0 "$tamis" show early.tamis --json
 json_ok kernel
 [ "$(grep -c '"serialized_wgmma":true' out)" -eq 1 ] || fail "not one kernel with serialised wgmma"
