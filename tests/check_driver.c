@@ -8,6 +8,7 @@
 #include "driver.h"
 #include "error.h"
 #include "fake_cuda.h"
+#include "folder.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -17,46 +18,19 @@
 
 Suite *driver_suite(void);
 
-static char folder[PATH_MAX / 2];
 static const char *fake; /* the library's file */
 
 static void set_up(void)
 {
-    const char *temp = getenv("TMPDIR");
     fake = getenv("TAMIS_FAKE_CUDA");
     ck_assert_msg(fake && access(fake, R_OK) == 0, "TAMIS_FAKE_CUDA must name the fake libcuda");
-    snprintf(folder, sizeof folder, "%s/tamis-driver-XXXXXX", temp && *temp ? temp : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-}
-
-/* Files of this suite, in the order in which they can be removed. */
-static const char *const files[] = {"a.so", "b.so", "text", "libnvrtc.so.13", "lib64/libnvrtc.so.13",
-                                    "lib64/libnvrtc.so.12", "nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "lib64", "nvidia/cuda_nvrtc/lib",
-                                    "nvidia/cuda_nvrtc", "nvidia"};
-
-static void tear_down(void)
-{
-    char path[PATH_MAX];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
-        remove(path);
-    }
-    rmdir(folder);
-}
-
-static const char *file(const char *name)
-{
-    static char paths[4][PATH_MAX];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, PATH_MAX, "%s/%s", folder, name);
-    return path;
+    folder_make("driver");
 }
 
 /* A copy of the fake in which the symbol `without` (NULL: none) has another name, with `more` bytes behind its end. */
 static void copy_fake(const char *name, const char *without, size_t more)
 {
-    FILE *in = fopen(fake, "rb"), *out = fopen(file(name), "wb");
+    FILE *in = fopen(fake, "rb"), *out = fopen(folder_file(name), "wb");
     ck_assert(in && out && fseek(in, 0, SEEK_END) == 0);
     const size_t bytes = (size_t)ftell(in), length = without ? strlen(without) : 0;
     char *data = calloc(1, bytes + more + 1);
@@ -74,14 +48,6 @@ static void copy_fake(const char *name, const char *without, size_t more)
     ck_assert_int_eq(fclose(out), 0);
     fclose(in);
     free(data);
-}
-
-static void write_text(const char *name)
-{
-    FILE *out = fopen(file(name), "w");
-    ck_assert_ptr_nonnull(out);
-    fputs("no library\n", out);
-    ck_assert_int_eq(fclose(out), 0);
 }
 
 /* ---- one attempt in a child */
@@ -150,10 +116,10 @@ static void check_nvrtc(const char *value, const char *setting, const char *sett
 
 START_TEST(test_cuda_absent)
 {
-    check_cuda(file("none.so"), NULL, NULL, TAMIS_ENODEVICE, "none.so");
+    check_cuda(folder_file("none.so"), NULL, NULL, TAMIS_ENODEVICE, "none.so");
     check_cuda(folder, NULL, NULL, TAMIS_ENODEVICE, "TAMIS_LIBCUDA");
-    write_text("text");
-    check_cuda(file("text"), NULL, NULL, TAMIS_ENODEVICE, "TAMIS_LIBCUDA");
+    folder_write("text", "no library\n");
+    check_cuda(folder_file("text"), NULL, NULL, TAMIS_ENODEVICE, "TAMIS_LIBCUDA");
     check_cuda("libm.so.6", NULL, NULL, TAMIS_ENODEVICE, "is no CUDA driver: it lacks cuDriverGetVersion");
 }
 END_TEST
@@ -185,7 +151,7 @@ START_TEST(test_cuda_symbol_missing)
     char message[64];
     copy_fake("a.so", cuda_symbols[_i], 0);
     snprintf(message, sizeof message, "lacks %s", cuda_symbols[_i]);
-    check_cuda(file("a.so"), NULL, NULL, TAMIS_ENODEVICE, message);
+    check_cuda(folder_file("a.so"), NULL, NULL, TAMIS_ENODEVICE, message);
 }
 END_TEST
 
@@ -291,10 +257,10 @@ static const char *const nvrtc_symbols[] = {
 
 START_TEST(test_nvrtc_absent)
 {
-    check_nvrtc(file("none.so"), NULL, NULL, TAMIS_ECOMPILE, "no NVRTC where TAMIS_LIBNVRTC says: ");
+    check_nvrtc(folder_file("none.so"), NULL, NULL, TAMIS_ECOMPILE, "no NVRTC where TAMIS_LIBNVRTC says: ");
     check_nvrtc(folder, NULL, NULL, TAMIS_ECOMPILE, "no NVRTC in the folder named by TAMIS_LIBNVRTC: ");
-    write_text("text");
-    check_nvrtc(file("text"), NULL, NULL, TAMIS_ECOMPILE, "cannot open NVRTC: ");
+    folder_write("text", "no library\n");
+    check_nvrtc(folder_file("text"), NULL, NULL, TAMIS_ECOMPILE, "cannot open NVRTC: ");
     check_nvrtc("libm.so.6", NULL, NULL, TAMIS_ECOMPILE, "is no NVRTC: it lacks nvrtcVersion");
     check_nvrtc(fake, "FAKE_NVRTC_VERSION", "11.8", TAMIS_ECOMPILE, "is NVRTC 11.8: 12.0 or newer is needed");
     check_nvrtc(fake, "FAKE_NVRTC_VERSION", "12.0", TAMIS_OK, "");
@@ -306,7 +272,7 @@ START_TEST(test_nvrtc_symbol_missing)
     char message[64];
     copy_fake("a.so", nvrtc_symbols[_i], 0);
     snprintf(message, sizeof message, "lacks %s", nvrtc_symbols[_i]);
-    check_nvrtc(file("a.so"), NULL, NULL, TAMIS_ECOMPILE, message);
+    check_nvrtc(folder_file("a.so"), NULL, NULL, TAMIS_ECOMPILE, message);
 }
 END_TEST
 
@@ -316,7 +282,7 @@ static void tell_nvrtc(const void *argument)
     const struct tamisi_nvrtc *nvrtc;
     setenv("TAMIS_LIBNVRTC", argument, 1);
     child_expect(tamisi_nvrtc_get(&nvrtc) == TAMIS_OK, "%s", tamis_last_error());
-    FILE *out = fopen(file("text"), "w");
+    FILE *out = fopen(folder_file("text"), "w");
     child_expect(out != NULL, "cannot write");
     fprintf(out, "%s\n%s\n%d.%d\n", nvrtc->path, nvrtc->identity, nvrtc->major, nvrtc->minor);
     fclose(out);
@@ -326,7 +292,7 @@ static void ask_nvrtc(const char *value, char path[PATH_MAX], char identity[96])
 {
     char version[32];
     child_run(tell_nvrtc, value);
-    FILE *in = fopen(file("text"), "r");
+    FILE *in = fopen(folder_file("text"), "r");
     ck_assert_ptr_nonnull(in);
     ck_assert(fgets(path, PATH_MAX, in) && fgets(identity, 96, in) && fgets(version, sizeof version, in));
     fclose(in);
@@ -342,15 +308,15 @@ START_TEST(test_nvrtc_identity)
     char path[PATH_MAX], first[96], second[96], longer[96], other[96];
     copy_fake("a.so", NULL, 0);
     copy_fake("b.so", NULL, 0);
-    ask_nvrtc(file("a.so"), path, first);
-    ask_nvrtc(file("b.so"), path, second);
-    ck_assert_str_eq(path, file("b.so"));
+    ask_nvrtc(folder_file("a.so"), path, first);
+    ask_nvrtc(folder_file("b.so"), path, second);
+    ck_assert_str_eq(path, folder_file("b.so"));
     ck_assert_str_eq(first, second);
     copy_fake("b.so", NULL, 1);
-    ask_nvrtc(file("b.so"), path, longer);
+    ask_nvrtc(folder_file("b.so"), path, longer);
     ck_assert_str_ne(first, longer);
     copy_fake("b.so", "cuEventRecord", 0); /* a name near its head */
-    ask_nvrtc(file("b.so"), path, other);
+    ask_nvrtc(folder_file("b.so"), path, other);
     ck_assert_str_ne(first, other);
 }
 END_TEST
@@ -360,19 +326,19 @@ START_TEST(test_nvrtc_folder)
 {
     char path[PATH_MAX], identity[96], resolved[PATH_MAX];
     ck_assert_ptr_nonnull(realpath(fake, resolved));
-    ck_assert_int_eq(mkdir(file("nvidia"), 0700) | mkdir(file("nvidia/cuda_nvrtc"), 0700) |
-                         mkdir(file("nvidia/cuda_nvrtc/lib"), 0700) | mkdir(file("lib64"), 0700), 0);
-    ck_assert_int_eq(symlink(resolved, file("nvidia/cuda_nvrtc/lib/libnvrtc.so.12")), 0);
+    ck_assert_int_eq(mkdir(folder_file("nvidia"), 0700) | mkdir(folder_file("nvidia/cuda_nvrtc"), 0700) |
+                         mkdir(folder_file("nvidia/cuda_nvrtc/lib"), 0700) | mkdir(folder_file("lib64"), 0700), 0);
+    ck_assert_int_eq(symlink(resolved, folder_file("nvidia/cuda_nvrtc/lib/libnvrtc.so.12")), 0);
     ask_nvrtc(folder, path, identity);
     ck_assert_str_eq(path, resolved);
-    write_text("lib64/libnvrtc.so.13");
+    folder_write("lib64/libnvrtc.so.13", "no library\n");
     ask_nvrtc(folder, path, identity);
     ck_assert_str_eq(path, resolved);
-    ck_assert_int_eq(unlink(file("nvidia/cuda_nvrtc/lib/libnvrtc.so.12")), 0);
+    ck_assert_int_eq(unlink(folder_file("nvidia/cuda_nvrtc/lib/libnvrtc.so.12")), 0);
     check_nvrtc(folder, NULL, NULL, TAMIS_ECOMPILE, "cannot open NVRTC: ");
     copy_fake("libnvrtc.so.13", NULL, 0);
     ask_nvrtc(folder, path, identity);
-    ck_assert_str_eq(path, file("libnvrtc.so.13"));
+    ck_assert_str_eq(path, folder_file("libnvrtc.so.13"));
 }
 END_TEST
 
@@ -380,7 +346,7 @@ Suite *driver_suite(void)
 {
     Suite *suite = suite_create("driver");
     TCase *cuda = tcase_create("cuda"), *nvrtc = tcase_create("nvrtc");
-    tcase_add_checked_fixture(cuda, set_up, tear_down);
+    tcase_add_checked_fixture(cuda, set_up, folder_remove);
     tcase_add_test(cuda, test_cuda_absent);
     tcase_add_test(cuda, test_cuda_version);
     tcase_add_loop_test(cuda, test_cuda_symbol_missing, 0, sizeof cuda_symbols / sizeof *cuda_symbols);
@@ -389,7 +355,7 @@ Suite *driver_suite(void)
     tcase_add_test(cuda, test_cuda_empty_override);
     tcase_add_test(cuda, test_cuda_threads);
     suite_add_tcase(suite, cuda);
-    tcase_add_checked_fixture(nvrtc, set_up, tear_down);
+    tcase_add_checked_fixture(nvrtc, set_up, folder_remove);
     tcase_add_test(nvrtc, test_nvrtc_absent);
     tcase_add_loop_test(nvrtc, test_nvrtc_symbol_missing, 0, sizeof nvrtc_symbols / sizeof *nvrtc_symbols);
     tcase_add_test(nvrtc, test_nvrtc_identity);

@@ -2,6 +2,7 @@
  * check_npy.c: .npy files written and read back, and headers that lie, each with the message that it must get.
  */
 #define _GNU_SOURCE
+#include "folder.h"
 #include "npy.h"
 
 #include <check.h>
@@ -18,14 +19,12 @@
 
 Suite *npy_suite(void);
 
-static char folder[PATH_MAX / 2], file[PATH_MAX];
+static char file[PATH_MAX];
 
 static void set_up(void)
 {
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/tamis-npy-XXXXXX", base && *base ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    snprintf(file, sizeof file, "%s/q.npy", folder);
+    folder_make("npy");
+    snprintf(file, sizeof file, "%s", folder_file("q.npy"));
 }
 
 static void tear_down(void)

@@ -15,7 +15,6 @@
 
 Suite *store_suite(void);
 
-char store_folder[PATH_MAX / 2];
 char store_file[PATH_MAX];
 int store_warnings;
 char store_warning[512];
@@ -30,11 +29,8 @@ static void count_warning(void *payload, tamis_log_level level, const char *mess
 
 void store_set_up(void)
 {
-    const char *base = getenv("TMPDIR");
-
-    snprintf(store_folder, sizeof store_folder, "%s/tamis-store-XXXXXX", base != NULL && *base != '\0' ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(store_folder));
-    snprintf(store_file, sizeof store_file, "%s/a.tamis", store_folder);
+    folder_make("store");
+    snprintf(store_file, sizeof store_file, "%s", folder_file("a.tamis"));
     store_warnings = 0;
     store_warning[0] = '\0';
 }
@@ -42,7 +38,7 @@ void store_set_up(void)
 void store_list_folder(struct tamisi_buf *out)
 {
     struct dirent **entries;
-    int count = scandir(store_folder, &entries, NULL, alphasort);
+    int count = scandir(folder, &entries, NULL, alphasort);
 
     ck_assert_int_ge(count, 0);
     for (int i = 0; i < count; i++) {
@@ -52,26 +48,10 @@ void store_list_folder(struct tamisi_buf *out)
     free(entries);
 }
 
-static void remove_tree(const char *path)
-{
-    struct dirent **entries;
-    char name[PATH_MAX];
-    int count = scandir(path, &entries, NULL, NULL);
-
-    for (int i = 0; i < count; i++) {
-        snprintf(name, sizeof name, "%s/%s", path, entries[i]->d_name);
-        if (strcmp(entries[i]->d_name, ".") != 0 && strcmp(entries[i]->d_name, "..") != 0 && unlink(name) != 0)
-            remove_tree(name);
-        free(entries[i]);
-    }
-    if (count >= 0) free(entries);
-    rmdir(path);
-}
-
 void store_tear_down(void)
 {
-    chmod(store_folder, 0700);
-    remove_tree(store_folder);
+    chmod(folder, 0700);
+    folder_remove();
 }
 
 tamis_status store_open(tamis_store **out, tamis_store_mode mode)
@@ -211,13 +191,13 @@ START_TEST(test_odd_files)
     ck_assert_int_eq(mkfifo(store_file, 0600), 0);
     store_expect(store_open(&store, TAMIS_STORE_READ), TAMIS_EIO, "not a regular file");
     unlink(store_file);
-    snprintf(store_file, sizeof store_file, "%s/none/a.tamis", store_folder);
+    snprintf(store_file, sizeof store_file, "%s/none/a.tamis", folder);
     store_expect(store_open(&store, TAMIS_STORE_CREATE), TAMIS_EIO, "No such file");
     /* Names that mean something in a URI, or to SQLite. */
-    snprintf(store_file, sizeof store_file, "%s/a?mode=memory#%%41 b", store_folder);
+    snprintf(store_file, sizeof store_file, "%s/a?mode=memory#%%41 b", folder);
     tamis_store_free(store_must_open(TAMIS_STORE_CREATE));
     ck_assert_int_eq(access(store_file, F_OK), 0);
-    ck_assert_int_eq(chdir(store_folder), 0);
+    ck_assert_int_eq(chdir(folder), 0);
     snprintf(store_file, sizeof store_file, ":memory:");
     tamis_store_free(store_must_open(TAMIS_STORE_CREATE));
     ck_assert_int_eq(access(":memory:", F_OK), 0);
@@ -268,7 +248,7 @@ START_TEST(test_read_only)
     ck_assert_int_eq(sqlite3_open(store_file, &writer), SQLITE_OK);
     ck_assert_int_eq(sqlite3_exec(writer, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
     chmod(store_file, modes[_i].file);
-    chmod(store_folder, modes[_i].folder);
+    chmod(folder, modes[_i].folder);
     drop_privileges();
 
     store = store_must_open(TAMIS_STORE_READ);
@@ -301,7 +281,7 @@ START_TEST(test_unreadable)
 
     store_make(1);
     chmod(store_file, 0);
-    chmod(store_folder, 0755);
+    chmod(folder, 0755);
     drop_privileges();
     store_expect(store_open(&store, TAMIS_STORE_WRITE), TAMIS_EIO, "Permission denied");
     if (geteuid() == 65534) ck_assert_int_eq(seteuid(0), 0);

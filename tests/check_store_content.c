@@ -397,7 +397,7 @@ static void set_variable(const char *name, const char *value)
 {
     char path[PATH_MAX];
 
-    snprintf(path, sizeof path, "%s%s", value != NULL && *value != '\0' ? store_folder : "", value != NULL ? value : "");
+    snprintf(path, sizeof path, "%s%s", value != NULL && *value != '\0' ? folder : "", value != NULL ? value : "");
     if (value != NULL) setenv(name, path, 1);
     else unsetenv(name);
 }
@@ -416,7 +416,7 @@ START_TEST(test_cache_path)
         store_expect(tamis_store_open(&store, NULL, &options), TAMIS_ENOTFOUND, "no place for the cache");
         store_expect(tamisi_store_cache_path(&path), TAMIS_ENOTFOUND, "HOME");
     } else {
-        snprintf(store_file, sizeof store_file, "%s%s", store_folder, caches[_i].path);
+        snprintf(store_file, sizeof store_file, "%s%s", folder, caches[_i].path);
         store_expect(tamis_store_open(&store, NULL, NULL), TAMIS_ENOTFOUND, store_file);
         store_must(tamis_store_open(&store, NULL, &options));
         store_must(tamisi_store_cache_path(&path));

@@ -6,15 +6,15 @@
 #ifndef STORE_CASE_H
 #define STORE_CASE_H
 
+#include "folder.h"
 #include "store_fill.h"
 
 #include <check.h>
 #include <limits.h>
 
-extern char store_folder[PATH_MAX / 2]; /* of the running test */
-extern char store_file[PATH_MAX];       /* a.tamis in it */
-extern int store_warnings;              /* that handles of store_open have logged */
-extern char store_warning[512];         /* the last of them */
+extern char store_file[PATH_MAX]; /* a.tamis in the test's folder */
+extern int store_warnings;        /* that handles of store_open have logged */
+extern char store_warning[512];   /* the last of them */
 
 TCase *store_content_case(void); /* check_store_content.c */
 TCase *store_damage_case(void);  /* check_store_damage.c */
