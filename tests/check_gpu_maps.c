@@ -217,20 +217,26 @@ static void expect_step(const tamis_plan *plan, const struct layout *layout)
     child_expect(!args->attend.indices && args->attend.kept == AT(AT_KEPT), "step: lists");
 }
 
+/* A plan, and one run of it. */
+static tamis_status open_and_run(struct gpu_bench *bench, const struct layout *layout, const tamis_run_args *args)
+{
+    const tamis_problem problem = layout_problem(layout);
+    bench_open(bench);
+    bench->watch(note_launch, NULL);
+    bench_must(tamis_plan_create(&bench->plan, bench->context, bench->store, &problem), "plan");
+    const size_t bytes = tamis_plan_workspace_bytes(bench->plan);
+    bench->assume(AT(AT_WORKSPACE), bytes);
+    return tamis_run(bench->plan, args, AT(AT_WORKSPACE), bytes, NULL);
+}
+
 static void expect_layout(const void *argument)
 {
     const struct layout *layout = argument;
-    const tamis_problem problem = layout_problem(layout);
     const tamis_run_args args = run_args(layout);
     struct gpu_bench bench;
     struct fake_cuda_counts counts;
     bench_environment(NULL);
-    bench_open(&bench);
-    bench.watch(note_launch, NULL);
-    bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
-    bench.assume(AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan));
-    const tamis_status status =
-        tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL);
+    const tamis_status status = open_and_run(&bench, layout, &args);
     bench.counts(&counts);
     child_expect(status == TAMIS_OK, "%s: %s; %s", layout->name, tamis_last_error(), counts.misuse);
     if (layout->policy == TAMIS_DENSE) expect_dense_run(bench.plan, &args);
@@ -255,16 +261,10 @@ static void expect_limit(const void *argument)
     bench_environment(NULL);
     for (int heads = 255; heads <= 257; heads++) {
         layout.q_heads = heads;
-        const tamis_problem problem = layout_problem(&layout);
         const tamis_run_args args = run_args(&layout);
         const bool fits = heads <= 256; /* 65535 * 256 * 128 is just below 2^31 */
         struct gpu_bench bench;
-        bench_open(&bench);
-        bench.watch(note_launch, NULL);
-        bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "plan");
-        bench.assume(AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan));
-        const tamis_status status =
-            tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL);
+        const tamis_status status = open_and_run(&bench, &layout, &args);
         child_expect(status == (fits ? TAMIS_OK : TAMIS_EUNSUPPORTED), "%d heads: %s", heads, tamis_last_error());
         child_expect(seen.all == fits, "%d heads: %d launches", heads, seen.all);
         child_expect(fits || strstr(tamis_last_error(), "batch * q_heads * seq_len is too large for k_attend_attend_tma"),
