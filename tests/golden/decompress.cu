@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant decompress_d128_bm512_t256 --arch sm_80
-// tamis_decompress_d128_bm512_t256: 256 threads, 0 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant decompress_d128_bm64_t256 --arch sm_80
+// tamis_decompress_d128_bm64_t256: 256 threads, 0 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -163,7 +163,7 @@ __device__ __forceinline__ int4 load_once(const void *pointer)
     return value;
 }
 
-constexpr int kBlockM = 512; // tokens a block
+constexpr int kBlockM = 64; // tokens a block
 constexpr int kThreads = 256;
 constexpr int kChunks = 16; // 16-byte chunks a row
 constexpr int kDropped = -1;
@@ -183,7 +183,7 @@ __device__ __forceinline__ int lower_bound(const int *token, int count, int boun
 }
 
 // grid = (blocks of tokens of the sequence, Hq, B).
-extern "C" __global__ void __launch_bounds__(kThreads) tamis_decompress_d128_bm512_t256(const __grid_constant__ tamis_decompress_args args)
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_decompress_d128_bm64_t256(const __grid_constant__ tamis_decompress_args args)
 {
     __shared__ int s_row[kBlockM]; // compact row of each of the block's tokens, or kDropped
     const int head = blockIdx.y, sequence = blockIdx.z;
