@@ -15,7 +15,8 @@ $ if p.block_m ~= block_m then reject("block_m must be 64 rows for each warpgrou
 $ if p.block_n % 16 ~= 0 or p.block_n > 256 then reject("block_n must be a multiple of 16 up to 256") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
 $ if 128 * (p.producer_registers + p.warpgroups * p.consumer_registers) > 65536 then reject("more registers than an SM has") end
-$ if s_count + o_count + p.overlap * p_count + 18 > p.consumer_registers then reject("S, P and O do not fit in consumer_registers") end
+$ local accumulators = s_count + o_count + p.overlap * p_count
+$ if accumulators + 18 > p.consumer_registers then reject("S, P and O do not fit in consumer_registers") end
 $ if p.stages > 4 then reject("there are barriers for 4 stages") end
 $ if p.sum_by_product == 1 and p.head_dim ~= 64 then reject("sum_by_product wants V in one piece: head_dim 64") end
 $ if p.section_mib < 1 then reject("section_mib must hold some K and V") end
@@ -29,7 +30,7 @@ $     return text
 $ end
 $ local function outputs(name, first, count)
 $     local text = ""
-$     for i = first, first + count - 1 do text = text .. "\"+f\"(" .. name .. "[" .. i .. "])" .. (i < first + count - 1 and ", " or "") end
+$     for i = first, first + count - 1 do text = text .. (i > first and ", " or "") .. "\"+f\"(" .. name .. "[" .. i .. "])" end
 $     return text
 $ end
 #include "kernel_args.h"
@@ -61,7 +62,8 @@ constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows
 constexpr int kOutputs = ${o_count}; // of O a thread, the row sums with it if V has the ones
 constexpr int kOnesBytes = kSumByProduct ? kBlockN * 128 : 0;
 constexpr float kLn2 = 0.693147180559945f;
-static_assert(kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256 == ${shared_bytes}, "the launch and the kernel disagree");
+constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256;
+static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -100,7 +102,7 @@ __device__ __forceinline__ void write_ones(unsigned ones, int thread)
     for (int i = thread; i < kBlockN * 8; i += kThreads) {
         const int row = i / 8, chunk = i % 8 ^ row % 8;
         const unsigned first = chunk == 0 ? Element::kOne : 0;
-        asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(ones + i * 16), "r"(first), "r"(0) : "memory");
+        store_shared_16(ones + i * 16, first, 0);
     }
 }
 
@@ -163,7 +165,8 @@ __device__ __forceinline__ void publish(const Shared &shared, const Work &work, 
     barrier_arrive(shared.work_full(slot));
 }
 
-// One thread: takes the tiles that are next whenever it is done with one, and loads K of each step, and V one step behind, in the order in which they are needed.
+// One thread: takes the next tile whenever it is done with one, and loads K of each step, and V one step behind, in the order
+// in which they are needed.
 __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
 {
     Ring k, v;
@@ -203,7 +206,8 @@ __device__ __forceinline__ const int *token_list(const tamis_attend_args &attend
 }
 
 // Warps 1 to 3: the Q rows of a tile, through the index list.
-__device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work, int thread)
+__device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work,
+                                               int thread)
 {
     constexpr int kChunks = kHeadDim / 8;
     const int *token = token_list(attend, work);
@@ -239,7 +243,8 @@ __device__ __forceinline__ void load_queries(const tamis_attend_tma_args &args, 
             barrier_expect(shared.q_full(), kQueryBytes);
 #pragma unroll
             for (int i = 0; i < kSubTiles; ++i)
-                tensor_load(shared.q + i * kBlockM * 128, &args.q, shared.q_full(), 64 * i, work.first_row, work.head, work.sequence);
+                tensor_load(shared.q + i * kBlockM * 128, &args.q, shared.q_full(), 64 * i, work.first_row, work.head,
+                            work.sequence);
         }
         barrier_arrive(shared.work_empty(slot));
     }
@@ -319,7 +324,7 @@ __device__ __forceinline__ void clear_values(unsigned tile, int first, int threa
     for (int i = first * 8 + thread; i < kBlockN * 8; i += 128 * kWarpgroups)
 #pragma unroll
         for (int sub = 0; sub < kSubTiles; ++sub)
-            asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + sub * kBlockN * 128 + i * 16), "r"(0) : "memory");
+            store_shared_16(tile + sub * kBlockN * 128 + i * 16, 0, 0);
 }
 
 // Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp.
@@ -330,10 +335,11 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
     char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+        const float sum = !kSumByProduct || attend.lse ? quad_sum(state.sum[half]) : 1.0f;
+        float inverse = 1.0f / sum;
         // Of a row's four lanes the first has the sum that came with O. It is not shuffled itself: ptxas would not have that
         // near products under way.
-        const float sum = kSumByProduct ? o[kHeadDim / 2 + 2 * half] : quad_sum(state.sum[half]);
-        const float inverse = kSumByProduct ? __shfl_sync(0xffffffffu, 1.0f / sum, lane & ~3) : 1.0f / sum;
+        if (kSumByProduct) inverse = __shfl_sync(0xffffffffu, 1.0f / o[kHeadDim / 2 + 2 * half], lane & ~3);
         const int row = row_above + 8 * half;
         const bool valid = row < work.rows;
         const int place = valid && token ? token[row] : row;
@@ -359,6 +365,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
     const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
     const float scale_log2 = args.attend.scale_log2;
+    const bool wants_lse = args.attend.lse != nullptr; // the product sums P as it was rounded, which is not enough for that
     const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
     const unsigned k_tiles = descriptor_low(shared.k, 0);
     const unsigned v_tiles = descriptor_low(shared.v, kSumByProduct ? shared.ones - shared.v : kBlockN * 128);
@@ -416,6 +423,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         }
         mask();
         softmax_step<true, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
+        if (kSumByProduct && wants_lse) add_probabilities<true>(s, state);
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {
@@ -467,6 +475,7 @@ $ if p.overlap == 1 then
             wait_for_values();
 $ end
             rescale_output(o, state);
+            if (kSumByProduct && wants_lse) add_probabilities<false>(s, state);
             pack_probabilities(p, s);
         }
 $ end

@@ -78,6 +78,22 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
 }
 
+/* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
+template <bool kFirst, int kLogits>
+__device__ __forceinline__ void add_probabilities(const float (&s)[kLogits], Softmax &state)
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n) {
+            sums[0] += s[4 * n + 2 * half];
+            sums[1] += s[4 * n + 2 * half + 1];
+        }
+        state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+    }
+}
+
 /* Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block. */
 template <int kLogits>
 __device__ __forceinline__ void mask_logits(float (&s)[kLogits], int last_key, int last_key_below, int lane)

@@ -122,5 +122,6 @@ __device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int
         const int from = (lane + 4 - i) % 4;
         word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
     }
-    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
+    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]),
+                     static_cast<int>(word[3]));
 }

@@ -166,6 +166,12 @@ __device__ __forceinline__ void copy_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+/* Four words to shared memory: `first`, then `others` three times. */
+__device__ __forceinline__ void store_shared_16(unsigned shared, unsigned first, unsigned others)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared), "r"(first), "r"(others) : "memory");
+}
+
 /* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
 __device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
 {
@@ -350,7 +356,8 @@ __device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int
         const int from = (lane + 4 - i) % 4;
         word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
     }
-    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]), static_cast<int>(word[3]));
+    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]),
+                     static_cast<int>(word[3]));
 }
 
 /*
@@ -543,6 +550,22 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
 }
 
+/* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
+template <bool kFirst, int kLogits>
+__device__ __forceinline__ void add_probabilities(const float (&s)[kLogits], Softmax &state)
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n) {
+            sums[0] += s[4 * n + 2 * half];
+            sums[1] += s[4 * n + 2 * half + 1];
+        }
+        state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+    }
+}
+
 /* Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block. */
 template <int kLogits>
 __device__ __forceinline__ void mask_logits(float (&s)[kLogits], int last_key, int last_key_below, int lane)
@@ -580,7 +603,8 @@ constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows
 constexpr int kOutputs = 64; // of O a thread, the row sums with it if V has the ones
 constexpr int kOnesBytes = kSumByProduct ? kBlockN * 128 : 0;
 constexpr float kLn2 = 0.693147180559945f;
-static_assert(kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256 == 213248, "the launch and the kernel disagree");
+constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256;
+static_assert(kSharedBytes == 213248, "the launch and the kernel disagree on shared memory");
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -619,7 +643,7 @@ __device__ __forceinline__ void write_ones(unsigned ones, int thread)
     for (int i = thread; i < kBlockN * 8; i += kThreads) {
         const int row = i / 8, chunk = i % 8 ^ row % 8;
         const unsigned first = chunk == 0 ? Element::kOne : 0;
-        asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(ones + i * 16), "r"(first), "r"(0) : "memory");
+        store_shared_16(ones + i * 16, first, 0);
     }
 }
 
@@ -682,7 +706,8 @@ __device__ __forceinline__ void publish(const Shared &shared, const Work &work, 
     barrier_arrive(shared.work_full(slot));
 }
 
-// One thread: takes the tiles that are next whenever it is done with one, and loads K of each step, and V one step behind, in the order in which they are needed.
+// One thread: takes the next tile whenever it is done with one, and loads K of each step, and V one step behind, in the order
+// in which they are needed.
 __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
 {
     Ring k, v;
@@ -722,7 +747,8 @@ __device__ __forceinline__ const int *token_list(const tamis_attend_args &attend
 }
 
 // Warps 1 to 3: the Q rows of a tile, through the index list.
-__device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work, int thread)
+__device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work,
+                                               int thread)
 {
     constexpr int kChunks = kHeadDim / 8;
     const int *token = token_list(attend, work);
@@ -758,7 +784,8 @@ __device__ __forceinline__ void load_queries(const tamis_attend_tma_args &args, 
             barrier_expect(shared.q_full(), kQueryBytes);
 #pragma unroll
             for (int i = 0; i < kSubTiles; ++i)
-                tensor_load(shared.q + i * kBlockM * 128, &args.q, shared.q_full(), 64 * i, work.first_row, work.head, work.sequence);
+                tensor_load(shared.q + i * kBlockM * 128, &args.q, shared.q_full(), 64 * i, work.first_row, work.head,
+                            work.sequence);
         }
         barrier_arrive(shared.work_empty(slot));
     }
@@ -866,7 +893,7 @@ __device__ __forceinline__ void clear_values(unsigned tile, int first, int threa
     for (int i = first * 8 + thread; i < kBlockN * 8; i += 128 * kWarpgroups)
 #pragma unroll
         for (int sub = 0; sub < kSubTiles; ++sub)
-            asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + sub * kBlockN * 128 + i * 16), "r"(0) : "memory");
+            store_shared_16(tile + sub * kBlockN * 128 + i * 16, 0, 0);
 }
 
 // Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp.
@@ -877,10 +904,11 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
     char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+        const float sum = !kSumByProduct || attend.lse ? quad_sum(state.sum[half]) : 1.0f;
+        float inverse = 1.0f / sum;
         // Of a row's four lanes the first has the sum that came with O. It is not shuffled itself: ptxas would not have that
         // near products under way.
-        const float sum = kSumByProduct ? o[kHeadDim / 2 + 2 * half] : quad_sum(state.sum[half]);
-        const float inverse = kSumByProduct ? __shfl_sync(0xffffffffu, 1.0f / sum, lane & ~3) : 1.0f / sum;
+        if (kSumByProduct) inverse = __shfl_sync(0xffffffffu, 1.0f / o[kHeadDim / 2 + 2 * half], lane & ~3);
         const int row = row_above + 8 * half;
         const bool valid = row < work.rows;
         const int place = valid && token ? token[row] : row;
@@ -906,6 +934,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
     const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
     const float scale_log2 = args.attend.scale_log2;
+    const bool wants_lse = args.attend.lse != nullptr; // the product sums P as it was rounded, which is not enough for that
     const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
     const unsigned k_tiles = descriptor_low(shared.k, 0);
     const unsigned v_tiles = descriptor_low(shared.v, kSumByProduct ? shared.ones - shared.v : kBlockN * 128);
@@ -963,6 +992,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         }
         mask();
         softmax_step<true, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
+        if (kSumByProduct && wants_lse) add_probabilities<true>(s, state);
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {
@@ -994,6 +1024,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             softmax_step<false, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
             wait_for_values();
             rescale_output(o, state);
+            if (kSumByProduct && wants_lse) add_probabilities<false>(s, state);
             pack_probabilities(p, s);
         }
         while (step > 0) {
@@ -1008,6 +1039,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             softmax_step<false, false, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
             wait_for_values();
             rescale_output(o, state);
+            if (kSumByProduct && wants_lse) add_probabilities<false>(s, state);
             pack_probabilities(p, s);
         }
         if (lane == 0) barrier_arrive(shared.q_empty());
