@@ -258,6 +258,9 @@ static int finish(struct generation *gen, int code, double started)
     if (cli_interrupted() && left > 0)
         return cli_error(gen->cli, CLI_INTERRUPTED, "interrupted: what was compiled is saved, %zu variants are left; the "
                                                     "same command goes on from there", left);
+    if (code == CLI_OK && cli_given(gen->cli, "strict") && left > 0)
+        return cli_error(gen->cli, CLI_COMPILE, "--strict: %zu variants are not compiled, and nobody knows what they take",
+                         left);
     if (code == CLI_OK && cli_given(gen->cli, "strict") && gen->spilled + gen->serialized > 0)
         return cli_error(gen->cli, CLI_COMPILE, "--strict: %d default kernels spill, %d variants have serialised wgmma",
                          gen->spilled, gen->serialized);
@@ -296,7 +299,7 @@ static const struct cli_option options[] = {
     {"defaults-only", 0, NULL, "only the first variant of each kernel: what runs without tuning"},
     {"jobs", 'j', "N", "compile on so many threads; default: one a core"},
     {"no-compile", 0, NULL, "put sources only"},
-    {"strict", 0, NULL, "fail where a default kernel spills registers or a variant's wgmma is serialised"},
+    {"strict", 0, NULL, "fail where a default kernel spills registers, a variant's wgmma is serialised, or one is not compiled"},
     {NULL, 0, NULL, NULL}};
 
 static const struct cli_exit_text exits[] = {

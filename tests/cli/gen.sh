@@ -166,6 +166,10 @@ err_has ' spills '
 want 5 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o spill.tamis --arch sm_80 --defaults-only --strict
 err_has '--strict'
 
+# What is not compiled cannot be found sound.
+want 5 "$tamis" gen one.yaml -o uncompiled.tamis --arch sm_80 --defaults-only --no-compile --strict
+err_has 'are not compiled'
+
 # So is wgmma that the compiler serialises, here for an accumulator that is read before the wait. The store remembers it.
 copy_data
 cat >early.cu <<'EOF'
