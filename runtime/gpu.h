@@ -65,6 +65,8 @@ const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_
 /* gpu_attend.c. The caller sets rows, kept, indices, lse, lse_rows and compact_heads; the rest follows from the plan. */
 tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
                                       tamis_stream stream);
+/* TAMIS_EUNSUPPORTED where the plan's attention kernel cannot count its tiles. */
+tamis_status tamisi_gpu_attend_check(const tamis_plan *plan);
 float tamisi_gpu_scale_log2(const tamis_plan *plan);
 
 /* gpu_stages.c: the vtable's steps */

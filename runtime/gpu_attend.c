@@ -42,6 +42,21 @@ static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *pla
     return TAMIS_OK;
 }
 
+static long long tiles_a_head(const tamis_plan *plan)
+{
+    const int block_m = tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->block_m;
+    return (plan->facts.capacity + block_m - 1) / block_m;
+}
+
+tamis_status tamisi_gpu_attend_check(const tamis_plan *plan)
+{
+    const struct tamisi_gpu_plan *loaded = plan->state;
+    const long long heads = (long long)plan->problem.batch * plan->problem.q_heads;
+    if (!loaded->kernels[TAMISI_ATTEND_TMA].function || tiles_a_head(plan) <= INT_MAX / heads) return TAMIS_OK;
+    return tamisi_fail(TAMIS_EUNSUPPORTED, "batch * q_heads * seq_len is too large for %s",
+                       tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->symbol);
+}
+
 /* The blocks take tiles from a counter: whichever is done takes the next, so that none waits for another. */
 static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis_attend_args *attend, char *workspace,
                                       tamis_stream stream)
@@ -49,9 +64,7 @@ static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA);
     const long long capacity = plan->facts.capacity, heads = (long long)plan->problem.batch * attend->q_heads;
-    const long long tiles = (capacity + entry->block_m - 1) / entry->block_m;
-    if (tiles > INT_MAX / heads)
-        return tamisi_fail(TAMIS_EUNSUPPORTED, "batch * q_heads * seq_len is too large for %s", entry->symbol);
+    const long long tiles = tiles_a_head(plan);
     unsigned *counter = (unsigned *)(void *)(workspace + plan->workspace.counter);
     TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
                                 gpu->cuda->memset_d32_async((tamisi_cu_deviceptr)(uintptr_t)counter, 0, 1, stream),

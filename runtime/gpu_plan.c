@@ -174,6 +174,7 @@ tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store)
     for (int stage = 0; stage < TAMISI_STAGE_COUNT && status == TAMIS_OK; stage++)
         if (!is_served(loaded, stage))
             status = tamisi_fail(TAMIS_ECORRUPT, "%s: no kernel serves %s", tamisi_store_path(store), stage_names[stage]);
+    if (status == TAMIS_OK) status = tamisi_gpu_attend_check(plan);
     if (status != TAMIS_OK) tamisi_gpu_plan_close(plan);
     return status;
 }

@@ -228,7 +228,8 @@ TAMIS_API tamis_status tamis_store_problem(tamis_problem *out, tamis_store *stor
  * kept in memory.
  *
  * @param store  NULL is allowed for the CPU backend, which needs none.
- * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EUNSUPPORTED (the store has no kernel for this head_dim, dtype and GPU);
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EUNSUPPORTED (the store has no kernel for this head_dim, dtype and GPU, or
+ *         none for so large a batch * q_heads * seq_len);
  *         TAMIS_ENOTFOUND, TAMIS_ECORRUPT (the store lacks a source or an entry that its kernels refer to);
  *         TAMIS_ECOMPILE; TAMIS_ECUDA; TAMIS_EIO; TAMIS_ENOMEM.
  */

@@ -223,7 +223,8 @@ static tamis_status open_and_run(struct gpu_bench *bench, const struct layout *l
     const tamis_problem problem = layout_problem(layout);
     bench_open(bench);
     bench->watch(note_launch, NULL);
-    bench_must(tamis_plan_create(&bench->plan, bench->context, bench->store, &problem), "plan");
+    const tamis_status planned = tamis_plan_create(&bench->plan, bench->context, bench->store, &problem);
+    if (planned != TAMIS_OK) return planned;
     const size_t bytes = tamis_plan_workspace_bytes(bench->plan);
     bench->assume(AT(AT_WORKSPACE), bytes);
     return tamis_run(bench->plan, args, AT(AT_WORKSPACE), bytes, NULL);
