@@ -53,6 +53,17 @@ bool gpu_check_tokens_first(const tamis_problem *problem, tamis_context *context
 bool gpu_check_shared_head(const tamis_problem *problem, tamis_context *context, tamis_store *store);
 bool gpu_check_warm_plan(const tamis_problem *problem, tamis_context *context, const char *path);
 
+/* gpu_check_random.c. A series of awkward problems, each given by its number. The tally, over the series: how many were what
+   they are meant to be, without which the checks say little. */
+struct gpu_tally {
+    int mixed;       /* batches in which one sequence drops tokens and another none */
+    int all_but_one; /* problems in which a sequence keeps L - 1 */
+    int ties;        /* lists in which the lower index had to win */
+    int large;       /* problems with logits in the hundreds */
+};
+void gpu_random_problem(tamis_problem *out, int number);
+bool gpu_check_random(int number, tamis_context *context, tamis_store *store, struct gpu_tally *tally);
+
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
 
