@@ -66,6 +66,69 @@ struct bench_key bench_key_of(const struct bench_case *bench_case, const struct 
                               .causal = p->mask == TAMIS_CAUSAL};
 }
 
+void bench_name_variant(char out[TAMISI_SYMBOL_SIZE], const tamis_plan *plan)
+{
+    snprintf(out, TAMISI_SYMBOL_SIZE, "plain C");
+    if (plan->context->device == TAMIS_DEVICE_CPU) return;
+    const struct tamisi_gpu_plan *loaded = plan->state;
+    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
+        if (strcmp(loaded->variants[i].family, "attend") == 0) memcpy(out, loaded->variants[i].name, TAMISI_SYMBOL_SIZE);
+}
+
+/* ---- rounds */
+
+struct rounds {
+    struct bench *bench;
+    tamis_status (*round)(void *payload);
+    void *payload;
+    int parts;
+};
+
+/* The clock is read while the round runs. */
+static tamis_status one_round(const struct rounds *rounds, double *ms, int *sm_mhz)
+{
+    struct bench *bench = rounds->bench;
+    bench->watch.count = 0; /* of a round that failed */
+    TAMIS_TRY(rounds->round(rounds->payload));
+    if (bench->watch.count != rounds->parts + 1)
+        return tamisi_fail(TAMIS_EINVAL, "a round of %d parts has %d marks", rounds->parts, bench->watch.count);
+    if (sm_mhz) *sm_mhz = nvml_sm_mhz(&bench->nvml);
+    return stopwatch_read(&bench->watch, ms);
+}
+
+static tamis_status all_rounds(const struct rounds *rounds, double *ms, int *sm_mhz)
+{
+    struct bench *bench = rounds->bench;
+    if (bench->watch.cuda) {
+        const struct timespec pause = {0, PAUSE_NS};
+        nanosleep(&pause, NULL); /* Ctrl-C cuts it short, which does no harm */
+    }
+    for (int i = 0; i < WARM_UPS; i++) TAMIS_TRY(one_round(rounds, ms, NULL));
+    for (int i = 0; i < bench->rounds; i++) {
+        double parts[BENCH_MAX_PARTS];
+        TAMIS_TRY(one_round(rounds, parts, i + 1 == bench->rounds ? sm_mhz : NULL));
+        for (int p = 0; p < rounds->parts; p++) ms[p * bench->rounds + i] = parts[p];
+    }
+    return TAMIS_OK;
+}
+
+tamis_status bench_time_rounds(struct bench *bench, struct bench_time *parts, int part_count, int *sm_mhz,
+                               tamis_status (*round)(void *payload), void *payload)
+{
+    const struct rounds rounds = {bench, round, payload, part_count};
+    double *ms = malloc(((size_t)part_count * (size_t)bench->rounds + BENCH_MAX_PARTS) * sizeof *ms);
+    if (!ms) return tamisi_fail(TAMIS_ENOMEM, "out of memory for the times of %d rounds", bench->rounds);
+    const tamis_status status = all_rounds(&rounds, ms, sm_mhz);
+    for (int p = 0; p < part_count && status == TAMIS_OK; p++) {
+        double *part = ms + p * bench->rounds;
+        parts[p].ms = bench_median(part, bench->rounds); /* it sorts them */
+        parts[p].least_ms = part[0];
+        parts[p].most_ms = part[bench->rounds - 1];
+    }
+    free(ms);
+    return status;
+}
+
 /* ---- one trial */
 
 enum array_id { Q, K, V, OUTPUT, WORKSPACE, KEPT, ARRAYS };
@@ -130,50 +193,35 @@ static tamis_status launch(struct trial *trial)
 static tamis_status check(struct trial *trial, struct bench_figure *figure)
 {
     struct bench *bench = trial->bench;
-    const struct bench_arrays arrays = {trial->arrays[Q], trial->arrays[K], trial->arrays[V], trial->arrays[OUTPUT],
-                                        trial->kv_heads, trial->rows};
+    const struct bench_arrays arrays = {.q = trial->arrays[Q],
+                                        .k = trial->arrays[K],
+                                        .v = trial->arrays[V],
+                                        .output = trial->arrays[OUTPUT],
+                                        .kv_heads = trial->kv_heads,
+                                        .rows = trial->rows};
     TAMIS_TRY(bench_poison(bench, trial->arrays[OUTPUT], trial->output_bytes));
     TAMIS_TRY(launch(trial));
     TAMIS_TRY(tamis_stream_synchronize(bench->context, bench->stream));
     return bench_check(bench, figure, trial->problem, &arrays);
 }
 
-/* The clock is read while the last round runs. */
-static tamis_status time_round(struct trial *trial, double *ms, int *sm_mhz)
+static tamis_status time_round(void *payload)
 {
+    struct trial *trial = payload;
     struct bench *bench = trial->bench;
     TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
     TAMIS_TRY(launch(trial));
-    TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
-    if (sm_mhz) *sm_mhz = nvml_sm_mhz(&bench->nvml);
-    return stopwatch_read(&bench->watch, ms);
+    return stopwatch_mark(&bench->watch, bench->stream);
 }
 
-static tamis_status time_rounds(struct trial *trial, struct bench_figure *figure)
+static tamis_status time_trial(struct trial *trial, struct bench_figure *figure)
 {
-    struct bench *bench = trial->bench;
-    double ms[BENCH_MAX_ROUNDS];
-    if (bench->watch.cuda) {
-        const struct timespec pause = {0, PAUSE_NS};
-        nanosleep(&pause, NULL); /* Ctrl-C cuts it short, which does no harm */
-    }
-    for (int i = 0; i < WARM_UPS; i++) TAMIS_TRY(time_round(trial, ms, NULL));
-    for (int i = 0; i < bench->rounds; i++)
-        TAMIS_TRY(time_round(trial, &ms[i], i + 1 == bench->rounds ? &figure->sm_mhz : NULL));
-    figure->ms = bench_median(ms, bench->rounds);
-    figure->least_ms = ms[0];
-    figure->most_ms = ms[bench->rounds - 1];
+    struct bench_time time;
+    TAMIS_TRY(bench_time_rounds(trial->bench, &time, 1, &figure->sm_mhz, time_round, trial));
+    figure->ms = time.ms;
+    figure->least_ms = time.least_ms;
+    figure->most_ms = time.most_ms;
     return TAMIS_OK;
-}
-
-static void name_variant(const tamis_plan *plan, struct bench_figure *figure)
-{
-    snprintf(figure->variant, sizeof figure->variant, "plain C");
-    if (plan->context->device == TAMIS_DEVICE_CPU) return;
-    const struct tamisi_gpu_plan *loaded = plan->state;
-    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
-        if (strcmp(loaded->variants[i].family, "attend") == 0)
-            memcpy(figure->variant, loaded->variants[i].name, sizeof figure->variant);
 }
 
 static tamis_status run_trial(struct trial *trial, struct bench_figure *out)
@@ -182,10 +230,10 @@ static tamis_status run_trial(struct trial *trial, struct bench_figure *out)
     trial->kv_heads = trial->compact ? tamis_plan_compact_heads(trial->plan) : trial->problem->kv_heads;
     out->rows = trial->rows;
     out->flops = bench_flops(trial->problem, trial->rows);
-    name_variant(trial->plan, out);
+    bench_name_variant(out->variant, trial->plan);
     TAMIS_TRY(fill_arrays(trial));
     TAMIS_TRY(check(trial, out));
-    return out->right ? time_rounds(trial, out) : TAMIS_OK;
+    return out->right ? time_trial(trial, out) : TAMIS_OK;
 }
 
 tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *bench_case)
@@ -194,7 +242,6 @@ tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const 
                           .problem = &bench_case->problem,
                           .compact = bench_case->problem.selection.policy != TAMIS_DENSE};
     *out = (struct bench_figure){.right = false};
-    bench->watch.count = 0; /* of a round that failed */
     tamis_status status = tamis_plan_create(&trial.plan, bench->context, bench_case->store, &bench_case->problem);
     if (status == TAMIS_OK) status = run_trial(&trial, out);
     for (int i = 0; i < ARRAYS; i++) tamis_memory_free(bench->context, trial.arrays[i]);

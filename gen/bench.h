@@ -44,6 +44,7 @@ struct bench {
 };
 
 #define BENCH_MAX_ROUNDS 1000
+#define BENCH_MAX_PARTS (STOPWATCH_MARKS - 1)
 
 tamis_status bench_begin(struct bench *out, tamis_context *context, int rounds, unsigned long long seed);
 void bench_end(struct bench *bench); /* after a failed bench_begin too */
@@ -54,6 +55,18 @@ tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const 
 struct bench_key bench_key_of(const struct bench_case *bench_case, const struct bench_figure *figure);
 double bench_flops(const tamis_problem *problem, long long rows);
 double bench_median(double *values, int count); /* sorts them; the upper of two middle ones */
+void bench_name_variant(char out[TAMISI_SYMBOL_SIZE], const tamis_plan *plan); /* of its attention */
+
+struct bench_time {
+    double ms, least_ms, most_ms; /* the median of the rounds, and their ends */
+};
+
+/*
+ * After a pause two rounds to warm up, then those that count. `round` puts its work on the stream with a mark before it,
+ * after it and between its parts. sm_mhz as in a figure.
+ */
+tamis_status bench_time_rounds(struct bench *bench, struct bench_time *parts, int part_count, int *sm_mhz,
+                               tamis_status (*round)(void *payload), void *payload);
 
 /* ---- bench_data.c: random tensors */
 
@@ -66,14 +79,21 @@ unsigned long long bench_random(unsigned long long *state);
 
 /* ---- bench_check.c */
 
-/* Contiguous (heads, rows, head_dim) tensors on the device. */
+/* Contiguous (B, heads, rows, head_dim) tensors on the device, of which one sequence is looked at. */
 struct bench_arrays {
     const void *q, *k, *v, *output;
     int kv_heads; /* of k and v */
     long long rows;
+    int sequence;
+    const int32_t *lists; /* on the host, (index_heads, capacity): the rows that attend, `kept` of each; NULL: all do */
+    int index_heads;
+    long long capacity, kept;
 };
 
-/* Sampled rows of some heads against double precision: sets error, error_limit and right. */
+/*
+ * Sampled rows of some heads against double precision: sets error, error_limit and right. A NaN anywhere is an error of NaN;
+ * a list out of order or without the window, or a row that was dropped and is not zero, one without bound.
+ */
 tamis_status bench_check(struct bench *bench, struct bench_figure *figure, const tamis_problem *problem,
                          const struct bench_arrays *arrays);
 

@@ -44,7 +44,9 @@ static tamis_status head_read(struct bench *bench, struct head *out, const tamis
                               const struct bench_arrays *arrays, int head)
 {
     const size_t count = (size_t)arrays->rows * (size_t)problem->head_dim, bytes = count * sizeof *out->q;
-    const size_t at = (size_t)head * count, kv_at = (size_t)(head / (problem->q_heads / arrays->kv_heads)) * count;
+    const int kv_head = head / (problem->q_heads / arrays->kv_heads);
+    const size_t at = ((size_t)arrays->sequence * (size_t)problem->q_heads + (size_t)head) * count;
+    const size_t kv_at = ((size_t)arrays->sequence * (size_t)arrays->kv_heads + (size_t)kv_head) * count;
     TAMIS_TRY(tamis_memory_read(bench->context, out->q, (const uint16_t *)arrays->q + at, bytes, bench->stream));
     TAMIS_TRY(tamis_memory_read(bench->context, out->k, (const uint16_t *)arrays->k + kv_at, bytes, bench->stream));
     TAMIS_TRY(tamis_memory_read(bench->context, out->v, (const uint16_t *)arrays->v + kv_at, bytes, bench->stream));
@@ -58,19 +60,44 @@ static bool has_nan(const struct head *head, long long rows, const tamis_problem
     return false;
 }
 
-/* One row of each of as many stretches of equal length; NaN for a NaN anywhere. */
-static double head_error(struct bench *bench, struct head *head, long long rows, const tamis_problem *problem)
+static bool is_zero(const uint16_t *row, int head_dim)
 {
-    const long long samples = rows < ROWS ? rows : ROWS;
+    for (int d = 0; d < head_dim; d++)
+        if (row[d] != 0) return false;
+    return true;
+}
+
+/* Positions ascend and end with the window; all other rows are zero. */
+static bool is_sound(const struct head *head, const struct bench_arrays *arrays, const tamis_problem *problem,
+                     const int32_t *list)
+{
+    long long at = 0;
+    for (long long row = 0; row < arrays->rows; row++) {
+        if (at < arrays->kept && list[at] == row)
+            at++;
+        else if (row >= arrays->rows - problem->selection.window ||
+                 !is_zero(head->output + row * problem->head_dim, problem->head_dim))
+            return false;
+    }
+    return at == arrays->kept;
+}
+
+/* One row of each of as many stretches of equal length. `list` NULL: every row attends. */
+static double head_error(struct bench *bench, struct head *head, const struct bench_arrays *arrays,
+                         const tamis_problem *problem, const int32_t *list)
+{
+    const long long rows = list ? arrays->kept : arrays->rows, samples = rows < ROWS ? rows : ROWS;
     double difference = 0, reference = 0;
-    if (has_nan(head, rows, problem)) return NAN;
+    if (has_nan(head, arrays->rows, problem)) return NAN;
+    if (list && !is_sound(head, arrays, problem, list)) return INFINITY;
     for (long long s = 0; s < samples; s++) {
         const long long first = s * rows / samples, end = (s + 1) * rows / samples;
         const unsigned long long step = bench_random(&bench->random) % (unsigned long long)(end - first);
         const long long i = s + 1 == samples ? rows - 1 : first + (long long)step;
-        equal_attend_row(head->row, problem, head->q, head->k, head->v, NULL, i, head->scratch);
+        const uint16_t *output = head->output + (list ? list[i] : i) * problem->head_dim;
+        equal_attend_row(head->row, problem, head->q, head->k, head->v, list, i, head->scratch);
         for (int d = 0; d < problem->head_dim; d++) {
-            const double found = (double)tamisi_half_to_float(head->output[i * problem->head_dim + d], problem->dtype);
+            const double found = (double)tamisi_half_to_float(output[d], problem->dtype);
             difference += (found - head->row[d]) * (found - head->row[d]);
             reference += head->row[d] * head->row[d];
         }
@@ -91,7 +118,9 @@ tamis_status bench_check(struct bench *bench, struct bench_figure *figure, const
         if (i > 0 && heads[i] == heads[i - 1]) continue;
         status = head_read(bench, &head, problem, arrays, heads[i]);
         if (status != TAMIS_OK) break;
-        const double error = head_error(bench, &head, arrays->rows, problem);
+        const int index_head = arrays->lists ? heads[i] / (problem->q_heads / arrays->index_heads) : 0;
+        const int32_t *list = arrays->lists ? arrays->lists + index_head * arrays->capacity : NULL;
+        const double error = head_error(bench, &head, arrays, problem, list);
         if (!(error <= figure->error)) figure->error = error;
         if (isnan(error)) break;
     }

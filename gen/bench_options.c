@@ -70,9 +70,10 @@ static bool read_names(struct cli *cli, const char *name, const char *const *nam
     return true;
 }
 
-static bool read_ratios(struct cli *cli, const char *name, double *out, int *count)
+static bool read_ratios(struct cli *cli, const char *name, const char *fallback, double *out, int *count)
 {
     const char *text = cli_value(cli, name);
+    if (!text) text = fallback;
     while (text) {
         char word[32], *end;
         const bool good = next_word(&text, word, sizeof word) && isdigit((unsigned char)*word);
@@ -95,22 +96,58 @@ static bool check_head_dims(struct cli *cli, const struct bench_list *list)
     return true;
 }
 
-int bench_options_read(struct bench_options *out, struct cli *cli)
+/* What both commands have. */
+static bool read_common(struct bench_options *out, struct cli *cli)
 {
-    static const char *const dtypes[] = {"bf16", "fp16", NULL}, *const masks[] = {"causal", "full", NULL};
+    static const char *const dtypes[] = {"bf16", "fp16", NULL};
     long long q_heads = 32, kv_heads = 8, rounds = 7;
-    *out = (struct bench_options){.seed = 1};
+    *out = (struct bench_options){.seed = 1, .batch = 1};
     if (!read_integers(cli, "lengths", MAX_SEQ_LEN, "8192,32768,131072", &out->lengths) ||
         !read_integers(cli, "head-dims", 256, NULL, &out->head_dims) || !check_head_dims(cli, &out->head_dims) ||
-        !read_names(cli, "dtypes", dtypes, "bf16", &out->dtypes) ||
-        !read_names(cli, "mask", masks, "causal", &out->masks) ||
-        !read_ratios(cli, "kept", out->kept, &out->kept_count) ||
-        !cli_integer(cli, "q-heads", 1, MAX_HEADS, &q_heads) || !cli_integer(cli, "kv-heads", 1, MAX_HEADS, &kv_heads) ||
+        !read_names(cli, "dtypes", dtypes, "bf16", &out->dtypes) || !cli_integer(cli, "q-heads", 1, MAX_HEADS, &q_heads) ||
+        !cli_integer(cli, "kv-heads", 1, MAX_HEADS, &kv_heads) ||
         !cli_integer(cli, "rounds", 1, BENCH_MAX_ROUNDS, &rounds) || !cli_integer(cli, "seed", 0, 1ll << 62, &out->seed))
-        return CLI_USAGE;
-    if (q_heads % kv_heads != 0) return cli_usage(cli, "--q-heads %lld is no multiple of --kv-heads %lld", q_heads, kv_heads);
+        return false;
+    if (q_heads % kv_heads != 0)
+        return cli_usage(cli, "--q-heads %lld is no multiple of --kv-heads %lld", q_heads, kv_heads), false;
     out->q_heads = (int)q_heads;
     out->kv_heads = (int)kv_heads;
     out->rounds = (int)rounds;
+    return true;
+}
+
+int bench_options_read(struct bench_options *out, struct cli *cli)
+{
+    static const char *const masks[] = {"causal", "full", NULL};
+    const bool good = read_common(out, cli) && read_names(cli, "mask", masks, "causal", &out->masks) &&
+                      read_ratios(cli, "kept", NULL, out->kept, &out->kept_count);
+    return good ? CLI_OK : CLI_USAGE;
+}
+
+int bench_operator_options_read(struct bench_options *out, struct cli *cli)
+{
+    static const char *const scopes[] = {"head", "kv_group", "layer", NULL};
+    const tamis_problem defaults = TAMIS_PROBLEM_INIT;
+    int scope = 0;
+    if (!read_common(out, cli)) return CLI_USAGE;
+    tamis_selection *s = &out->selection;
+    *s = defaults.selection;
+    long long batch = 1, window = s->window, pool = s->pool, min_tokens = s->min_tokens;
+    if (cli_given(cli, "ratios") && cli_given(cli, "coverage"))
+        return cli_usage(cli, "--ratios and --coverage: only one of them decides how many tokens are kept");
+    if (!read_ratios(cli, "ratios", "0.75,0.5,0.25", out->ratios, &out->ratio_count) ||
+        !cli_real(cli, "coverage", 0, 1, &s->coverage) || !cli_choice(cli, "scope", scopes, &scope) ||
+        !cli_integer(cli, "batch", 1, 65535, &batch) || !cli_integer(cli, "window", 1, 1024, &window) ||
+        !cli_integer(cli, "pool", 1, 63, &pool) || !cli_integer(cli, "min-tokens", 0, MAX_SEQ_LEN, &min_tokens))
+        return CLI_USAGE;
+    if (s->coverage >= 1) return cli_usage(cli, "--coverage: it must be below 1");
+    if (pool % 2 == 0) return cli_usage(cli, "--pool %lld: it must be odd", pool);
+    s->policy = cli_given(cli, "coverage") ? TAMIS_COVERAGE : TAMIS_RATIO;
+    if (s->policy == TAMIS_COVERAGE) out->ratio_count = 0;
+    s->scope = (tamis_scope)scope;
+    s->window = (int32_t)window;
+    s->pool = (int32_t)pool;
+    s->min_tokens = min_tokens;
+    out->batch = (int)batch;
     return CLI_OK;
 }

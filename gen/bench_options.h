@@ -1,4 +1,4 @@
-/* bench_options.h: which problems `tamis bench attention` is asked for: lists from its options. Layer: above cli. */
+/* bench_options.h: which problems `tamis bench` is asked for: lists from its options. Layer: above cli. */
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
 
@@ -17,10 +17,16 @@ struct bench_options {
     struct bench_list dtypes, masks;      /* values of tamis_dtype and tamis_mask */
     double kept[BENCH_MAX_LIST];          /* ratios of the compressed path */
     int kept_count;
+    double ratios[BENCH_MAX_LIST]; /* of the operator; none where `coverage` is set */
+    int ratio_count;
+    tamis_selection selection; /* of the operator; policy TAMIS_COVERAGE or TAMIS_RATIO, the ratio not set */
+    int batch;
     int q_heads, kv_heads, rounds;
     long long seed;
 };
 
-int bench_options_read(struct bench_options *out, struct cli *cli); /* CLI_OK or CLI_USAGE */
+/* Of `bench attention` and of `bench operator`. CLI_OK or CLI_USAGE. */
+int bench_options_read(struct bench_options *out, struct cli *cli);
+int bench_operator_options_read(struct bench_options *out, struct cli *cli);
 
 #endif

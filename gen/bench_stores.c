@@ -6,6 +6,7 @@
 
 #include "data.h"
 #include "error.h"
+#include "gpu.h"
 #include "space.h"
 
 #include <errno.h>
@@ -83,18 +84,58 @@ static int add_spec(struct bench_stores *stores, struct cli *cli, const char *op
 
 /* ---- all */
 
-int bench_stores_open(struct bench_stores *out, struct cli *cli, const char *arch)
+static int open_operands(struct bench_stores *out, struct cli *cli)
 {
-    *out = (struct bench_stores){.count = 0};
     for (int i = 0; i < cli->operand_count; i++) {
         const char *operand = cli->operands[i];
         int code = CLI_OK;
         if (!data_is_store(operand))
-            code = add_spec(out, cli, operand, arch);
+            code = add_spec(out, cli, operand, out->arch);
         else if (open_store(out, cli, operand, TAMIS_STORE_WRITE) != TAMIS_OK)
             code = cli_fail_as(cli, CLI_FAILED);
         if (code != CLI_OK) return code;
     }
+    return CLI_OK;
+}
+
+/* Insert where it belongs, unless it is there. */
+static void insert(struct bench_list *list, long long value)
+{
+    int at = 0;
+    while (at < list->count && list->values[at] < value) at++;
+    if ((at < list->count && list->values[at] == value) || list->count == BENCH_MAX_LIST) return;
+    memmove(list->values + at + 1, list->values + at, (size_t)(list->count - at) * sizeof *list->values);
+    list->values[at] = value;
+    list->count++;
+}
+
+static void find_head_dims(const struct bench_stores *stores, struct bench_list *out)
+{
+    const struct tamisi_variant_query query = {.family = "attend", .arch = stores->arch, .dtype = -1, .head_dim = -1};
+    for (int i = 0; i < stores->count; i++) {
+        struct tamisi_variant *variants;
+        size_t count = 0;
+        if (tamisi_store_find_variants(&variants, &count, stores->list[i], &query) != TAMIS_OK) continue;
+        for (size_t v = 0; v < count; v++) insert(out, variants[v].head_dim);
+        free(variants);
+    }
+}
+
+int bench_stores_open(struct bench_stores *out, struct cli *cli, const struct device *device, struct bench_list *head_dims)
+{
+    *out = (struct bench_stores){.count = 0};
+    if (device->ordinal == TAMIS_DEVICE_CPU) {
+        if (cli->operand_count > 0) return cli_usage(cli, "\"%s\": the CPU takes no kernels", cli->operands[0]);
+    } else {
+        const struct tamisi_gpu *gpu = device->context->state;
+        if (cli->operand_count == 0) return cli_usage(cli, "STORE or SPEC is missing: a GPU runs its kernels");
+        out->arch = gpu->arch;
+        out->gpu = gpu->name;
+        const int code = open_operands(out, cli);
+        if (code != CLI_OK) return code;
+        if (head_dims->count == 0) find_head_dims(out, head_dims);
+    }
+    if (head_dims->count == 0) head_dims->values[head_dims->count++] = 128;
     return CLI_OK;
 }
 
@@ -110,9 +151,10 @@ void bench_stores_close(struct bench_stores *stores)
     stores->count = 0;
 }
 
-tamis_store *bench_stores_find(const struct bench_stores *stores, const char *arch, int head_dim, tamis_dtype dtype)
+tamis_store *bench_stores_find(const struct bench_stores *stores, int head_dim, tamis_dtype dtype)
 {
-    const struct tamisi_variant_query query = {.family = "attend", .arch = arch, .dtype = (int)dtype, .head_dim = head_dim};
+    const struct tamisi_variant_query query = {
+        .family = "attend", .arch = stores->arch, .dtype = (int)dtype, .head_dim = head_dim};
     for (int i = 0; i < stores->count; i++) {
         struct tamisi_variant *variants;
         size_t count = 0;
@@ -121,29 +163,4 @@ tamis_store *bench_stores_find(const struct bench_stores *stores, const char *ar
         if (count > 0) return stores->list[i];
     }
     return stores->count > 0 ? stores->list[0] : NULL;
-}
-
-/* Insert where it belongs, unless it is there. */
-static int insert(long long *list, int count, int room, long long value)
-{
-    int at = 0;
-    while (at < count && list[at] < value) at++;
-    if ((at < count && list[at] == value) || count == room) return count;
-    memmove(list + at + 1, list + at, (size_t)(count - at) * sizeof *list);
-    list[at] = value;
-    return count + 1;
-}
-
-int bench_stores_head_dims(const struct bench_stores *stores, const char *arch, long long *out, int room)
-{
-    const struct tamisi_variant_query query = {.family = "attend", .arch = arch, .dtype = -1, .head_dim = -1};
-    int found = 0;
-    for (int i = 0; i < stores->count; i++) {
-        struct tamisi_variant *variants;
-        size_t count = 0;
-        if (tamisi_store_find_variants(&variants, &count, stores->list[i], &query) != TAMIS_OK) continue;
-        for (size_t v = 0; v < count; v++) found = insert(out, found, room, variants[v].head_dim);
-        free(variants);
-    }
-    return found;
 }

@@ -5,7 +5,8 @@
 #ifndef BENCH_STORES_H
 #define BENCH_STORES_H
 
-#include "cli.h"
+#include "bench_options.h"
+#include "device.h"
 #include "store.h"
 
 #include <limits.h>
@@ -17,17 +18,16 @@ struct bench_stores {
     bool temporary[BENCH_MAX_STORES]; /* made here, for a spec */
     int count;
     char folder[PATH_MAX]; /* of those; "" if there are none */
+    const char *arch, *gpu; /* whose kernels they have, and its name; NULL: the CPU, which has no stores */
 };
 
-/* Each operand is a store, or a spec whose kernels for `arch` are generated into a temporary store. An exit code;
-   bench_stores_close() is due in any case. */
-int bench_stores_open(struct bench_stores *out, struct cli *cli, const char *arch);
+/* Each operand is a store, or a spec whose kernels for the device are generated into a temporary store. Head dims, where
+   none are listed, become those that the stores have attention for, ascending. An exit code; bench_stores_close() is due in
+   any case. */
+int bench_stores_open(struct bench_stores *out, struct cli *cli, const struct device *device, struct bench_list *head_dims);
 void bench_stores_close(struct bench_stores *stores);
 
-/* The first store with attention for this; the first of all where none has it, for a plan to say so; NULL: no stores. */
-tamis_store *bench_stores_find(const struct bench_stores *stores, const char *arch, int head_dim, tamis_dtype dtype);
-
-/* The head dims that the stores have attention for, ascending. */
-int bench_stores_head_dims(const struct bench_stores *stores, const char *arch, long long *out, int room);
+/* The first store with attention for this; the first of all where none has it, for a plan to say so; NULL: the CPU. */
+tamis_store *bench_stores_find(const struct bench_stores *stores, int head_dim, tamis_dtype dtype);
 
 #endif

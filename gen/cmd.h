@@ -8,7 +8,8 @@ extern const struct cli_command cmd_gen;
 extern const struct cli_command cmd_show;
 extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_verify;
-extern const struct cli_command cmd_bench;  /* attention */
+extern const struct cli_command cmd_bench;  /* attention, operator */
+extern const struct cli_command cmd_bench_operator;
 extern const struct cli_command cmd_spec;   /* check, show, keys */
 extern const struct cli_command cmd_cache;  /* ls, gc, verify */
 extern const struct cli_command cmd_doctor;

@@ -8,7 +8,6 @@
 #include "bench_table.h"
 #include "cmd.h"
 #include "device.h"
-#include "gpu.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,7 +17,6 @@ struct job {
     struct cli *cli;
     struct bench_options options;
     struct device device;
-    const char *arch; /* NULL: the CPU */
     struct bench_stores stores;
     struct bench_peers peers;
     struct bench bench;
@@ -43,7 +41,7 @@ static struct bench_case make_case(const struct job *job, tamis_dtype dtype, int
     made.problem.kv_heads = job->options.kv_heads;
     made.problem.head_dim = head_dim;
     made.problem.seq_len = seq_len;
-    made.store = job->arch ? bench_stores_find(&job->stores, job->arch, head_dim, dtype) : NULL;
+    made.store = bench_stores_find(&job->stores, head_dim, dtype);
     return made;
 }
 
@@ -130,24 +128,6 @@ static int read_peers(struct job *job)
     return CLI_OK;
 }
 
-static int open_kernels(struct job *job)
-{
-    struct bench_list *dims = &job->options.head_dims;
-    if (job->device.ordinal == TAMIS_DEVICE_CPU) {
-        if (job->cli->operand_count > 0) return cli_usage(job->cli, "\"%s\": the CPU takes no kernels", job->cli->operands[0]);
-    } else {
-        const struct tamisi_gpu *gpu = job->device.context->state;
-        if (job->cli->operand_count == 0) return cli_usage(job->cli, "STORE or SPEC is missing: a GPU runs its kernels");
-        job->arch = gpu->arch;
-        job->table.gpu = gpu->name;
-        const int code = bench_stores_open(&job->stores, job->cli, gpu->arch);
-        if (code != CLI_OK) return code;
-        if (dims->count == 0) dims->count = bench_stores_head_dims(&job->stores, gpu->arch, dims->values, BENCH_MAX_LIST);
-    }
-    if (dims->count == 0) dims->values[dims->count++] = 128;
-    return CLI_OK;
-}
-
 static int bench_all(struct job *job)
 {
     const unsigned long long seed = (unsigned long long)job->options.seed;
@@ -156,6 +136,7 @@ static int bench_all(struct job *job)
     job->table.cli = job->cli;
     job->table.peers = &job->peers;
     job->table.device = job->device.name;
+    job->table.gpu = job->stores.gpu;
     job->table.rounds = job->options.rounds;
     job->table.kept = job->options.kept_count > 0;
     if (!job->cli->json)
@@ -174,7 +155,7 @@ static int run(struct cli *cli)
     cli_catch_interrupt();
     if (code == CLI_OK) code = read_peers(&job);
     if (code == CLI_OK) code = device_open_bare(&job.device, cli);
-    if (code == CLI_OK) code = open_kernels(&job);
+    if (code == CLI_OK) code = bench_stores_open(&job.stores, cli, &job.device, &job.options.head_dims);
     if (code == CLI_OK) code = bench_all(&job);
     bench_end(&job.bench);
     bench_stores_close(&job.stores);
@@ -225,13 +206,13 @@ static const struct cli_command command_attention = {
                 "tamis bench attention --device cpu --lengths 512\n",
     .run = run};
 
-static const struct cli_command *const children[] = {&command_attention, NULL};
+static const struct cli_command *const children[] = {&command_attention, &cmd_bench_operator, NULL};
 
 const struct cli_command cmd_bench = {
     .name = "bench",
-    .operands = "attention [argument...]",
+    .operands = "attention|operator [argument...]",
     .operand_max = -1,
     .summary = "time kernels",
     .description =
-        "Time the kernels of a store on this machine's GPU.",
+        "Time the kernels of a store on this machine's GPU: attention alone, or the operator whole and in its steps.",
     .children = children};

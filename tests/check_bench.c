@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 Suite *bench_suite(void);
+TCase *bench_operator_tests(void); /* check_bench_operator.c */
 
 /* ---- lines of JSON */
 
@@ -324,7 +325,7 @@ START_TEST(wrong_results)
 {
     const struct bench_case made = dense_case(ROWS);
     static uint16_t q[COUNT], k[COUNT / 2], v[COUNT / 2], output[COUNT];
-    const struct bench_arrays arrays = {q, k, v, output, 2, ROWS};
+    const struct bench_arrays arrays = {.q = q, .k = k, .v = v, .output = output, .kv_heads = 2, .rows = ROWS};
     struct bench bench;
     struct bench_figure figure = {.right = false};
     tamis_plan *plan;
@@ -416,5 +417,6 @@ Suite *bench_suite(void)
     tcase_add_test(figures, clock_of_a_gpu);
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, figures);
+    suite_add_tcase(suite, bench_operator_tests());
     return suite;
 }

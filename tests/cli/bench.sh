@@ -1,6 +1,6 @@
 #!/bin/sh
-# bench.sh: tamis bench attention: figures on the CPU in text and JSON, peers beside them, wrong arguments, the comparison of
-# files that examples/bench/peers.py makes, and a GPU that computes nothing, which must not be timed.
+# bench.sh: tamis bench: figures on the CPU in text and JSON, peers beside them, wrong arguments, the comparison of files that
+# examples/bench/peers.py makes, and a GPU that computes nothing, which must not be timed; attention, then the operator.
 # shellcheck source=tests/cli/lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
@@ -136,12 +136,71 @@ wrong '"x.tamis": the CPU' x.tamis
 want 2 "$tamis" bench attention --device gpu
 want 2 "$tamis" bench attention --precision fp64
 
+# ---- the operator
+operator() { # operator CODE OPTION...: small problems on the CPU
+    wanted=$1
+    shift
+    want "$wanted" "$tamis" bench operator --device cpu --q-heads 4 --kv-heads 2 --rounds 3 --window 16 --min-tokens 8 "$@"
+}
+
+operator 0 --lengths 116,216 --head-dims 64 --batch 2 -q
+err_empty
+rows 8
+out_has 'cpu: median of 3 rounds; scope head, window 16, pool 7, min_tokens 8'
+grep -Eq '^64  116  2    4/2  bf16   dense +116 +[0-9.]+( +-){7}  plain C$' out || fail "no dense row"
+grep -Eq '^64  116  2    4/2  bf16   ratio 0.75 +91 ' out || fail "not 75 of 100 tokens are kept, and the window"
+grep -Eq '^64  216  2    4/2  bf16   ratio 0.25 +66( +-?[0-9.]+){8}  plain C$' out || fail "not eight times"
+operator 0 --lengths 116 --ratios 1,0.5 --dtypes bf16,fp16
+rows 6
+grep -Eq '^128  116 .* ratio 1 +116 ' out || fail "a ratio of 1 drops tokens"
+operator 0 --lengths 10,16,17 --head-dims 64 --ratios 0.5 --window 16
+rows 6
+
+operator 0 --lengths 216 --head-dims 64 --coverage 0.2 --scope kv_group --pool 1 --json
+json_ok bench_operator
+[ "$(wc -l <out)" -eq 2 ] || fail "two figures, not two lines"
+out_has '"what":"dense","device":"cpu","gpu":null,"batch":1,"head_dim":64,"seq_len":216,'
+out_has '"policy":"coverage","coverage":0.2,"scope":"kv_group","window":16,"pool":1,"min_tokens":8,"kept_least":'
+out_has '"step_ms":{"score":'
+# The rest is the run less its attention, and the ratio the dense time over the run's.
+tr '{' ',' <out | tr ',' '\n' | sed -n 's/^"\(ms\|attend\|rest_ms\|dense_ratio\)":\([-0-9.e]*\).*/\1 \2/p' >numbers
+awk 'NR == 1 {dense = $2} NR > 1 {v[$1] = $2}
+     function off(a, b) {return a - b > 1e-6 || b - a > 1e-6}
+     END {exit NR != 5 || off(v["rest_ms"], v["ms"] - v["attend"]) || off(v["dense_ratio"], dense / v["ms"])}' numbers ||
+    fail "times do not agree: $(tr '\n' ' ' <numbers)"
+checks=$((checks + 1))
+
+wrong_operator() { # wrong_operator WORDS OPTION...
+    words=$1
+    shift
+    operator 2 --lengths 64 "$@"
+    err_has "$words"
+    out_empty
+}
+wrong_operator '--ratios and --coverage' --ratios 0.5 --coverage 0.1
+wrong_operator '--ratios: "0"' --ratios 0
+wrong_operator '--coverage' --coverage 1
+wrong_operator '--coverage' --coverage -0.1
+wrong_operator '--pool 4: it must be odd' --pool 4
+wrong_operator '--window' --window 1025
+wrong_operator '--batch' --batch 0
+wrong_operator '--scope' --scope heads
+wrong_operator '--min-tokens' --min-tokens -1
+wrong_operator '"x.tamis": the CPU' x.tamis
+want 2 "$tamis" bench operator --device cpu --kept 0.5
+want 1 "$tamis" bench operator --device cpu --batch 65535 --q-heads 2 --kv-heads 2 --lengths 64
+err_has 'batch * kv_heads'
+
 # ---- a GPU: none; or one whose kernels do nothing, so that outputs keep their poison
-want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" bench attention llama-3.1-8b
+for what in attention operator; do
+    want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" bench $what llama-3.1-8b
+done
 if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
     export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" TAMIS_LIBNVML="$TAMIS_FAKE_CUDA" FAKE_CUDA_CC=8.0 TMPDIR="$work"
     small="--q-heads 2 --kv-heads 1"
     want 2 "$tamis" bench attention
+    err_has 'STORE or SPEC is missing'
+    want 2 "$tamis" bench operator
     err_has 'STORE or SPEC is missing'
     want 1 "$tamis" bench attention lama-3.1-8b
     err_has 'did you mean'
@@ -170,6 +229,14 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
         # shellcheck disable=SC2086
         want 1 env FAKE_CUDA_FAIL=cuLaunchKernel:1:700 "$tamis" bench attention both.tamis $small --lengths 64,100
         [ "$(grep -c 'error: ' err)" -eq 1 ] || fail "it went on after the device was lost"
+        # shellcheck disable=SC2086
+        want 6 "$tamis" bench operator both.tamis $small --lengths 64,2000 --ratios 0.5 --head-dims 64
+        err_has 'seq_len 64, batch 1, heads 2/1, bf16, dense: sequence 0 keeps -1 tokens, of 64 to 64 that are right; not timed'
+        err_has 'seq_len 2000, batch 1, heads 2/1, bf16, ratio 0.5: sequence 0 keeps -1 tokens, of 1152 to 1152 that are right'
+        out_lacks MS
+        # shellcheck disable=SC2086
+        want 1 env FAKE_CUDA_FAIL=cuLaunchKernel:1:700 "$tamis" bench operator both.tamis $small --lengths 64,100
+        [ "$(grep -c 'error: ' err)" -eq 1 ] || fail "the operator went on after the device was lost"
     else
         skip "a GPU that computes nothing: no NVRTC"
     fi

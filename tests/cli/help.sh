@@ -8,6 +8,7 @@ show
 run
 verify
 bench attention
+bench operator
 spec check
 spec show
 spec keys
