@@ -2,9 +2,10 @@
 # run.sh BUILD_DIR [OUT_DIR]: everything that needs a GPU, with binaries that were built before (TAMIS_STATIC_DEPS makes them
 # run on a machine that lacks the libraries). Needs a driver, NVRTC, and this tree's templates/, runtime/ and tests/; no git.
 #
-# Kernels are generated here for the GPU at hand, into two stores: "default" from specs/, what users get, and "portable" from
-# specs that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on both: the reference cases, check_gpu
-# in full, and check_gpu's small cases under compute-sanitizer where that tool works.
+# Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get; "portable" from specs
+# that know the sm_80 tiles only, so that those kernels are run on newer GPUs too; on Hopper "candidate", from specs that put
+# first what is not yet a default. Then on each: the reference cases, check_gpu in full, and check_gpu's small cases under
+# compute-sanitizer where that tool works.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
@@ -126,7 +127,8 @@ only_portable() { ! "$tamis" cache ls "$work/portable.tamis" | grep wgmma; }
 generate default "$root"/specs/*.yaml || true
 generate portable "$here"/specs/portable_*.yaml || true
 check "portable: no kernel of newer families" only_portable || true
-for store in default portable; do
+[ "$arch" != sm_90a ] || generate candidate "$here"/specs/candidate_*.yaml || true
+for store in default portable candidate; do
     [ -e "$work/$store.tamis" ] || continue
     for case in "$root"/tests/reference/*/; do
         check "$store: reference $(basename "$case")" "$tamis" verify "$case" --store "$work/$store.tamis" --device cuda:0 || true
