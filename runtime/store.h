@@ -73,7 +73,7 @@ tamis_status tamisi_store_put_spec(tamis_store *store, const struct tamisi_spec_
 tamis_status tamisi_store_put_source(tamis_store *store, const struct tamisi_hash *hash, const char *name,
                                      const char *text);
 tamis_status tamisi_store_put_variant(tamis_store *store, const struct tamisi_variant *variant);
-/* Drop a spec's variants of one architecture before putting the new set, so that removed tile sizes disappear. */
+/* Drop a spec's variants of one architecture, NULL: of all, before putting the new set, so that removed tile sizes disappear. */
 tamis_status tamisi_store_drop_variants(tamis_store *store, const char *spec, const char *arch);
 tamis_status tamisi_store_put_cubin(tamis_store *store, const struct tamisi_hash *source, const char *arch,
                                     const char *options, const char *nvrtc_identity,
@@ -120,8 +120,30 @@ struct tamisi_store_gc_result {
 };
 /* A store without variants is a cache, whose kernels the variants of other stores refer to: there only damage goes. */
 tamis_status tamisi_store_gc(tamis_store *store, struct tamisi_store_gc_result *result);
+tamis_status tamisi_store_compact(tamis_store *store); /* no free pages; rows in order of their keys */
 /* SQLite's own integrity check; "" into `problem` if sound. */
 tamis_status tamisi_store_check(tamis_store *store, struct tamisi_buf *problem);
+
+/*
+ * Union, for `tamis import` and `merge`: the intact rows of `from` into `into`, in one transaction, or the one that is open.
+ * A spec of one name with other content, and a variant of one key with other content, is a conflict; which spec loses, its
+ * variants lose too. `from` may be `into`'s own file.
+ */
+struct tamisi_store_conflict {
+    const char *kind;           /* "spec" or "variant" */
+    const char *spec;
+    const char *variant, *arch; /* NULL of a spec */
+};
+struct tamisi_merge {
+    bool prefer_last; /* of two that conflict, what comes replaces what is there; else what is there stays */
+    void (*report)(void *payload, const struct tamisi_store_conflict *conflict); /* may be NULL */
+    void *payload;
+
+    /* Counted up: rows put, there already, and not put for a conflict; conflicts; damaged rows. */
+    long long added, kept, left_out, conflicts, damaged;
+    bool torn; /* of some `from` pages are damaged or missing, with who knows how many rows on them */
+};
+tamis_status tamisi_store_merge(tamis_store *into, tamis_store *from, struct tamisi_merge *merge);
 
 /* The user's cache file name (see tamis_store_open), and mkdir -p of its folder. TAMIS_ENOTFOUND: no HOME. */
 tamis_status tamisi_store_cache_path(struct tamisi_buf *out);

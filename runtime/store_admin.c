@@ -1,5 +1,5 @@
 /*
- * store_admin.c: what `tamis cache` does to a store: list, collect garbage, check. Layer: above store, beside store_rows.
+ * store_admin.c: what `tamis cache` does to a store: list, collect garbage, make smaller, check. Layer: above store, beside store_rows.
  */
 #include "store_internal.h"
 
@@ -167,6 +167,17 @@ static long long file_bytes(const tamis_store *store)
     return stat(store->path, &info) == 0 ? (long long)info.st_size : 0;
 }
 
+tamis_status tamisi_store_compact(tamis_store *store)
+{
+    tamis_status status;
+
+    tamisi_store_lock(store);
+    status = store->in_transaction ? tamisi_fail(TAMIS_EINVAL, "store %s: a transaction is open", store->path)
+                                   : tamisi_store_execute(store, "VACUUM", "make it smaller");
+    tamisi_store_unlock(store);
+    return status;
+}
+
 tamis_status tamisi_store_gc(tamis_store *store, struct tamisi_store_gc_result *result)
 {
     long long before, removed = 0;
@@ -176,7 +187,7 @@ tamis_status tamisi_store_gc(tamis_store *store, struct tamisi_store_gc_result *
     before = file_bytes(store);
     status = store->in_transaction ? tamisi_fail(TAMIS_EINVAL, "store %s: a transaction is open", store->path)
                                    : collect(store, &removed);
-    if (status == TAMIS_OK) status = tamisi_store_execute(store, "VACUUM", "make it smaller");
+    if (status == TAMIS_OK) status = tamisi_store_compact(store);
     if (status == TAMIS_OK) {
         result->removed = removed;
         result->freed_bytes = before - file_bytes(store);

@@ -53,7 +53,7 @@ static bool visit_drop(void *payload, const struct tamisi_row *row)
     struct drop *drop = payload;
 
     if (strcmp(row->values[TAMISI_VARIANT_SPEC].data, drop->spec) == 0 &&
-        strcmp(row->values[TAMISI_VARIANT_ARCH].data, drop->arch) == 0)
+        (drop->arch == NULL || strcmp(row->values[TAMISI_VARIANT_ARCH].data, drop->arch) == 0))
         tamisi_ids_add(&drop->ids, row->id);
     return false;
 }

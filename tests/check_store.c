@@ -304,5 +304,6 @@ Suite *store_suite(void)
     suite_add_tcase(suite, opening);
     suite_add_tcase(suite, store_content_case());
     suite_add_tcase(suite, store_damage_case());
+    suite_add_tcase(suite, store_merge_case());
     return suite;
 }

@@ -1,5 +1,5 @@
 /*
- * store_case.h: what the three files of the store's suite share: a folder of their own for each test, and short checks.
+ * store_case.h: what the files of the store's suite share: a folder of their own for each test, and short checks.
  *
  * Defined in check_store.c. Everything works on the one store file that `store_file` names.
  */
@@ -18,6 +18,7 @@ extern char store_warning[512];   /* the last of them */
 
 TCase *store_content_case(void); /* check_store_content.c */
 TCase *store_damage_case(void);  /* check_store_damage.c */
+TCase *store_merge_case(void);   /* check_store_merge.c */
 
 void store_set_up(void);
 void store_tear_down(void);
