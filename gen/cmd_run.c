@@ -8,6 +8,7 @@
 #include "device.h"
 #include "error.h"
 #include "runner.h"
+#include "selection_options.h"
 #include "spec.h"
 
 #include <errno.h>
@@ -17,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define TOKENS (1LL << 24) /* the longest sequence */
 
 struct job {
     struct cli *cli;
@@ -31,50 +30,6 @@ struct job {
 };
 
 /* ---- what to compute */
-
-/* Exactly one policy, or what is there already. */
-static int read_policy(struct cli *cli, tamis_selection *selection)
-{
-    static const struct {
-        const char *option;
-        tamis_policy policy;
-    } policies[] = {{"coverage", TAMIS_COVERAGE}, {"ratio", TAMIS_RATIO}, {"count", TAMIS_COUNT}, {"dense", TAMIS_DENSE}};
-    const char *first = NULL;
-    long long count = selection->count;
-    for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
-        if (!cli_given(cli, policies[i].option)) continue;
-        if (first) return cli_usage(cli, "--%s and --%s: one policy would be right", first, policies[i].option);
-        first = policies[i].option;
-        selection->policy = policies[i].policy;
-    }
-    if (!cli_real(cli, "coverage", 0, 1, &selection->coverage) || !cli_real(cli, "ratio", 0, 1, &selection->ratio) ||
-        !cli_integer(cli, "count", 0, TOKENS, &count))
-        return CLI_USAGE;
-    if (cli_given(cli, "coverage") && selection->coverage >= 1)
-        return cli_usage(cli, "--coverage: 1 would drop all tokens, less would be right");
-    if (cli_given(cli, "ratio") && selection->ratio <= 0)
-        return cli_usage(cli, "--ratio: 0 would keep no token, more would be right");
-    selection->count = count;
-    return CLI_OK;
-}
-
-/* Options win over what the case and the spec say. */
-static int read_selection(struct cli *cli, tamis_selection *selection)
-{
-    static const char *const scopes[] = {"head", "kv_group", "layer", NULL};
-    long long window = selection->window, pool = selection->pool, min_tokens = selection->min_tokens;
-    int scope = (int)selection->scope;
-    if (!cli_integer(cli, "window", 1, 1024, &window) || !cli_integer(cli, "pool", 1, 63, &pool) ||
-        !cli_integer(cli, "min-tokens", 0, TOKENS, &min_tokens) || !cli_choice(cli, "scope", scopes, &scope))
-        return CLI_USAGE;
-    if (cli_given(cli, "pool") && pool % 2 == 0)
-        return cli_usage(cli, "--pool: %lld is even, an odd width would be right", pool);
-    selection->window = (int32_t)window;
-    selection->pool = (int32_t)pool;
-    selection->min_tokens = min_tokens;
-    selection->scope = (tamis_scope)scope;
-    return read_policy(cli, selection);
-}
 
 /* A case.yaml is complete in itself, so the store's spec counts without one only, or where --spec names it. */
 static int base_problem(struct job *job, const char *folder, tamis_problem *base)
@@ -94,7 +49,7 @@ static int read_input(struct job *job)
     if (code != CLI_OK) return code;
     const tamis_status status = case_read(&job->input, folder, &base);
     if (status != TAMIS_OK) return cli_fail(job->cli, status);
-    return read_selection(job->cli, &job->input.problem.selection);
+    return selection_options_read(job->cli, &job->input.problem.selection);
 }
 
 /* ---- computing */
@@ -275,14 +230,7 @@ static const struct cli_option options[] = {
     {"store", 0, "STORE", "kernels for a GPU; the CPU needs none"},
     {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0 where a store is given and there is a GPU, else cpu"},
     {"spec", 0, "NAME", "take selection and scale from this spec of the store; without case.yaml the default is its only one"},
-    {"coverage", 0, "X", "drop the tokens that together have less than this part of the attention mass"},
-    {"ratio", 0, "X", "keep this part of the tokens before the window"},
-    {"count", 0, "N", "keep this many of the tokens before the window"},
-    {"dense", 0, NULL, "keep all: plain causal attention"},
-    {"scope", 0, "SCOPE", "which heads choose together: head, kv_group or layer"},
-    {"window", 0, "W", "the last queries, which score and are always kept"},
-    {"pool", 0, "P", "width of the moving average over scores, odd"},
-    {"min-tokens", 0, "M", "never keep fewer before the window"},
+    SELECTION_OPTIONS,
     {"precision", 0, "P", "arithmetic of the CPU: fp32 or fp64"},
     {"lse", 0, NULL, "write lse.npy too"},
     {"no-steps", 0, NULL, "skip the second run, which times the steps one by one"},
