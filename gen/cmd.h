@@ -6,6 +6,7 @@
 
 extern const struct cli_command cmd_gen;
 extern const struct cli_command cmd_show;
+extern const struct cli_command cmd_plan;
 extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_verify;
 extern const struct cli_command cmd_bench;  /* attention, operator */
