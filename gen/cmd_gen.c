@@ -3,6 +3,7 @@
  * touched, and a spec with its sources enters it in one transaction.
  */
 #define _GNU_SOURCE
+#include "arch_list.h"
 #include "build.h"
 #include "cmd.h"
 #include "data.h"
@@ -19,8 +20,7 @@
 struct generation {
     struct cli *cli;
     struct data data;
-    char arch_list[256];
-    const char *archs[SPEC_MAX_ARCHS + 1]; /* of --arch; archs[0] NULL: each spec's */
+    struct arch_list archs; /* of none: each spec's */
     struct spec *specs;
     struct space *spaces;
     int spec_count; /* read and expanded so far */
@@ -32,39 +32,13 @@ struct generation {
 
 /* ---- arguments */
 
-static int unknown_arch(struct cli *cli, const char *arch)
-{
-    char list[128] = "";
-    for (const char *const *known = spec_archs; *known; known++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", known == spec_archs ? "" : ", ", *known);
-    return cli_usage(cli, "--arch: \"%s\" is none of %s", arch, list);
-}
-
-static int read_archs(struct generation *gen)
-{
-    const char *list = cli_value(gen->cli, "arch");
-    char *rest = NULL;
-    int count = 0;
-    if (!list) return CLI_OK;
-    if (strlen(list) >= sizeof gen->arch_list) return cli_usage(gen->cli, "--arch: the list is too long");
-    memcpy(gen->arch_list, list, strlen(list) + 1);
-    for (char *arch = strtok_r(gen->arch_list, ", ", &rest); arch; arch = strtok_r(NULL, ", ", &rest)) {
-        bool known = false, twice = false;
-        for (const char *const *name = spec_archs; *name; name++) known = known || strcmp(*name, arch) == 0;
-        for (int i = 0; i < count; i++) twice = twice || strcmp(gen->archs[i], arch) == 0;
-        if (!known) return unknown_arch(gen->cli, arch);
-        if (!twice && count < SPEC_MAX_ARCHS) gen->archs[count++] = arch;
-    }
-    return count ? CLI_OK : cli_usage(gen->cli, "--arch: the list is empty");
-}
-
 static int read_arguments(struct generation *gen)
 {
     long long threads = sysconf(_SC_NPROCESSORS_ONLN);
     if (!cli_integer(gen->cli, "jobs", 1, 1024, &threads)) return CLI_USAGE;
     if (!cli_value(gen->cli, "output")) return cli_usage(gen->cli, "-o STORE is missing");
     gen->build.threads = (int)threads;
-    return read_archs(gen);
+    return arch_list_read(gen->cli, &gen->archs);
 }
 
 /* ---- specs to variants */
@@ -76,7 +50,7 @@ static int expand_spec(struct generation *gen, const char *operand)
     struct space *space = &gen->spaces[gen->spec_count];
     const struct space_options options = {.templates_dir = gen->data.templates_dir,
                                           .abi_dir = gen->data.abi_dir,
-                                          .archs = gen->archs[0] ? gen->archs : NULL,
+                                          .archs = gen->archs.names[0] ? gen->archs.names : NULL,
                                           .defaults_only = cli_given(gen->cli, "defaults-only")};
     tamis_status status = data_spec_path(path, &gen->data, operand);
     if (status != TAMIS_OK) return cli_fail(gen->cli, status);
@@ -123,7 +97,7 @@ static tamis_status put_all(const struct generation *gen)
     TAMIS_TRY(tamisi_store_begin(gen->store));
     for (int i = 0; i < gen->spec_count; i++) {
         const tamis_status status =
-            space_put(gen->store, &gen->specs[i], &gen->spaces[i], gen->archs[0] ? gen->archs : NULL);
+            space_put(gen->store, &gen->specs[i], &gen->spaces[i], gen->archs.names[0] ? gen->archs.names : NULL);
         if (status == TAMIS_OK) continue;
         tamisi_store_rollback(gen->store);
         return status;
