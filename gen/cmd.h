@@ -13,6 +13,9 @@ extern const struct cli_command cmd_bench;  /* attention, operator */
 extern const struct cli_command cmd_bench_operator;
 extern const struct cli_command cmd_spec;   /* check, show, keys */
 extern const struct cli_command cmd_cache;  /* ls, gc, verify */
+extern const struct cli_command cmd_export;
+extern const struct cli_command cmd_import;
+extern const struct cli_command cmd_merge;
 extern const struct cli_command cmd_doctor;
 
 #endif

@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct cli_command *const commands[] = {&cmd_gen,   &cmd_show,  &cmd_plan, &cmd_run,    &cmd_verify,
-                                                     &cmd_bench, &cmd_spec,  &cmd_cache, &cmd_doctor, NULL};
+static const struct cli_command *const commands[] = {&cmd_gen,  &cmd_show, &cmd_plan,  &cmd_run,    &cmd_verify, &cmd_bench,
+                                                     &cmd_spec, &cmd_cache, &cmd_export, &cmd_import, &cmd_merge,
+                                                     &cmd_doctor, NULL};
 
 static const struct cli_command tool = {
     .name = "",

@@ -16,6 +16,9 @@ spec keys
 cache ls
 cache gc
 cache verify
+export
+import
+merge
 doctor'
 manual=$source_dir/gen/tamis.1
 

@@ -1,0 +1,103 @@
+#!/bin/sh
+# export_c.sh: tamis export --c: the sources compile as C and as C++ without a warning, are the same each time, and load and
+# launch every stage through a libcuda that is none.
+# shellcheck source=tests/cli/lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+if [ -z "${TAMIS_FAKE_CUDA:-}" ]; then
+    skip "all: no TAMIS_FAKE_CUDA"
+    finish
+    exit 0
+fi
+warnings='-Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wconversion -Werror'
+c11="${CC:-cc} -std=c11 $warnings -Wstrict-prototypes -Wmissing-prototypes"
+cpp17="${CXX:-c++} -std=c++17 -x c++ $warnings"
+ln -s "$TAMIS_FAKE_CUDA" libcuda.so.1
+gen() { want 0 env TAMIS_LIBNVRTC="$TAMIS_FAKE_CUDA" "$tamis" gen "$@"; }
+
+gen llama-3.1-8b -o s.tamis --arch sm_80,sm_90a
+want 0 "$tamis" export --c s.tamis -o k --json
+json_ok export
+out_has '"c":true,"specs":1'
+want 0 "$tamis" export --c s.tamis -o k2
+diff -r k k2 >/dev/null || fail "two exports differ"
+same "$source_dir/runtime/kernel_args.h" k/kernel_args.h
+want 0 "$tamis" export s.tamis -o b.tamis
+want 0 "$tamis" export --c b.tamis -o k3
+diff -r k k3 >/dev/null || fail "the export of a bundle of the store differs from the store's"
+if grep -rq "$work" k; then fail "a path of this machine is in the sources"; fi
+
+# launch FOLDER COMPILER ARGUMENT...: build the host with a folder's sources, and run it.
+launch() {
+    folder=$1
+    compiler=$2
+    shift 2
+    # shellcheck disable=SC2086 # words
+    want 0 $compiler -I"$folder" -isystem "$source_dir/runtime" -isystem "$source_dir/tests" -o host \
+        "$source_dir/tests/cli/lib/launch_one.c" "$folder"/*.c -ldl
+    err_empty
+    want 0 env LD_LIBRARY_PATH="$work" ./host "$@"
+}
+
+launch k "$c11" 0 128 8 0 sm_80
+for stage in score_stats score_merge score_sum select_pool select_budget select_tokens compress attend decompress; do
+    out_has "$stage tamis_"
+done
+out_lacks attend_tma
+out_lacks sm_90a
+# The defaults are what is loaded of all variants.
+cut -d' ' -f2 out | sort >loaded
+want 0 "$tamis" show s.tamis --arch sm_80 --json
+grep '"rank":0' out | grep -v fp16 | sed 's/.*"symbol":"\([^"]*\)".*/\1/' | sort -u >wanted
+[ -s wanted ] || fail "no defaults are listed"
+same loaded wanted
+# On a GPU between two architectures the lower one runs; on Hopper the persistent kernel attends.
+launch k "$cpp17" 1 128 8 9 sm_80
+out_has 'attend tamis_attend_fp16'
+launch k "$c11" 0 128 9 0 sm_90a
+out_has 'attend_tma tamis_attend_wgmma_bf16'
+out_lacks sm_80
+
+# ---- another prefix: nothing of the first one is left
+gen llama-3.1-8b qwen3-8b -o two.tamis --arch sm_80 --defaults-only
+want 0 "$tamis" export --c two.tamis -o mine --prefix mine
+present mine/mine.h
+if grep -rqi tamis_kernels mine; then fail "the old prefix is left"; fi
+want 0 grep -q 'ifndef MINE_H' mine/mine.h
+for file in mine/*.c; do
+    # shellcheck disable=SC2086
+    want 0 $c11 -c "$file" -o mine.o
+    # shellcheck disable=SC2086
+    want 0 $cpp17 -c "$file" -o mine.o
+done
+# Two models share a kernel's cubin.
+[ "$(grep -c '^    {' mine/mine_table.c)" -gt "$(grep -c '^extern' mine/mine_table.c)" ] || fail "cubins are not shared"
+
+# ---- what keeps it from being made, and that it leaves nothing behind
+want 1 "$tamis" export --c s.tamis -o k
+err_has 'is there already'
+mkdir empty
+want 0 "$tamis" export --c s.tamis -o empty/ --arch sm_80 --defaults-only
+present empty/tamis_kernels.c
+want 0 "$tamis" gen llama-3.1-8b -o sources.tamis --arch sm_80 --defaults-only --no-compile
+want 5 "$tamis" export --c sources.tamis -o none
+err_has 'are not compiled'
+absent none
+mkdir data
+cp -r "$source_dir/templates" "$source_dir/runtime" "$source_dir/specs" data/
+rm data/templates/launcher/tamis_kernels.c
+want 1 env TAMIS_DATA_DIR="$work/data" "$tamis" export --c s.tamis -o none
+err_has 'tamis_kernels.c'
+absent none
+for left in none.??????; do [ ! -e "$left" ] || fail "$left is left behind"; done
+
+# ---- cubins of a real compiler, which are arrays of a real size
+if can_compile; then
+    want 0 "$tamis" gen llama-3.1-8b -o real.tamis --arch sm_80 --defaults-only
+    want 0 "$tamis" export --c real.tamis -o real --defaults-only
+    launch real "$c11" 0 128 8 0 sm_80
+    want 0 "$tamis" show real.tamis --json
+else
+    skip "cubins of NVRTC: there is none"
+fi
+finish
