@@ -73,7 +73,7 @@ tamis_status tamisi_store_put_spec(tamis_store *store, const struct tamisi_spec_
 tamis_status tamisi_store_put_source(tamis_store *store, const struct tamisi_hash *hash, const char *name,
                                      const char *text);
 tamis_status tamisi_store_put_variant(tamis_store *store, const struct tamisi_variant *variant);
-/* Drop a spec's variants of one architecture, NULL: of all, before putting the new set, so that removed tile sizes disappear. */
+/* Drop a spec's variants of one architecture, NULL: of all, before the new set is put: so removed tile sizes disappear. */
 tamis_status tamisi_store_drop_variants(tamis_store *store, const char *spec, const char *arch);
 tamis_status tamisi_store_put_cubin(tamis_store *store, const struct tamisi_hash *source, const char *arch,
                                     const char *options, const char *nvrtc_identity,

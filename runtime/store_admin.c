@@ -1,5 +1,6 @@
 /*
- * store_admin.c: what `tamis cache` does to a store: list, collect garbage, make smaller, check. Layer: above store, beside store_rows.
+ * store_admin.c: what `tamis cache` does to a store: list, collect garbage, make smaller, check. Layer: above store, beside
+ * store_rows.
  */
 #include "store_internal.h"
 
