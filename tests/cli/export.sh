@@ -105,6 +105,13 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
     want 0 "$tamis" cache verify shelf/b.tamis
     want 0 "$tamis" export shelf/b.tamis -o from_shelf.tamis
     same b.tamis from_shelf.tamis
+    # On a GPU that computes nothing, without a compiler: the kernels load and run, and their output is found wrong.
+    on_gpu() { env TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" FAKE_CUDA_CC=8.0 TAMIS_LIBNVRTC=/nonexistent "$@"; }
+    want 6 on_gpu "$tamis" verify "$reference/gqa_d128" --store shelf/b.tamis --device cuda:0
+    out_has 'NOT EQUAL'
+    absent cache/cache.tamis
+    want 5 on_gpu "$tamis" verify "$reference/gqa_d128" --store c.tamis --device cuda:0
+    err_has NVRTC
     ls shelf >shelved
     echo b.tamis >only
     same only shelved

@@ -142,6 +142,12 @@ echo text >text.tamis
 want 1 "$tamis" import text.tamis --into h.tamis
 err_has 'is not a tamis store'
 want 1 "$tamis" import two.tamis --into text.tamis
+cp two.tamis newer.tamis # the format is the user_version, a big-endian number at byte 60
+printf '\0\0\143\0' | dd of=newer.tamis bs=1 seek=60 conv=notrunc 2>/dev/null
+want 1 "$tamis" import newer.tamis --into h.tamis
+err_has 'has format'
+want 1 "$tamis" import two.tamis --into newer.tamis
+err_has 'has format'
 
 # ---- cubins: the user's cache, which has no variants, is a store like any other
 if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
