@@ -41,6 +41,8 @@ mv "$prefix" "$folder/moved"
 grep -q "$folder/moved/share/tamis" "$folder/doctor" || { cat "$folder/doctor"; echo "installed: the tool does not use the data beside it" >&2; exit 1; }
 "$folder/moved/bin/tamis" gen llama-3.1-8b -o "$folder/a.tamis" --arch sm_80 --defaults-only --no-compile
 test -s "$folder/a.tamis"
+TAMIS_LIBNVRTC=$build/tests/fake_cuda.so "$folder/moved/bin/tamis" gen llama-3.1-8b -o "$folder/a.tamis" --arch sm_80 --defaults-only -q >"$folder/log"
+"$folder/moved/bin/tamis" export --c "$folder/a.tamis" -o "$folder/kernels" >"$folder/log" # the launcher is data too
 
 pc=$(find "$folder/moved" -name tamis.pc)
 grep -q '^Version: 0\.1\.0$' "$pc" || { echo "installed: no version in tamis.pc" >&2; exit 1; }

@@ -162,6 +162,16 @@ want 1 "$tamis" export s.tamis -o nowhere/c.tamis --sources-only
 want 0 "$tamis" export s.tamis -o s.tamis --sources-only --arch sm_80
 want 0 "$tamis" cache verify s.tamis
 for left in *.tamis.??????; do [ ! -e "$left" ] || fail "$left is left behind"; done
+# No room: nothing new is there, and nothing is left.
+if (trap '' XFSZ && ulimit -f 8) 2>/dev/null; then
+    cp b.tamis kept.tamis
+    limited() { (trap '' XFSZ && ulimit -f 8 && "$@"); }
+    want 1 limited "$tamis" export s.tamis -o kept.tamis --sources-only
+    same b.tamis kept.tamis
+    want 1 limited "$tamis" merge s.tamis -o kept.tamis
+    same b.tamis kept.tamis
+    for left in *.tamis.??????; do [ ! -e "$left" ] || fail "$left is left behind"; done
+fi
 umask 027
 want 0 "$tamis" export s.tamis -o mode.tamis --sources-only
 [ "$(stat -c %a mode.tamis 2>/dev/null || stat -f %Lp mode.tamis)" = 640 ] || fail "a bundle does not heed the umask"

@@ -89,6 +89,12 @@ rm data/templates/launcher/tamis_kernels.c
 want 1 env TAMIS_DATA_DIR="$work/data" "$tamis" export --c s.tamis -o none
 err_has 'tamis_kernels.c'
 absent none
+if (trap '' XFSZ && ulimit -f 8) 2>/dev/null; then
+    limited() { (trap '' XFSZ && ulimit -f 8 && "$@"); }
+    want 1 limited "$tamis" export --c s.tamis -o none # the table is larger
+    err_has 'cannot write'
+    absent none
+fi
 for left in none.??????; do [ ! -e "$left" ] || fail "$left is left behind"; done
 
 # ---- cubins of a real compiler, which are arrays of a real size
