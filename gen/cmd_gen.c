@@ -43,6 +43,25 @@ static int read_arguments(struct generation *gen)
 
 /* ---- specs to variants */
 
+/* --default: each of the names given becomes the first of its combination, in whichever spec has it. */
+static int promote(struct generation *gen)
+{
+    const char *at = cli_value(gen->cli, "default");
+    while (at && *at) {
+        char name[TAMISI_SYMBOL_SIZE];
+        const size_t bytes = strcspn(at, ",");
+        int found = 0;
+        snprintf(name, sizeof name, "%.*s", (int)bytes, at);
+        for (int i = 0; i < gen->spec_count; i++) found += space_promote(&gen->spaces[i], name);
+        if (found == 0)
+            return cli_usage(gen->cli, "--default: no variant is named %s: tamis show SPEC lists them", name);
+        at += bytes;
+        at += *at == ',';
+    }
+    for (int i = 0; i < gen->spec_count && cli_given(gen->cli, "defaults-only"); i++) space_keep_defaults(&gen->spaces[i]);
+    return CLI_OK;
+}
+
 static int expand_spec(struct generation *gen, const char *operand)
 {
     char path[PATH_MAX + 80];
@@ -51,7 +70,8 @@ static int expand_spec(struct generation *gen, const char *operand)
     const struct space_options options = {.templates_dir = gen->data.templates_dir,
                                           .abi_dir = gen->data.abi_dir,
                                           .archs = gen->archs.names[0] ? gen->archs.names : NULL,
-                                          .defaults_only = cli_given(gen->cli, "defaults-only")};
+                                          .defaults_only = cli_given(gen->cli, "defaults-only") &&
+                                                           !cli_given(gen->cli, "default")};
     tamis_status status = data_spec_path(path, &gen->data, operand);
     if (status != TAMIS_OK) return cli_fail(gen->cli, status);
     status = spec_read(spec, path, gen->data.specs_dir);
@@ -85,6 +105,8 @@ static int expand_all(struct generation *gen)
         if (code != CLI_OK) return code;
         if (cli_interrupted()) return cli_error(gen->cli, CLI_INTERRUPTED, "interrupted: nothing was written");
     }
+    const int code = promote(gen);
+    if (code != CLI_OK) return code;
     for (int i = 0; i < count; i++)
         if (build_add(&gen->build, &gen->spaces[i]) != TAMIS_OK) return cli_fail_as(gen->cli, CLI_FAILED);
     return CLI_OK;
@@ -270,6 +292,7 @@ static const struct cli_option options[] = {
     {"output", 'o', "STORE", "the store to make or add to"},
     {"arch", 0, "LIST", "architectures, of sm_80, sm_86, sm_89, sm_90a, sm_100, sm_120, with commas between; default: the "
                         "spec's"},
+    {"default", 0, "NAMES", "variants, separated by commas, that become the first of their kind"},
     {"defaults-only", 0, NULL, "only the first variant of each kernel: what runs without tuning"},
     {"jobs", 'j', "N", "compile on so many threads; default: one a core"},
     {"no-compile", 0, NULL, "put sources only"},
@@ -298,5 +321,6 @@ const struct cli_command cmd_gen = {
     .exits = exits,
     .examples = "tamis gen llama-3.1-8b -o llama.tamis\n"
                 "tamis gen my.yaml -o my.tamis --arch sm_80,sm_90a --defaults-only --strict\n"
+                "tamis gen my.yaml -o try.tamis --default attend_bf16_d128_bm64_bn64_qir1_s2_w4 --defaults-only\n"
                 "tamis gen my.yaml -o my.tamis --json | jq 'select(.type == \"kernel\")'\n",
     .run = run};

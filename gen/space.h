@@ -51,6 +51,10 @@ long space_shared_limit(const char *arch);
 tamis_status space_make(struct space *out, const struct spec *spec, const struct space_options *options);
 void space_free(struct space *space);
 
+/* space_order.c. Make the variants of this name the defaults of their combinations; returns how many there are. */
+int space_promote(struct space *space, const char *name);
+void space_keep_defaults(struct space *space); /* drop all but rank 0 */
+
 /* A spec with its sources and variants into a store, in place of those it had for these architectures; NULL: for all. */
 tamis_status space_put(tamis_store *store, const struct spec *spec, const struct space *space, const char *const *archs);
 

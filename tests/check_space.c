@@ -412,6 +412,37 @@ START_TEST(missing_template)
 }
 END_TEST
 
+/* The chosen one first in each of its combinations, the others behind it in their order, and everything else untouched. */
+START_TEST(promoted_variants)
+{
+    struct space space;
+    char chosen[TAMISI_SYMBOL_SIZE] = "";
+    add_attend(64, 4);
+    add_attend(80, 8);
+    add_attend(32, 2);
+    ck_assert_int_eq(space_make(&space, &spec, options), TAMIS_OK);
+    const size_t count = space.variant_count;
+    for (size_t i = 0; i < count && !chosen[0]; i++)
+        if (strcmp(space.variants[i].variant.family, "attend") == 0 && space.variants[i].variant.rank == 2)
+            memcpy(chosen, space.variants[i].variant.name, sizeof chosen);
+    ck_assert_int_eq(space_promote(&space, "attend_of_no_spec"), 0);
+    ck_assert_int_eq(space_promote(&space, chosen), 2); /* of one dtype, on two architectures */
+    ck_assert_uint_eq(space.variant_count, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct tamisi_variant *variant = &space.variants[i].variant;
+        if (strcmp(variant->name, chosen) == 0) ck_assert_int_eq(variant->rank, 0);
+        if (variant->rank > 0) ck_assert_int_eq(variant->rank, space.variants[i - 1].variant.rank + 1);
+        if (strcmp(variant->name, chosen) != 0 || i + 2 >= count) continue;
+        ck_assert_ptr_nonnull(strstr(space.variants[i + 1].variant.params, "block_m=64"));
+        ck_assert_ptr_nonnull(strstr(space.variants[i + 2].variant.params, "block_m=80"));
+    }
+    space_keep_defaults(&space);
+    ck_assert_uint_lt(space.variant_count, count);
+    for (size_t i = 0; i < space.variant_count; i++) ck_assert_int_eq(space.variants[i].variant.rank, 0);
+    space_free(&space);
+}
+END_TEST
+
 Suite *space_suite(void)
 {
     Suite *suite = suite_create("space");
@@ -433,6 +464,7 @@ Suite *space_suite(void)
     tcase_add_test(tcase, text_knows_no_spec);
     tcase_add_test(tcase, equal_names);
     tcase_add_test(tcase, missing_template);
+    tcase_add_test(tcase, promoted_variants);
     suite_add_tcase(suite, tcase);
     suite_add_tcase(suite, space_models_tcase());
     return suite;

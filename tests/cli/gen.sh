@@ -166,6 +166,21 @@ err_has ' spills '
 want 5 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o spill.tamis --arch sm_80 --defaults-only --strict
 err_has '--strict'
 
+# A candidate as the default: alone with --defaults-only, before the others without.
+candidate=attend_bf16_d128_bm128_bn64_qir0_s3_w8
+other=attend_bf16_d128_bm128_bn64_qir1_s2_w8
+want 0 "$tamis" gen llama-3.1-8b -o tried.tamis --arch sm_80 --no-compile --defaults-only --default "$candidate"
+want 0 "$tamis" show tried.tamis
+out_has "$candidate"
+out_lacks "$other"
+want 0 "$tamis" gen llama-3.1-8b -o tried.tamis --arch sm_80 --no-compile --default "$candidate"
+want 0 "$tamis" show tried.tamis
+first=$(grep -o -e "$candidate" -e "$other" out | head -n 1)
+[ "$first" = "$candidate" ] || fail "$first stands before $candidate"
+checks=$((checks + 1))
+want 2 "$tamis" gen llama-3.1-8b -o tried.tamis --no-compile --default attend_of_no_spec
+err_has 'no variant is named attend_of_no_spec'
+
 # What is not compiled cannot be found sound.
 want 5 "$tamis" gen one.yaml -o uncompiled.tamis --arch sm_80 --defaults-only --no-compile --strict
 err_has 'are not compiled'
