@@ -11,7 +11,8 @@ extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_verify;
 extern const struct cli_command cmd_bench;  /* attention, operator */
 extern const struct cli_command cmd_bench_operator;
-extern const struct cli_command cmd_spec;   /* check, show, keys */
+extern const struct cli_command cmd_spec;   /* check, show, keys, import */
+extern const struct cli_command cmd_spec_import; /* a child of spec */
 extern const struct cli_command cmd_cache;  /* ls, gc, verify */
 extern const struct cli_command cmd_export;
 extern const struct cli_command cmd_import;

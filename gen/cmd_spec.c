@@ -1,6 +1,6 @@
 /*
  * cmd_spec.c: `tamis spec check`, `show` and `keys`: whether specs are right, what they say with all defaults, and what a
- * spec can say at all.
+ * spec can say at all. `import` is in cmd_spec_import.c.
  */
 #define _GNU_SOURCE
 #include "cmd.h"
@@ -196,13 +196,13 @@ static const struct cli_command command_keys = {
     .examples = "tamis spec keys\n",
     .run = run_keys};
 
-static const struct cli_command *const children[] = {&command_check, &command_show, &command_keys, NULL};
+static const struct cli_command *const children[] = {&command_check, &command_show, &command_keys, &cmd_spec_import, NULL};
 
 const struct cli_command cmd_spec = {
     .name = "spec",
-    .operands = "check|show|keys [argument...]",
+    .operands = "check|show|keys|import [argument...]",
     .operand_max = -1,
-    .summary = "check specs, print them, list what they can say",
+    .summary = "check specs, print them, list what they can say, import models",
     .description =
         "Look at specs, the YAML files that kernels are made from.",
     .children = children};

@@ -17,6 +17,7 @@ Suite *driver_suite(void);
 Suite *explain_suite(void);
 Suite *export_suite(void);
 Suite *gpu_plan_suite(void);
+Suite *import_suite(void);
 Suite *npy_suite(void);
 Suite *plan_suite(void);
 Suite *space_suite(void);
@@ -31,7 +32,8 @@ static const struct {
 } suites[] = {{"base", base_suite},     {"store", store_suite}, {"driver", driver_suite},     {"compile", compile_suite},
               {"cpu", cpu_suite},       {"plan", plan_suite},   {"gpu_plan", gpu_plan_suite}, {"api", api_suite},
               {"npy", npy_suite},       {"spec", spec_suite},   {"template", template_suite}, {"space", space_suite},
-              {"bench", bench_suite},   {"export", export_suite}, {"explain", explain_suite}};
+              {"bench", bench_suite},   {"export", export_suite}, {"explain", explain_suite},
+              {"import", import_suite}};
 
 #define SUITE_COUNT (sizeof suites / sizeof suites[0])
 

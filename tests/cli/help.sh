@@ -13,6 +13,7 @@ bench operator
 spec check
 spec show
 spec keys
+spec import
 cache ls
 cache gc
 cache verify
@@ -79,7 +80,7 @@ err_has 'did you mean "verify"?'
 want 2 "$tamis" frobnicate
 err_has 'there are: gen, show'
 want 2 "$tamis" spec
-err_has 'check, show, keys'
+err_has 'check, show, keys, import'
 want 2 "$tamis" spec chek
 err_has 'did you mean "check"?'
 want 2 "$tamis" help nothing
