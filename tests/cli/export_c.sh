@@ -13,7 +13,8 @@ warnings='-Wall -Wextra -Wpedantic -Wshadow -Wcast-qual -Wconversion -Werror'
 c11="${CC:-cc} -std=c11 $warnings -Wstrict-prototypes -Wmissing-prototypes"
 cpp17="${CXX:-c++} -std=c++17 -x c++ $warnings"
 # A libcuda with sanitizers wants a host that has them too.
-[ -z "${TAMIS_SANITIZE:-}" ] || c11="$c11 -fsanitize=$TAMIS_SANITIZE" cpp17="$cpp17 -fsanitize=$TAMIS_SANITIZE"
+sanitize=$(printf %s "${TAMIS_SANITIZE:-}" | tr + ,)
+[ -z "$sanitize" ] || c11="$c11 -fsanitize=$sanitize" cpp17="$cpp17 -fsanitize=$sanitize"
 ln -s "$TAMIS_FAKE_CUDA" libcuda.so.1
 gen() { want 0 env TAMIS_LIBNVRTC="$TAMIS_FAKE_CUDA" "$tamis" gen "$@"; }
 
