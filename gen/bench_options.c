@@ -151,3 +151,13 @@ int bench_operator_options_read(struct bench_options *out, struct cli *cli)
     out->batch = (int)batch;
     return CLI_OK;
 }
+
+void bench_options_each(const struct bench_options *options,
+                        void (*visit)(void *payload, tamis_dtype dtype, int head_dim, long long seq_len), void *payload)
+{
+    for (int t = 0; t < options->dtypes.count; t++)
+        for (int d = 0; d < options->head_dims.count; d++)
+            for (int l = 0; l < options->lengths.count; l++)
+                visit(payload, (tamis_dtype)options->dtypes.values[t], (int)options->head_dims.values[d],
+                      options->lengths.values[l]);
+}

@@ -29,4 +29,8 @@ struct bench_options {
 int bench_options_read(struct bench_options *out, struct cli *cli);
 int bench_operator_options_read(struct bench_options *out, struct cli *cli);
 
+/* Every dtype, head dim and length of the options, in this order. */
+void bench_options_each(const struct bench_options *options,
+                        void (*visit)(void *payload, tamis_dtype dtype, int head_dim, long long seq_len), void *payload);
+
 #endif

@@ -93,8 +93,9 @@ static void run_compact(struct job *job, const struct bench_case *base, double r
     if (measure(job, &compact, &figure)) bench_table_add(&job->table, &compact, &figure, dense_ms);
 }
 
-static void run_length(struct job *job, tamis_dtype dtype, int head_dim, long long seq_len)
+static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long seq_len)
 {
+    struct job *job = payload;
     struct bench_case bench_case = make_case(job, dtype, head_dim, seq_len);
     for (int i = 0; i < job->options.masks.count; i++) {
         bench_case.problem.mask = (tamis_mask)job->options.masks.values[i];
@@ -108,10 +109,7 @@ static int run_all(struct job *job)
 {
     const struct bench_options *o = &job->options;
     job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * (o->masks.count + 2 * o->kept_count);
-    for (int t = 0; t < o->dtypes.count; t++)
-        for (int d = 0; d < o->head_dims.count; d++)
-            for (int l = 0; l < o->lengths.count; l++)
-                run_length(job, (tamis_dtype)o->dtypes.values[t], (int)o->head_dims.values[d], o->lengths.values[l]);
+    bench_options_each(o, run_length, job);
     cli_progress_end(job->cli);
     return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun",
                                          job->done, job->total)

@@ -158,8 +158,9 @@ static double measure(struct job *job, const struct bench_case *bench_case, doub
     return figure.run.ms;
 }
 
-static void run_length(struct job *job, tamis_dtype dtype, int head_dim, long long seq_len)
+static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long seq_len)
 {
+    struct job *job = payload;
     struct bench_case bench_case = {.problem = TAMIS_PROBLEM_INIT, .store = bench_stores_find(&job->stores, head_dim, dtype)};
     tamis_problem *p = &bench_case.problem;
     p->dtype = dtype;
@@ -182,10 +183,7 @@ static int run_all(struct job *job)
     const struct bench_options *o = &job->options;
     const long long each = 1 + (o->ratio_count > 0 ? o->ratio_count : 1);
     job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * each;
-    for (int t = 0; t < o->dtypes.count; t++)
-        for (int d = 0; d < o->head_dims.count; d++)
-            for (int l = 0; l < o->lengths.count; l++)
-                run_length(job, (tamis_dtype)o->dtypes.values[t], (int)o->head_dims.values[d], o->lengths.values[l]);
+    bench_options_each(o, run_length, job);
     cli_progress_end(job->cli);
     return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun",
                                          job->done, job->total)
