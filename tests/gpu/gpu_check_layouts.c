@@ -10,12 +10,14 @@
 #include <string.h>
 #include <time.h>
 
-/* Copy (heads, tokens, D) to (tokens, heads, D), or back. */
-static void swap_order(unsigned short *to, const unsigned short *from, long long first, long long second, int head_dim)
+/* Copy each sequence's (heads, tokens, D) to (tokens, heads, D), or back. */
+static void swap_order(unsigned short *to, const unsigned short *from, int batch, long long first, long long second,
+                       int head_dim)
 {
-    for (long long i = 0; i < first; i++)
-        for (long long j = 0; j < second; j++)
-            memcpy(to + (j * first + i) * head_dim, from + (i * second + j) * head_dim, 2 * (size_t)head_dim);
+    for (int b = 0; b < batch; b++, to += first * second * head_dim, from += first * second * head_dim)
+        for (long long i = 0; i < first; i++)
+            for (long long j = 0; j < second; j++)
+                memcpy(to + (j * first + i) * head_dim, from + (i * second + j) * head_dim, 2 * (size_t)head_dim);
 }
 
 static bool write_tokens_first(struct gpu_case *c, struct gpu_array *array, tamis_tensor *tensor, int heads)
@@ -23,7 +25,7 @@ static bool write_tokens_first(struct gpu_case *c, struct gpu_array *array, tami
     const long long tokens = c->problem.seq_len;
     unsigned short *swapped = malloc(array->bytes);
     if (!swapped) return false;
-    swap_order(swapped, array->host, heads, tokens, c->problem.head_dim);
+    swap_order(swapped, array->host, c->problem.batch, heads, tokens, c->problem.head_dim);
     const bool ok = tamis_memory_write(c->context, array->device, swapped, array->bytes, NULL) == TAMIS_OK;
     free(swapped);
     tensor->head_stride = c->problem.head_dim;
@@ -53,7 +55,7 @@ bool gpu_check_tokens_first(const tamis_problem *problem, tamis_context *context
     ok = ok && write_tokens_first(&c, &c.q, &c.args.q, q_heads) && write_tokens_first(&c, &c.k, &c.args.k, kv_heads) &&
          write_tokens_first(&c, &c.v, &c.args.v, kv_heads) && run_and_fetch(&c);
     if (ok) {
-        swap_order(back, c.output.host, problem->seq_len, q_heads, problem->head_dim);
+        swap_order(back, c.output.host, problem->batch, problem->seq_len, q_heads, problem->head_dim);
         ok = memcmp(heads_first, back, c.output.bytes) == 0;
         if (!ok) printf("  tokens before heads give other bits\n");
     }
@@ -73,8 +75,11 @@ bool gpu_check_shared_head(const tamis_problem *problem, tamis_context *context,
     bool ok = gpu_case_open(&c, context, store);
     struct gpu_array *arrays[] = {&c.k, &c.v};
     for (int i = 0; i < 2 && ok; i++) { /* every head the first one's copy */
-        const size_t head = arrays[i]->bytes / (size_t)problem->kv_heads;
-        for (int h = 1; h < problem->kv_heads; h++) memcpy((char *)arrays[i]->host + (size_t)h * head, arrays[i]->host, head);
+        const size_t heads = (size_t)problem->kv_heads, head = arrays[i]->bytes / ((size_t)problem->batch * heads);
+        for (size_t h = 0; h < (size_t)problem->batch * heads; h++) {
+            char *first = (char *)arrays[i]->host + h / heads * heads * head; /* of the same sequence */
+            if (h % heads > 0) memcpy(first + h % heads * head, first, head);
+        }
         ok = tamis_memory_write(context, arrays[i]->device, arrays[i]->host, arrays[i]->bytes, NULL) == TAMIS_OK;
     }
     ok = ok && run_and_fetch(&c) && (copied = malloc(c.output.bytes)) != NULL;
