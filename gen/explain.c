@@ -18,7 +18,7 @@ void explain_parts(struct explain_part out[EXPLAIN_PARTS], const struct tamisi_w
                               {"rank", "float (B, Hi, N)", workspace->rank},
                               {"mean", "float (B, N)", workspace->mean},
                               {"partial", "float (B, Hq, W, chunks, 2)", workspace->partial},
-                              {"lse2", "float (B, Hq, W)", workspace->lse2},
+                              {"lse2", "float (B, Hq, W up to a multiple of 64)", workspace->lse2},
                               {"kept", "int32 (B)", workspace->kept},
                               {"indices", "int32 (B, Hi, C)", workspace->indices},
                               {"compact_k", "16 bits (B, Hc, C, D)", workspace->compact_k},
@@ -90,35 +90,51 @@ static void add_launch(struct launches *launches, const char *stage, const char 
         (struct explain_launch){.kernel = kernel, .what = what, .grid = {(rows + block - 1) / block, y, z}};
 }
 
+/* One whose persistent blocks share out `items` tiles of `rows` each. */
+static void add_persistent(struct launches *launches, const char *stage, long long rows, long long items)
+{
+    const int sm_count = launches->kernels->sm_count, before = launches->count;
+    add_launch(launches, stage, "", rows, 1, 1);
+    if (launches->count == before) return;
+    struct explain_launch *launch = &launches->list[before];
+    launch->grid[0] *= items;
+    launch->up_to = sm_count == 0;
+    if (sm_count > 0 && launch->grid[0] > sm_count) launch->grid[0] = sm_count;
+}
+
+static void add_stats(struct launches *launches, const tamis_problem *problem, const struct tamisi_facts *facts)
+{
+    const long long heads = (long long)problem->batch * problem->kv_heads, rows = facts->group * problem->selection.window;
+    const int before = launches->count;
+    if (find_kernel(launches->kernels, "score_stats_tma")) {
+        add_persistent(launches, "score_stats_tma", rows, heads * facts->score_chunks);
+        return;
+    }
+    add_launch(launches, "score_stats", "", rows, 0, heads);
+    if (launches->count == before) return;
+    long long *grid = launches->list[before].grid; /* its tiles of rows are along y */
+    grid[1] = grid[0];
+    grid[0] = facts->score_chunks;
+}
+
 static void add_score(struct launches *launches, const tamis_problem *problem, const struct tamisi_facts *facts)
 {
-    const long long batch = problem->batch, kv_heads = problem->kv_heads, window = problem->selection.window;
-    const int before = launches->count;
-    add_launch(launches, "score_stats", "", facts->group * window, 0, batch * kv_heads);
-    if (launches->count > before) { /* its tiles of rows are along y */
-        long long *grid = launches->list[before].grid;
-        grid[1] = grid[0];
-        grid[0] = facts->score_chunks;
-    }
-    add_launch(launches, "score_merge", "", window, problem->q_heads, batch);
-    add_launch(launches, "score_sum", "", facts->candidates, kv_heads, batch);
+    const long long batch = problem->batch, kv_heads = problem->kv_heads;
+    add_stats(launches, problem, facts);
+    add_launch(launches, "score_merge", "", facts->lse2_rows, problem->q_heads, batch);
+    if (find_kernel(launches->kernels, "score_sum_tma"))
+        add_persistent(launches, "score_sum_tma", facts->candidates, batch * kv_heads);
+    else
+        add_launch(launches, "score_sum", "", facts->candidates, kv_heads, batch);
     add_launch(launches, "select_pool", "", facts->candidates, batch, 1);
 }
 
-/* On a grid, or on persistent blocks that share out as many tiles. */
 static void add_attend(struct launches *launches, const tamis_problem *problem, const struct tamisi_facts *facts)
 {
-    const int sm_count = launches->kernels->sm_count, before = launches->count;
-    if (!find_kernel(launches->kernels, "attend_tma")) {
+    if (find_kernel(launches->kernels, "attend_tma"))
+        add_persistent(launches, "attend_tma", facts->capacity, (long long)problem->batch * problem->q_heads);
+    else
         add_launch(launches, "attend", "", facts->capacity, problem->q_heads, problem->batch);
-        return;
-    }
-    add_launch(launches, "attend_tma", "", facts->capacity, 1, 1);
-    if (launches->count == before) return;
-    struct explain_launch *launch = &launches->list[before];
-    launch->grid[0] *= (long long)problem->batch * problem->q_heads;
-    launch->up_to = sm_count == 0;
-    if (sm_count > 0 && launch->grid[0] > sm_count) launch->grid[0] = sm_count;
 }
 
 tamis_status explain_launches(struct explain_launch out[EXPLAIN_LAUNCHES], int *count, const struct explain_kernels *kernels,

@@ -102,12 +102,11 @@ const struct schema_param schema_params[] = {
     {"score", "sum_block_n", 16, 256, "second pass: window queries a step"},
     {"score", "sum_warps", 1, 16, "second pass: warps a block"},
 
-    {"score_wgmma", "stages", 2, 7, "tiles in flight"},
+    {"score_wgmma", "stages", 2, 12, "tiles in flight"},
     {"score_wgmma", "stats_block_n", 16, 256, "first pass: keys a step; a divisor of 256"},
     {"score_wgmma", "stats_warpgroups", 1, 4, "first pass: warpgroups a block, 64 (head, window query) rows each"},
-    {"score_wgmma", "sum_block_n", 16, 256, "second pass: window queries a step"},
-    {"score_wgmma", "sum_tiles", 1, 64, "second pass: tiles of keys that a block works through"},
-    {"score_wgmma", "sum_warpgroups", 1, 4, "second pass: warpgroups a block, 64 keys of a tile each"},
+    {"score_wgmma", "sum_block_n", 16, 64, "second pass: window queries a step; a divisor of 64"},
+    {"score_wgmma", "sum_warpgroups", 1, 4, "second pass: warpgroups a block, 64 keys each"},
 
     {"select", "pool_threads", 32, 1024, "threads a block that pools, one token each"},
     {"select", "threads", 32, 1024, "threads a block of budget and choice, one block a sequence or head"},

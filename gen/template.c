@@ -29,8 +29,9 @@ struct expansion {
 
 /* ---- entry{} */
 
-static const char *const stages[] = {"score_stats",   "score_merge", "score_sum", "select_pool", "select_budget",
-                                     "select_tokens", "compress",    "attend",    "attend_tma",  "decompress"};
+static const char *const stages[] = {"score_stats",   "score_stats_tma", "score_merge", "score_sum", "score_sum_tma",
+                                     "select_pool",   "select_budget",   "select_tokens", "compress", "attend",
+                                     "attend_tma",    "decompress"};
 #define STAGE_COUNT (sizeof stages / sizeof stages[0])
 
 #define MAX_THREADS 1024 /* a block, on every architecture */

@@ -22,14 +22,16 @@ struct tamisi_gpu {
 /* The launches of a plan. Each is one entry of a variant; the names are the entries' `stage`. */
 enum tamisi_stage {
     TAMISI_SCORE_STATS,
+    TAMISI_SCORE_STATS_TMA, /* of a stage and its _TMA a plan has one, by the template that its variant is made of */
     TAMISI_SCORE_MERGE,
     TAMISI_SCORE_SUM,
+    TAMISI_SCORE_SUM_TMA,
     TAMISI_SELECT_POOL,
     TAMISI_SELECT_BUDGET,
     TAMISI_SELECT_TOKENS,
     TAMISI_COMPRESS,
     TAMISI_ATTEND,
-    TAMISI_ATTEND_TMA, /* a plan has this one or the one before, by the template that its attend variant is made of */
+    TAMISI_ATTEND_TMA,
     TAMISI_DECOMPRESS,
     TAMISI_STAGE_COUNT
 };
@@ -61,6 +63,14 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out);
 tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
                                void *args, tamis_stream stream);
 const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage);
+
+/* gpu_maps.c: a map of (B, heads, rows, D) for the tensor copy engine, in boxes of 64 columns by `box_rows` rows. */
+tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
+                            long long rows, int box_rows);
+
+/* gpu_score.c: the score (step 1) of a plan with candidates, in a current context. */
+tamis_status tamisi_gpu_score_launch(const tamis_plan *plan, const struct tamis_rows *q, const struct tamis_rows *k,
+                                     float *score, char *workspace, tamis_stream stream);
 
 /* gpu_attend.c. The caller sets rows, kept, indices, lse, lse_rows and compact_heads; the rest follows from the plan. */
 tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,

@@ -5,42 +5,10 @@
 #include "gpu.h"
 
 #include <limits.h>
-#include <math.h>
-#include <string.h>
 
 static const double log2_e = 1.44269504088896340736;
 
 float tamisi_gpu_scale_log2(const tamis_plan *plan) { return (float)(plan->facts.scale * log2_e); }
-
-/* In bytes. A dimension of one element may come with any stride, which the driver would refuse: it gets a row's. */
-static unsigned long long map_stride(long long stride, unsigned long long size, int head_dim)
-{
-    return 2 * (unsigned long long)(size > 1 ? stride : head_dim);
-}
-
-/* A map of (B, heads, rows, D), read in boxes of 64 columns by `box_rows` rows. The driver makes it on the host alone. */
-static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
-                             long long rows, int box_rows)
-{
-    const struct tamisi_gpu *gpu = plan->context->state;
-    const tamis_problem *problem = &plan->problem;
-    const int type = problem->dtype == TAMIS_BF16 ? TAMISI_CU_TENSOR_BFLOAT16 : TAMISI_CU_TENSOR_FLOAT16;
-    const unsigned long long sizes[] = {(unsigned long long)problem->head_dim, (unsigned long long)rows,
-                                        (unsigned long long)heads, (unsigned long long)problem->batch};
-    const unsigned long long strides[] = {map_stride(tensor->row_stride, sizes[1], problem->head_dim),
-                                          map_stride(tensor->head_stride, sizes[2], problem->head_dim),
-                                          map_stride(tensor->batch_stride, sizes[3], problem->head_dim)};
-    const unsigned box[] = {64, (unsigned)box_rows, 1, 1}, steps[] = {1, 1, 1, 1};
-    struct tamisi_cu_tensor_map map;
-    TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
-                                gpu->cuda->tensor_map_encode_tiled(&map, type, 4, tensor->data, sizes, strides, box, steps,
-                                                                   TAMISI_CU_INTERLEAVE_NONE, TAMISI_CU_SWIZZLE_128B,
-                                                                   TAMISI_CU_L2_PROMOTION_128B, TAMISI_CU_OOB_FILL_NONE),
-                                "cannot describe a tensor to the copy engine"));
-    _Static_assert(sizeof map == sizeof *out, "the kernel and the driver agree on a map");
-    memcpy(out, &map, sizeof map);
-    return TAMIS_OK;
-}
 
 static long long tiles_a_head(const tamis_plan *plan)
 {
@@ -71,12 +39,12 @@ static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis
                                 "cannot clear the counter of tiles"));
     struct tamis_attend_tma_args args = {.attend = *attend, .tiles = (int)tiles, .heads = (int)heads, .counter = counter};
     if (!attend->indices)
-        TAMIS_TRY(make_map(&args.q, plan, &attend->q, attend->q_heads, capacity, entry->block_m));
-    TAMIS_TRY(make_map(&args.k, plan, &attend->k, attend->compact_heads, capacity, entry->block_n));
-    TAMIS_TRY(make_map(&args.v, plan, &attend->v, attend->compact_heads, capacity, entry->block_n));
+        TAMIS_TRY(tamisi_gpu_map(&args.q, plan, &attend->q, attend->q_heads, capacity, entry->block_m));
+    TAMIS_TRY(tamisi_gpu_map(&args.k, plan, &attend->k, attend->compact_heads, capacity, entry->block_n));
+    TAMIS_TRY(tamisi_gpu_map(&args.v, plan, &attend->v, attend->compact_heads, capacity, entry->block_n));
     if (attend->k_full.data) {
-        TAMIS_TRY(make_map(&args.k_full, plan, &attend->k_full, attend->kv_heads, attend->seq_len, entry->block_n));
-        TAMIS_TRY(make_map(&args.v_full, plan, &attend->v_full, attend->kv_heads, attend->seq_len, entry->block_n));
+        TAMIS_TRY(tamisi_gpu_map(&args.k_full, plan, &attend->k_full, attend->kv_heads, attend->seq_len, entry->block_n));
+        TAMIS_TRY(tamisi_gpu_map(&args.v_full, plan, &attend->v_full, attend->kv_heads, attend->seq_len, entry->block_n));
     }
     const long long work = tiles * heads;
     const unsigned blocks = (unsigned)(work < gpu->sm_count ? work : gpu->sm_count);

@@ -11,9 +11,11 @@
 static const char *const families[TAMISI_FAMILY_COUNT] = {"score", "select", "compress", "attend", "decompress"};
 
 static const char *const stage_names[TAMISI_STAGE_COUNT] = {
-    [TAMISI_SCORE_STATS] = "score_stats",     [TAMISI_SCORE_MERGE] = "score_merge",   [TAMISI_SCORE_SUM] = "score_sum",
-    [TAMISI_SELECT_POOL] = "select_pool",     [TAMISI_SELECT_BUDGET] = "select_budget",
-    [TAMISI_SELECT_TOKENS] = "select_tokens", [TAMISI_COMPRESS] = "compress",         [TAMISI_ATTEND] = "attend",
+    [TAMISI_SCORE_STATS] = "score_stats",     [TAMISI_SCORE_STATS_TMA] = "score_stats_tma",
+    [TAMISI_SCORE_MERGE] = "score_merge",     [TAMISI_SCORE_SUM] = "score_sum",
+    [TAMISI_SCORE_SUM_TMA] = "score_sum_tma", [TAMISI_SELECT_POOL] = "select_pool",
+    [TAMISI_SELECT_BUDGET] = "select_budget", [TAMISI_SELECT_TOKENS] = "select_tokens",
+    [TAMISI_COMPRESS] = "compress",           [TAMISI_ATTEND] = "attend",
     [TAMISI_ATTEND_TMA] = "attend_tma",       [TAMISI_DECOMPRESS] = "decompress"};
 
 /* The best-ranked variant of a family for this problem that this library can launch. */
@@ -98,11 +100,23 @@ static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_context *con
     return status;
 }
 
-/* Is the stage served, or stood in for? */
+/* The stage that stands in for this one; the stage itself where there is none. */
+static int other_of(int stage)
+{
+    switch (stage) {
+    case TAMISI_SCORE_STATS: return TAMISI_SCORE_STATS_TMA;
+    case TAMISI_SCORE_STATS_TMA: return TAMISI_SCORE_STATS;
+    case TAMISI_SCORE_SUM: return TAMISI_SCORE_SUM_TMA;
+    case TAMISI_SCORE_SUM_TMA: return TAMISI_SCORE_SUM;
+    case TAMISI_ATTEND: return TAMISI_ATTEND_TMA;
+    case TAMISI_ATTEND_TMA: return TAMISI_ATTEND;
+    default: return stage;
+    }
+}
+
 static bool is_served(const struct tamisi_gpu_plan *loaded, int stage)
 {
-    const int other = stage == TAMISI_ATTEND ? TAMISI_ATTEND_TMA : stage == TAMISI_ATTEND_TMA ? TAMISI_ATTEND : stage;
-    return loaded->kernels[stage].function || loaded->kernels[other].function;
+    return loaded->kernels[stage].function || loaded->kernels[other_of(stage)].function;
 }
 
 static int find_stage(const char *name)

@@ -42,32 +42,10 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
 {
     const tamis_problem *problem = &plan->problem;
     const struct tamisi_facts *facts = &plan->facts;
-    const unsigned batch = (unsigned)problem->batch, q_heads = (unsigned)problem->q_heads;
-    const unsigned kv_heads = (unsigned)problem->kv_heads;
-    const int window = problem->selection.window;
     if (facts->candidates == 0) return TAMIS_OK;
 
-    struct tamis_score_args args = {.q = rows_of(q),
-                                    .k = rows_of(k),
-                                    .partial = (float *)(void *)(workspace + plan->workspace.partial),
-                                    .lse2 = (float *)(void *)(workspace + plan->workspace.lse2),
-                                    .score = score,
-                                    .seq_len = problem->seq_len,
-                                    .chunk_keys = facts->score_chunk_keys,
-                                    .chunks = facts->score_chunks,
-                                    .q_heads = problem->q_heads,
-                                    .kv_heads = problem->kv_heads,
-                                    .window = window,
-                                    .scale_log2 = tamisi_gpu_scale_log2(plan)};
-    const long long rows = (long long)facts->group * window;
-    const unsigned row_tiles = tiles_of(rows, tamisi_gpu_entry(plan, TAMISI_SCORE_STATS)->block_m);
-    const unsigned chunks = (unsigned)facts->score_chunks;
-    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_STATS, chunks, row_tiles, batch * kv_heads, &args, stream));
-    const unsigned query_blocks = tiles_of(window, tamisi_gpu_entry(plan, TAMISI_SCORE_MERGE)->block_m);
-    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_MERGE, query_blocks, q_heads, batch, &args, stream));
-    const unsigned key_tiles = tiles_of(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SCORE_SUM)->block_m);
-    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_SUM, key_tiles, kv_heads, batch, &args, stream));
-
+    const struct tamis_rows q_rows = rows_of(q), k_rows = rows_of(k);
+    TAMIS_TRY(tamisi_gpu_score_launch(plan, &q_rows, &k_rows, score, workspace, stream));
     struct tamis_pool_args pool = {.score = score,
                                    .rank = rank,
                                    .mean = mean,
@@ -76,7 +54,7 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
                                    .index_heads = facts->index_heads,
                                    .pool = problem->selection.pool};
     const unsigned blocks = tiles_of(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SELECT_POOL)->block_m);
-    return tamisi_gpu_launch(plan, TAMISI_SELECT_POOL, blocks, batch, 1, &pool, stream);
+    return tamisi_gpu_launch(plan, TAMISI_SELECT_POOL, blocks, (unsigned)problem->batch, 1, &pool, stream);
 }
 
 static tamis_status select_stage(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,

@@ -125,6 +125,7 @@ void tamisi_facts_make(struct tamisi_facts *out, const tamis_problem *problem)
     out->fixed_keep = fixed_keep(selection, out->candidates);
     out->dense = out->fixed_keep == out->candidates;
     out->capacity = out->dense || out->fixed_keep < 0 ? problem->seq_len : out->fixed_keep + selection->window;
+    out->lse2_rows = (selection->window + 63) / 64 * 64;
     cut_chunks(out, problem->seq_len);
 }
 
@@ -168,7 +169,7 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
     made.rank = place(&layout, batch, facts->index_heads, candidates, sizeof(float));
     made.mean = place(&layout, batch, 1, candidates, sizeof(float));
     made.partial = place(&layout, batch * q_heads, stats_rows, facts->score_chunks, 2 * sizeof(float));
-    made.lse2 = place(&layout, batch, q_heads, stats_rows, sizeof(float));
+    made.lse2 = place(&layout, batch, q_heads, candidates > 0 ? facts->lse2_rows : 0, sizeof(float));
     made.kept = place(&layout, batch, 1, 1, sizeof(int32_t));
     made.indices = place(&layout, batch, facts->index_heads, facts->capacity, sizeof(int32_t));
     made.compact_k = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));

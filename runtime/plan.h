@@ -23,6 +23,7 @@ struct tamisi_facts {
     double scale;          /* of the logits */
     int score_chunks;      /* keys are cut in so many chunks for the score's first pass; depends on L alone */
     long long score_chunk_keys;
+    int lse2_rows; /* W rounded up to 64 */
 };
 
 /* Byte offsets into the workspace, 256-aligned; a part of size 0 is never touched. */
@@ -31,7 +32,7 @@ struct tamisi_workspace {
     size_t rank;       /* float (B, Hi, N) */
     size_t mean;       /* float (B, N) */
     size_t partial;    /* float (B, Hq, W, chunks, 2); 0 bytes where N is 0 */
-    size_t lse2;       /* float (B, Hq, W); the same */
+    size_t lse2;       /* float (B, Hq, lse2_rows); the same */
     size_t kept;       /* int (B) */
     size_t indices;    /* int (B, Hi, C) */
     size_t compact_k;  /* 16-bit (B, Hc, C, D); 0 bytes under a dense plan */

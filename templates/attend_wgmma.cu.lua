@@ -106,19 +106,6 @@ __device__ __forceinline__ void write_ones(unsigned ones, int thread)
     }
 }
 
-// A place in a ring of kStages, and the parity of its round.
-struct Ring {
-    int stage = 0;
-    unsigned phase = 0;
-    __device__ __forceinline__ void advance()
-    {
-        if (++stage == kStages) {
-            stage = 0;
-            phase ^= 1;
-        }
-    }
-};
-
 // ---- the loading warpgroup
 
 // Heads whose tiles are handed out together: as many as share K and V that stay in L2.
@@ -147,7 +134,7 @@ __device__ __forceinline__ void find_work(Work &work, const tamis_attend_tma_arg
     work.steps = tile < 0 ? 0 : last_key / kBlockN + 1;
 }
 
-__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring &ring, const void *map,
+__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring<kStages> &ring, const void *map,
                                           int row, int head, int sequence)
 {
     barrier_wait(empty, ring.phase ^ 1);
@@ -169,7 +156,7 @@ __device__ __forceinline__ void publish(const Shared &shared, const Work &work, 
 // in which they are needed.
 __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
 {
-    Ring k, v;
+    Ring<kStages> k, v;
     Work work;
     unsigned number = 0;
     const unsigned in_section = section_heads(args), tiles = static_cast<unsigned>(args.heads) * args.tiles;
@@ -372,7 +359,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     // What stages differ by in a descriptor: the address grows, and the distance to the ones, which lie behind all, shrinks.
     constexpr unsigned kTileStep = kTileBytes >> 4, kValueStep = kTileStep - (kSumByProduct ? kTileStep << 16 : 0);
     const int thread_row = warpgroup * 64 + warp * 16 + lane / 4; // in the tile
-    Ring k, v;
+    Ring<kStages> k, v;
     unsigned number = 0; // of the tile
     float s[kLogits];
 

@@ -157,19 +157,19 @@ ${symbol}_stats(const __grid_constant__ tamis_score_args args)
         }
 }
 
-// Combine the chunks of each row, in their order. grid = (blocks of W queries, Hq, B).
+// Combine the chunks of each row, in their order. grid = (blocks of lse2_rows, Hq, B).
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
 ${symbol}_merge(const __grid_constant__ tamis_score_args args)
 {
     const int query = blockIdx.x * kMergeThreads + threadIdx.x;
     if (query >= args.window) return;
-    const long long list = (static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y) * args.window + query;
-    const float *partial = args.partial + 2 * list * args.chunks;
+    const long long head = static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y;
+    const float *partial = args.partial + 2 * (head * args.window + query) * args.chunks;
     float peak = -kInfinity;
     for (int chunk = 0; chunk < args.chunks; ++chunk) peak = fmaxf(peak, partial[2 * chunk]);
     float sum = 0.0f;
     for (int chunk = 0; chunk < args.chunks; ++chunk) sum += partial[2 * chunk + 1] * exp2_approx(partial[2 * chunk] - peak);
-    args.lse2[list] = peak + log2f(sum);
+    args.lse2[head * args.lse2_rows + query] = peak + log2f(sum);
 }
 
 // grid = (tiles of the N candidates, Hkv, B). Keys are the rows here, so that the sum over queries stays inside a thread
@@ -217,7 +217,7 @@ ${symbol}_sum(const __grid_constant__ tamis_score_args args)
 
         const int head = kv_head * group + step / steps_a_head, first = step % steps_a_head * kSumBlockN;
         const long long list = static_cast<long long>(sequence) * args.q_heads + head;
-        const float *lse2 = args.lse2 + list * args.window;
+        const float *lse2 = args.lse2 + list * args.lse2_rows;
 #pragma unroll
         for (int n = 0; n < kSumColTiles; ++n)
 #pragma unroll

@@ -21,6 +21,7 @@ struct seen {
     void *stream;
     union {
         struct tamis_score_args score;
+        struct tamis_score_tma_args score_tma;
         struct tamis_pool_args pool;
         struct tamis_budget_args budget;
         struct tamis_tokens_args tokens;
@@ -36,7 +37,7 @@ static struct {
     struct seen list[LAUNCHES_MAX];
 } seen;
 
-static bool tma; /* the store's attention is attend_tma */
+static bool tma; /* the store's kernels are the _tma ones */
 
 /* The stage is the symbol behind "k_<variant>_". */
 static void note_launch(void *payload, const struct fake_cuda_launch *launch)
@@ -45,7 +46,8 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
         const char *stage;
         size_t bytes;
     } sizes[] = {{"score_stats", sizeof(struct tamis_score_args)},   {"score_merge", sizeof(struct tamis_score_args)},
-                 {"score_sum", sizeof(struct tamis_score_args)},     {"select_pool", sizeof(struct tamis_pool_args)},
+                 {"score_sum", sizeof(struct tamis_score_args)},     {"score_stats_tma", sizeof(struct tamis_score_tma_args)},
+                 {"score_sum_tma", sizeof(struct tamis_score_tma_args)}, {"select_pool", sizeof(struct tamis_pool_args)},
                  {"select_budget", sizeof(struct tamis_budget_args)}, {"select_tokens", sizeof(struct tamis_tokens_args)},
                  {"compress", sizeof(struct tamis_compress_args)},   {"attend", sizeof(struct tamis_attend_args)},
                  {"decompress", sizeof(struct tamis_decompress_args)},
@@ -102,14 +104,16 @@ static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct s
     const long long group = problem->q_heads / problem->kv_heads, capacity = tamis_plan_capacity(plan);
     const unsigned batch = (unsigned)problem->batch, q_heads = (unsigned)problem->q_heads;
     const unsigned kv_heads = (unsigned)problem->kv_heads;
-    const bool is_stats = strcmp(one->stage, "score_stats") == 0;
-    const int chunk_keys = is_stats ? (int)one->args.score.chunk_keys : 1;
+    const long long chunks = tiles(problem->seq_len, (int)plan->facts.score_chunk_keys);
+    const unsigned long long heads = (unsigned long long)batch * kv_heads;
     const struct {
         const char *stage;
         unsigned grid[3];
-    } wanted[] = {{"score_stats", {tiles(problem->seq_len, chunk_keys), tiles(group * window, 64), batch * kv_heads}},
-                  {"score_merge", {tiles(window, 256), q_heads, batch}},
+    } wanted[] = {{"score_stats", {(unsigned)chunks, tiles(group * window, 64), batch * kv_heads}},
+                  {"score_stats_tma", {persistent(heads * tiles(group * window, 192) * (unsigned long long)chunks), 1, 1}},
+                  {"score_merge", {tiles(plan->facts.lse2_rows, 256), q_heads, batch}},
                   {"score_sum", {tiles(candidates, 32), kv_heads, batch}},
+                  {"score_sum_tma", {persistent(heads * tiles(candidates, 208)), 1, 1}},
                   {"select_pool", {tiles(candidates, 224), batch, 1}},
                   {"select_budget", {1, batch, 1}},
                   {"select_tokens", {1, (unsigned)tamis_plan_index_heads(plan), batch}},
@@ -133,9 +137,14 @@ static void expect_block(const struct seen *one, const char *what)
     child_expect(false, "%s: %s is no stage", what, one->stage);
 }
 
-static bool is_attend(const struct seen *one) { return strcmp(one->stage, tma ? "attend_tma" : "attend") == 0; }
+/* How much of a stage's name is left without "_tma". */
+static int plain_length(const char *stage)
+{
+    const char *suffix = strstr(stage, "_tma");
+    return (int)(suffix ? (size_t)(suffix - stage) : strlen(stage));
+}
 
-/* Everything launched since the last such call, and nothing else; "attend" is the one of the two that the store has. */
+/* Everything launched since the last such call, and nothing else; of a stage and its _tma the one that the store has. */
 static void expect_launches(const struct gpu_bench *bench, const char *stages, const char *what)
 {
     char all[512] = "";
@@ -147,8 +156,8 @@ static void expect_launches(const struct gpu_bench *bench, const char *stages, c
         child_expect(memcmp(grid, one->grid, sizeof grid) == 0, "%s, %s: grid %u %u %u instead of %u %u %u", what,
                      one->stage, one->grid[0], one->grid[1], one->grid[2], grid[0], grid[1], grid[2]);
         expect_block(one, what);
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? " " : "",
-                 is_attend(one) ? "attend" : one->stage);
+        child_expect(gpu_plan_has(tma, one->stage), "%s: %s", what, one->stage);
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%.*s", i ? " " : "", plain_length(one->stage), one->stage);
     }
     child_expect(strcmp(all, stages) == 0, "%s: launched \"%s\" instead of \"%s\"", what, all, stages);
     bench->counts(&counts);
@@ -168,6 +177,12 @@ static const struct tamis_attend_args *find_attend(void)
 {
     const struct seen *one = find_seen(tma ? "attend_tma" : "attend", 0);
     return tma ? &one->args.attend_tma.attend : &one->args.attend;
+}
+
+static const struct tamis_score_args *find_sum(void)
+{
+    const struct seen *one = find_seen(tma ? "score_sum_tma" : "score_sum", 0);
+    return tma ? &one->args.score_tma.score : &one->args.score;
 }
 
 #define SCORE_STAGES "score_stats score_merge score_sum select_pool"
@@ -229,7 +244,7 @@ static void open_shape(struct gpu_bench *bench, const struct shape *shape)
 static void expect_sparse_args(const tamis_plan *plan)
 {
     const char *workspace = AT(AT_WORKSPACE);
-    const struct tamis_score_args *score = &find_seen("score_sum", 0)->args.score;
+    const struct tamis_score_args *score = find_sum();
     const struct tamis_compress_args *k = &find_seen("compress", 0)->args.compress,
                                      *v = &find_seen("compress", 1)->args.compress;
     const struct tamis_attend_args *attend = find_attend();
@@ -288,7 +303,7 @@ static void expect_run(const void *argument)
     child_expect(find_seen("select_budget", 0)->args.budget.kept == AT(AT_KEPT), "kept goes elsewhere");
     child_expect(find_seen("select_tokens", 0)->args.tokens.indices == AT(AT_INDICES), "indices go elsewhere");
     if (problem.seq_len > problem.selection.window)
-        child_expect(find_seen("score_sum", 0)->args.score.score == AT(AT_SCORE), "score goes elsewhere");
+        child_expect(find_sum()->score == AT(AT_SCORE), "score goes elsewhere");
     expect_launches(&bench, !shape->dense                                     ? SPARSE_STAGES
                             : problem.seq_len > problem.selection.window ? SCORE_STAGES " " SELECT_STAGES " attend"
                                                                               : SELECT_STAGES " attend",
@@ -298,11 +313,11 @@ static void expect_run(const void *argument)
     bench_expect_closed(&bench);
 }
 
-/* Each shape with both kinds of attention. */
+/* Each shape with both kinds of kernels. */
 static void run_shape(void (*body)(const void *), int i)
 {
     tma = i % 2 == 1;
-    gpu_plan_make_store(&(struct store_plan){.attend_tma = tma});
+    gpu_plan_make_store(&(struct store_plan){.tma = tma});
     child_run(body, &shapes[i / 2]);
 }
 

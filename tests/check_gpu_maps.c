@@ -249,7 +249,7 @@ static void expect_layout(const void *argument)
 
 START_TEST(test_layout)
 {
-    gpu_plan_make_store(&(struct store_plan){.attend_tma = true, .fp16 = layouts[_i].fp16});
+    gpu_plan_make_store(&(struct store_plan){.tma = true, .fp16 = layouts[_i].fp16});
     child_run(expect_layout, &layouts[_i]);
 }
 END_TEST
@@ -279,7 +279,7 @@ static void expect_limit(const void *argument)
 
 START_TEST(test_limit)
 {
-    gpu_plan_make_store(&(struct store_plan){.attend_tma = true});
+    gpu_plan_make_store(&(struct store_plan){.tma = true});
     child_run(expect_limit, NULL);
 }
 END_TEST

@@ -11,7 +11,7 @@ Suite *gpu_plan_suite(void);
 
 /* --------------------------------------------------------------------------------------------------------------- plans */
 
-static const char *attend_stage = "attend"; /* which of the two the store's best attention serves */
+static bool with_tma; /* of the store */
 
 static void expect_plan(const void *settings)
 {
@@ -31,7 +31,7 @@ static void expect_plan(const void *settings)
                  "%s", text);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
         const struct gpu_plan_entry *entry = &gpu_plan_entries[i];
-        const bool there = strcmp(entry->family, "attend") != 0 || strcmp(entry->stage, attend_stage) == 0;
+        const bool there = gpu_plan_has(with_tma, entry->stage);
         snprintf(wanted, sizeof wanted, "\n%s: k_%s_%s, %d threads, ", entry->stage, entry->family, entry->stage,
                  entry->threads);
         child_expect((strstr(text, wanted) != NULL) == there, "\"%s\" is%s in: %s", wanted, there ? " not" : "", text);
@@ -50,8 +50,8 @@ END_TEST
 /* Attention by either kernel; of both, the one that ranks first. */
 START_TEST(test_plan_attends)
 {
-    const struct store_plan store = {.attend_tma = _i % 2 == 1, .both_attends = _i / 2 == 1};
-    attend_stage = store.attend_tma ? "attend_tma" : "attend";
+    const struct store_plan store = {.tma = _i % 2 == 1, .both_attends = _i / 2 == 1};
+    with_tma = store.tma;
     gpu_plan_make_store(&store);
     child_run(expect_plan, NULL);
 }
@@ -199,13 +199,13 @@ static const struct failure {
      .message = "bf16, sm_80: run tamis gen with --arch sm_80"},
     {.store = {.abi = 99},
      .status = TAMIS_EUNSUPPORTED,
-     .message = "its score kernels are for another libtamis (interface 99, this one has 1)"},
+     .message = "its score kernels are for another libtamis (interface 99, this one has 2)"},
     {.store = {.drop_stage = "select_tokens"}, .status = TAMIS_ECORRUPT, .message = "no kernel serves select_tokens"},
     {.store = {.odd_stage = "attend_odd"},
      .status = TAMIS_EUNSUPPORTED,
      .message = "k_attend_attend serves a stage that is unknown here: attend_odd"},
     {.store = {.odd_stage = "compress"}, .status = TAMIS_ECORRUPT, .message = "a.tamis: no kernel serves attend"},
-    {.store = {.attend_tma = true, .attend_shared = 228 * 1024},
+    {.store = {.tma = true, .attend_shared = 228 * 1024},
      .status = TAMIS_ECUDA,
      .message = "k_attend_attend_tma: CUDA_ERROR_INVALID_VALUE"},
     {.settings = {"FAKE_CUDA_MISSING", "attend_attend"},

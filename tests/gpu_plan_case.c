@@ -19,20 +19,31 @@ void gpu_plan_set_up(void)
 /* ----------------------------------------------------------------------------------------------------------- the store */
 
 const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
-    {"score", "score_stats", 128, 60 * 1024, 64, 0}, {"score", "score_merge", 256, 0, 256, 0},
-    {"score", "score_sum", 64, 50 * 1024, 32, 0},    {"select", "select_pool", 224, 0, 224, 0},
+    {"score", "score_stats", 128, 60 * 1024, 64, 0}, {"score", "score_stats_tma", 640, 90 * 1024, 192, 32},
+    {"score", "score_merge", 256, 0, 256, 0},        {"score", "score_sum", 64, 50 * 1024, 32, 0},
+    {"score", "score_sum_tma", 512, 80 * 1024, 208, 40}, {"select", "select_pool", 224, 0, 224, 0},
     {"select", "select_budget", 1024, 0, 1, 0},      {"select", "select_tokens", 512, 0, 1, 0},
     {"compress", "compress", 160, 0, 20, 0},         {"attend", "attend", 96, 100 * 1024, 48, 0},
     {"decompress", "decompress", 192, 0, 28, 0},     {"attend", "attend_tma", 384, 200 * 1024, 112, 80}};
 
+bool gpu_plan_has(bool tma, const char *stage)
+{
+    const char *const twins[] = {"score_stats", "score_sum", "attend"};
+    const size_t length = strlen(stage);
+    if (length > 4 && strcmp(stage + length - 4, "_tma") == 0) return tma;
+    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)
+        if (strcmp(stage, twins[i]) == 0) return !tma;
+    return true;
+}
+
 static void fill_entries(struct tamisi_variant *variant, const struct store_plan *plan)
 {
-    const bool tma = plan->attend_tma != (plan->both_attends && variant->rank > 0);
+    const bool tma = plan->tma != (plan->both_attends && variant->rank > 0);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
         const struct gpu_plan_entry *from = &gpu_plan_entries[i];
         if (strcmp(from->family, variant->family) != 0) continue;
         if (plan->drop_stage && strcmp(plan->drop_stage, from->stage) == 0) continue;
-        if (strcmp(from->stage, tma ? "attend" : "attend_tma") == 0) continue;
+        if (!gpu_plan_has(tma, from->stage)) continue;
         struct tamisi_entry *entry = &variant->entries[variant->entry_count++];
         const bool attend = strcmp(from->family, "attend") == 0;
         snprintf(entry->stage, sizeof entry->stage, "%s", attend && plan->odd_stage ? plan->odd_stage : from->stage);

@@ -14,15 +14,16 @@
 #include <string.h>
 
 /*
- * The kernels of a test's store, which has either attend or attend_tma. Rows a block are nearly all different, so that no
+ * The kernels of a test's store, which of a stage and its _tma has one. Rows a block are nearly all different, so that no
  * grid is right by accident.
  */
 struct gpu_plan_entry {
     const char *family, *stage;
     int threads, shared_bytes, block_m, block_n;
 };
-#define GPU_PLAN_ENTRIES 10
+#define GPU_PLAN_ENTRIES 12
 extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
+bool gpu_plan_has(bool tma, const char *stage); /* a store with _tma stages, or one without: has it this one? */
 
 /* How the store of a test is made. Zeros: one variant a family for sm_90a, bf16, head_dim 128, all with cubins. */
 struct store_plan {
@@ -36,7 +37,7 @@ struct store_plan {
     const char *bad_cubin;   /* family whose cubin does not load */
     const char *bad_source;  /* family whose source does not compile */
     bool second_attend;      /* another of rank 1, and rank 0's is for another library */
-    bool attend_tma;         /* attend's variant serves attend_tma */
+    bool tma;                /* variants serve score_stats_tma, score_sum_tma and attend_tma */
     bool both_attends;       /* there is one of rank 1 that serves the other of the two */
     bool fp16;               /* score and attend are for fp16 */
 };

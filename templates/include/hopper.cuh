@@ -53,6 +53,20 @@ __device__ __forceinline__ void named_arrive(int id, int threads)
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/* A place in a ring of kPlaces tiles, each with a barrier, and the parity of its round. */
+template <int kPlaces>
+struct Ring {
+    int stage = 0;
+    unsigned phase = 0;
+    __device__ __forceinline__ void advance()
+    {
+        if (++stage == kPlaces) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+};
+
 /* ---- tensor copy engine */
 
 /*

@@ -12,7 +12,7 @@
  * number of candidates.
  */
 
-#define TAMIS_KERNEL_ABI 1
+#define TAMIS_KERNEL_ABI 2
 
 /* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
 struct tamis_rows {
@@ -22,20 +22,34 @@ struct tamis_rows {
     long long row_stride;
 };
 
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. Boxes are 64 columns by a tile's rows. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
 /* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
 struct tamis_score_args {
     struct tamis_rows q;  /* (B, Hq, L, D) */
     struct tamis_rows k;  /* (B, Hkv, L, D) */
     float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
-    float *lse2;          /* (B, Hq, W): log2 of the sum of exp2 over all keys */
+    float *lse2;          /* (B, Hq, lse2_rows), the first W of a row: log2 of the sum of exp2 over all keys */
     float *score;         /* (B, Hq, N) */
     long long seq_len;    /* L */
-    long long chunk_keys; /* keys a chunk; a multiple of the stats kernel's key tile */
+    long long chunk_keys; /* keys a chunk; a multiple of 256 */
     int chunks;
+    int lse2_rows; /* W rounded up to a multiple of 64 */
+    int batch;
     int q_heads;
     int kv_heads;
     int window;
     float scale_log2; /* scale * log2(e) */
+};
+
+/* score_stats_tma and score_sum_tma: the same with persistent blocks and the tensor copy engine (sm_90a). */
+struct tamis_score_tma_args {
+    struct tamis_tensor_map q; /* boxes of the tile of queries; score_sum_tma alone reads it */
+    struct tamis_tensor_map k; /* boxes of the kernel's own tile of keys */
+    struct tamis_score_args score;
 };
 
 /* select_pool: step 2, and what heads rank by. */
@@ -106,12 +120,7 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
-struct __attribute__((aligned(64))) tamis_tensor_map {
-    unsigned long long opaque[16];
-};
-
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
+/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -412,6 +421,20 @@ __device__ __forceinline__ void named_arrive(int id, int threads)
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/* A place in a ring of kPlaces tiles, each with a barrier, and the parity of its round. */
+template <int kPlaces>
+struct Ring {
+    int stage = 0;
+    unsigned phase = 0;
+    __device__ __forceinline__ void advance()
+    {
+        if (++stage == kPlaces) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+};
+
 /* ---- tensor copy engine */
 
 /*
@@ -647,19 +670,6 @@ __device__ __forceinline__ void write_ones(unsigned ones, int thread)
     }
 }
 
-// A place in a ring of kStages, and the parity of its round.
-struct Ring {
-    int stage = 0;
-    unsigned phase = 0;
-    __device__ __forceinline__ void advance()
-    {
-        if (++stage == kStages) {
-            stage = 0;
-            phase ^= 1;
-        }
-    }
-};
-
 // ---- the loading warpgroup
 
 // Heads whose tiles are handed out together: as many as share K and V that stay in L2.
@@ -688,7 +698,7 @@ __device__ __forceinline__ void find_work(Work &work, const tamis_attend_tma_arg
     work.steps = tile < 0 ? 0 : last_key / kBlockN + 1;
 }
 
-__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring &ring, const void *map,
+__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring<kStages> &ring, const void *map,
                                           int row, int head, int sequence)
 {
     barrier_wait(empty, ring.phase ^ 1);
@@ -710,7 +720,7 @@ __device__ __forceinline__ void publish(const Shared &shared, const Work &work, 
 // in which they are needed.
 __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
 {
-    Ring k, v;
+    Ring<kStages> k, v;
     Work work;
     unsigned number = 0;
     const unsigned in_section = section_heads(args), tiles = static_cast<unsigned>(args.heads) * args.tiles;
@@ -941,7 +951,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     // What stages differ by in a descriptor: the address grows, and the distance to the ones, which lie behind all, shrinks.
     constexpr unsigned kTileStep = kTileBytes >> 4, kValueStep = kTileStep - (kSumByProduct ? kTileStep << 16 : 0);
     const int thread_row = warpgroup * 64 + warp * 16 + lane / 4; // in the tile
-    Ring k, v;
+    Ring<kStages> k, v;
     unsigned number = 0; // of the tile
     float s[kLogits];
 

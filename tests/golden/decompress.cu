@@ -12,7 +12,7 @@
  * number of candidates.
  */
 
-#define TAMIS_KERNEL_ABI 1
+#define TAMIS_KERNEL_ABI 2
 
 /* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
 struct tamis_rows {
@@ -22,20 +22,34 @@ struct tamis_rows {
     long long row_stride;
 };
 
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. Boxes are 64 columns by a tile's rows. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
 /* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
 struct tamis_score_args {
     struct tamis_rows q;  /* (B, Hq, L, D) */
     struct tamis_rows k;  /* (B, Hkv, L, D) */
     float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
-    float *lse2;          /* (B, Hq, W): log2 of the sum of exp2 over all keys */
+    float *lse2;          /* (B, Hq, lse2_rows), the first W of a row: log2 of the sum of exp2 over all keys */
     float *score;         /* (B, Hq, N) */
     long long seq_len;    /* L */
-    long long chunk_keys; /* keys a chunk; a multiple of the stats kernel's key tile */
+    long long chunk_keys; /* keys a chunk; a multiple of 256 */
     int chunks;
+    int lse2_rows; /* W rounded up to a multiple of 64 */
+    int batch;
     int q_heads;
     int kv_heads;
     int window;
     float scale_log2; /* scale * log2(e) */
+};
+
+/* score_stats_tma and score_sum_tma: the same with persistent blocks and the tensor copy engine (sm_90a). */
+struct tamis_score_tma_args {
+    struct tamis_tensor_map q; /* boxes of the tile of queries; score_sum_tma alone reads it */
+    struct tamis_tensor_map k; /* boxes of the kernel's own tile of keys */
+    struct tamis_score_args score;
 };
 
 /* select_pool: step 2, and what heads rank by. */
@@ -106,12 +120,7 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
-struct __attribute__((aligned(64))) tamis_tensor_map {
-    unsigned long long opaque[16];
-};
-
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
+/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;

@@ -14,7 +14,7 @@
  * number of candidates.
  */
 
-#define TAMIS_KERNEL_ABI 1
+#define TAMIS_KERNEL_ABI 2
 
 /* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
 struct tamis_rows {
@@ -24,20 +24,34 @@ struct tamis_rows {
     long long row_stride;
 };
 
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. Boxes are 64 columns by a tile's rows. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
 /* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
 struct tamis_score_args {
     struct tamis_rows q;  /* (B, Hq, L, D) */
     struct tamis_rows k;  /* (B, Hkv, L, D) */
     float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
-    float *lse2;          /* (B, Hq, W): log2 of the sum of exp2 over all keys */
+    float *lse2;          /* (B, Hq, lse2_rows), the first W of a row: log2 of the sum of exp2 over all keys */
     float *score;         /* (B, Hq, N) */
     long long seq_len;    /* L */
-    long long chunk_keys; /* keys a chunk; a multiple of the stats kernel's key tile */
+    long long chunk_keys; /* keys a chunk; a multiple of 256 */
     int chunks;
+    int lse2_rows; /* W rounded up to a multiple of 64 */
+    int batch;
     int q_heads;
     int kv_heads;
     int window;
     float scale_log2; /* scale * log2(e) */
+};
+
+/* score_stats_tma and score_sum_tma: the same with persistent blocks and the tensor copy engine (sm_90a). */
+struct tamis_score_tma_args {
+    struct tamis_tensor_map q; /* boxes of the tile of queries; score_sum_tma alone reads it */
+    struct tamis_tensor_map k; /* boxes of the kernel's own tile of keys */
+    struct tamis_score_args score;
 };
 
 /* select_pool: step 2, and what heads rank by. */
@@ -108,12 +122,7 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. */
-struct __attribute__((aligned(64))) tamis_tensor_map {
-    unsigned long long opaque[16];
-};
-
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Boxes are 64 columns by the tile's rows. */
+/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -500,19 +509,19 @@ tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_stats(const __g
         }
 }
 
-// Combine the chunks of each row, in their order. grid = (blocks of W queries, Hq, B).
+// Combine the chunks of each row, in their order. grid = (blocks of lse2_rows, Hq, B).
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
 tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_merge(const __grid_constant__ tamis_score_args args)
 {
     const int query = blockIdx.x * kMergeThreads + threadIdx.x;
     if (query >= args.window) return;
-    const long long list = (static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y) * args.window + query;
-    const float *partial = args.partial + 2 * list * args.chunks;
+    const long long head = static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y;
+    const float *partial = args.partial + 2 * (head * args.window + query) * args.chunks;
     float peak = -kInfinity;
     for (int chunk = 0; chunk < args.chunks; ++chunk) peak = fmaxf(peak, partial[2 * chunk]);
     float sum = 0.0f;
     for (int chunk = 0; chunk < args.chunks; ++chunk) sum += partial[2 * chunk + 1] * exp2_approx(partial[2 * chunk] - peak);
-    args.lse2[list] = peak + log2f(sum);
+    args.lse2[head * args.lse2_rows + query] = peak + log2f(sum);
 }
 
 // grid = (tiles of the N candidates, Hkv, B). Keys are the rows here, so that the sum over queries stays inside a thread
@@ -560,7 +569,7 @@ tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_sum(const __gri
 
         const int head = kv_head * group + step / steps_a_head, first = step % steps_a_head * kSumBlockN;
         const long long list = static_cast<long long>(sequence) * args.q_heads + head;
-        const float *lse2 = args.lse2 + list * args.window;
+        const float *lse2 = args.lse2 + list * args.lse2_rows;
 #pragma unroll
         for (int n = 0; n < kSumColTiles; ++n)
 #pragma unroll

@@ -3,9 +3,8 @@
 # run on a machine that lacks the libraries). Needs a driver, NVRTC, and this tree's templates/, runtime/ and tests/; no git.
 #
 # Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get; "portable" from specs
-# that know the sm_80 tiles only, so that those kernels are run on newer GPUs too; on Hopper "candidate", from specs that put
-# first what is not yet a default. Then on each: the reference cases, check_gpu in full, and check_gpu's small cases under
-# compute-sanitizer where that tool works.
+# that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on each: the reference cases,
+# check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
@@ -127,8 +126,7 @@ only_portable() { ! "$tamis" cache ls "$work/portable.tamis" | grep wgmma; }
 generate default "$root"/specs/*.yaml || true
 generate portable "$here"/specs/portable_*.yaml || true
 check "portable: no kernel of newer families" only_portable || true
-[ "$arch" != sm_90a ] || generate candidate "$here"/specs/candidate_*.yaml || true
-for store in default portable candidate; do
+for store in default portable; do
     [ -e "$work/$store.tamis" ] || continue
     for case in "$root"/tests/reference/*/; do
         check "$store: reference $(basename "$case")" "$tamis" verify "$case" --store "$work/$store.tamis" --device cuda:0 || true
