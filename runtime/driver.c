@@ -38,7 +38,7 @@ static const struct tamisi_symbol symbols[] = {
     SYMBOL("cuKernelGetFunction", kernel_get_function),
     SYMBOL("cuFuncSetAttribute", func_set_attribute),
     SYMBOL("cuFuncGetAttribute", func_get_attribute),
-    SYMBOL("cuLaunchKernel", launch_kernel),
+    SYMBOL("cuLaunchKernelEx", launch_kernel),
     SYMBOL("cuMemAlloc_v2", mem_alloc),
     SYMBOL("cuMemFree_v2", mem_free),
     SYMBOL("cuMemGetInfo_v2", mem_get_info),

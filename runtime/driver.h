@@ -58,6 +58,19 @@ enum { /* CUtensorMapL2promotion */
 };
 enum { TAMISI_CU_OOB_FILL_NONE = 0 }; /* CUtensorMapFloatOOBfill: zeros outside the tensor */
 
+enum { TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6 }; /* CUlaunchAttributeID */
+struct tamisi_cu_launch_attribute {
+    int id;
+    _Alignas(8) int value; /* of a union of 64 bytes */
+    char rest[60];
+};
+struct tamisi_cu_launch { /* CUlaunchConfig */
+    unsigned grid[3], block[3], shared_bytes;
+    tamis_stream stream;
+    struct tamisi_cu_launch_attribute *attributes;
+    unsigned attribute_count;
+};
+
 struct tamisi_cuda {
     char path[512]; /* where the library was found */
     int version;    /* cuDriverGetVersion: 13000 for 13.0 */
@@ -81,8 +94,7 @@ struct tamisi_cuda {
     tamisi_cu_result (*kernel_get_function)(tamisi_cu_function *, tamisi_cu_kernel);
     tamisi_cu_result (*func_set_attribute)(tamisi_cu_function, int, int);
     tamisi_cu_result (*func_get_attribute)(int *, int, tamisi_cu_function);
-    tamisi_cu_result (*launch_kernel)(tamisi_cu_function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                                      unsigned, tamis_stream, void **, void **);
+    tamisi_cu_result (*launch_kernel)(const struct tamisi_cu_launch *, tamisi_cu_function, void **, void **);
     tamisi_cu_result (*mem_alloc)(tamisi_cu_deviceptr *, size_t);
     tamisi_cu_result (*mem_free)(tamisi_cu_deviceptr);
     tamisi_cu_result (*mem_get_info)(size_t *, size_t *);

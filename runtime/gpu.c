@@ -23,6 +23,7 @@ static tamis_status find_arch(struct tamisi_gpu *gpu)
         return tamisi_fail(TAMIS_EUNSUPPORTED, "%s has compute capability %d.%d: kernels exist for 8.x, 9.0, 10.x and 12.x",
                            gpu->name, gpu->cc_major, gpu->cc_minor);
     snprintf(gpu->arch, sizeof gpu->arch, "%s", arch);
+    gpu->starts_early = gpu->cc_major >= 9 && gpu->cuda->version >= 12030;
     return TAMIS_OK;
 }
 

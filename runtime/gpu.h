@@ -16,6 +16,7 @@ struct tamisi_gpu {
     char name[128];
     int cc_major, cc_minor;
     int sm_count;
+    bool starts_early; /* kernels may start while the one before them ends: from 9.0, and CUDA 12.3 to be captured so */
     char arch[16]; /* whose variants and cubins this device runs: "sm_90a" */
 };
 

@@ -24,9 +24,15 @@ tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, 
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_kernel *kernel = &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage];
     void *params[] = {args};
-    return tamisi_cuda_check(gpu->cuda,
-                             gpu->cuda->launch_kernel(kernel->function, x, y, z, (unsigned)kernel->entry.threads, 1, 1,
-                                                      (unsigned)kernel->entry.shared_bytes, stream, params, NULL),
+    /* The kernel may be set up while the one before it ends: every template waits for it before it touches memory. */
+    struct tamisi_cu_launch_attribute early = {.id = TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION, .value = 1};
+    const struct tamisi_cu_launch launch = {.grid = {x, y, z},
+                                            .block = {(unsigned)kernel->entry.threads, 1, 1},
+                                            .shared_bytes = (unsigned)kernel->entry.shared_bytes,
+                                            .stream = stream,
+                                            .attributes = &early,
+                                            .attribute_count = gpu->starts_early};
+    return tamisi_cuda_check(gpu->cuda, gpu->cuda->launch_kernel(&launch, kernel->function, params, NULL),
                              kernel->entry.symbol);
 }
 

@@ -141,7 +141,7 @@ static const char *const cuda_symbols[] = {
     "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceTotalMem_v2", "cuDeviceGetPCIBusId",
     "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2",
     "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2", "cuLibraryLoadData", "cuLibraryUnload", "cuLibraryGetKernel",
-    "cuKernelGetFunction", "cuFuncSetAttribute", "cuFuncGetAttribute", "cuLaunchKernel", "cuMemAlloc_v2", "cuMemFree_v2",
+    "cuKernelGetFunction", "cuFuncSetAttribute", "cuFuncGetAttribute", "cuLaunchKernelEx", "cuMemAlloc_v2", "cuMemFree_v2",
     "cuMemGetInfo_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemsetD8Async", "cuMemsetD32Async",
     "cuStreamCreate", "cuStreamDestroy_v2", "cuStreamSynchronize", "cuEventCreate", "cuEventDestroy_v2", "cuEventRecord",
     "cuEventSynchronize", "cuEventElapsedTime", "cuTensorMapEncodeTiled"};

@@ -59,6 +59,7 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
     memset(one, 0, sizeof *one);
     snprintf(one->stage, sizeof one->stage, "%s", stage);
     memcpy(one->grid, launch->grid, sizeof one->grid);
+    child_expect(launch->starts_early, "%s: set up only when the kernel before it is through", stage);
     child_expect(launch->block[1] == 1 && launch->block[2] == 1, "%s: block %u %u %u", stage, launch->block[0],
                  launch->block[1], launch->block[2]);
     one->threads = launch->block[0];

@@ -38,6 +38,7 @@ struct fake_cuda_launch {
     unsigned shared_bytes;
     void *stream;
     void **params;
+    bool starts_early; /* while the kernel before it ends */
     unsigned long long cleared; /* what the stream was last told to set to zeros since the launch before; 0: nothing */
     size_t cleared_bytes;
 };

@@ -112,28 +112,22 @@ static bool launch_fits(const struct object *kernel, const struct fake_cuda_laun
     return false;
 }
 
-ENTRY(cuLaunchKernel, (tamisi_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                       unsigned block_y, unsigned block_z, unsigned shared_bytes, tamis_stream stream, void **params,
-                       void **extra))
+static tamisi_cu_result launch_kernel(const char *name, tamisi_cu_function function, struct fake_cuda_launch *launch,
+                                      void **extra)
 {
-    tamisi_cu_result result = fake_enter("cuLaunchKernel");
-    const struct object *kernel = fake_find("cuLaunchKernel", function, KERNEL);
-    const struct object *context = fake_context("cuLaunchKernel");
+    tamisi_cu_result result = fake_enter(name);
+    const struct object *kernel = fake_find(name, function, KERNEL);
+    const struct object *context = fake_context(name);
     if (result == 0 && (!kernel || extra)) result = INVALID_HANDLE;
-    if (result == 0 && (!context || !fake_stream_fits("cuLaunchKernel", stream, context))) result = INVALID_CONTEXT;
+    if (result == 0 && (!context || !fake_stream_fits(name, launch->stream, context))) result = INVALID_CONTEXT;
     if (result != 0) return fake_leave(result);
 
-    struct fake_cuda_launch launch = {.symbol = kernel->text,
-                                      .image = kernel->parent->text,
-                                      .grid = {grid_x, grid_y, grid_z},
-                                      .block = {block_x, block_y, block_z},
-                                      .shared_bytes = shared_bytes,
-                                      .stream = stream,
-                                      .params = params};
-    if (!launch_fits(kernel, &launch)) return fake_leave(INVALID_VALUE);
-    if (fake.cleared.stream == stream) {
-        launch.cleared = fake.cleared.address;
-        launch.cleared_bytes = fake.cleared.bytes;
+    launch->symbol = kernel->text;
+    launch->image = kernel->parent->text;
+    if (!launch_fits(kernel, launch)) return fake_leave(INVALID_VALUE);
+    if (fake.cleared.stream == launch->stream) {
+        launch->cleared = fake.cleared.address;
+        launch->cleared_bytes = fake.cleared.bytes;
     }
     fake.cleared.address = 0;
     fake.cleared.bytes = 0;
@@ -141,8 +135,31 @@ ENTRY(cuLaunchKernel, (tamisi_cu_function function, unsigned grid_x, unsigned gr
     void (*watch)(void *, const struct fake_cuda_launch *) = fake.watch;
     void *payload = fake.watch_payload;
     fake_leave(0);
-    if (watch) watch(payload, &launch);
+    if (watch) watch(payload, launch);
     return 0;
+}
+
+ENTRY(cuLaunchKernel, (tamisi_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                       unsigned block_y, unsigned block_z, unsigned shared_bytes, tamis_stream stream, void **params,
+                       void **extra))
+{
+    struct fake_cuda_launch launch = {.grid = {grid_x, grid_y, grid_z},
+                                      .block = {block_x, block_y, block_z},
+                                      .shared_bytes = shared_bytes,
+                                      .stream = stream,
+                                      .params = params};
+    return launch_kernel("cuLaunchKernel", function, &launch, extra);
+}
+
+ENTRY(cuLaunchKernelEx, (const struct tamisi_cu_launch *config, tamisi_cu_function function, void **params, void **extra))
+{
+    struct fake_cuda_launch launch = {.shared_bytes = config->shared_bytes, .stream = config->stream, .params = params};
+    memcpy(launch.grid, config->grid, sizeof launch.grid);
+    memcpy(launch.block, config->block, sizeof launch.block);
+    for (unsigned i = 0; i < config->attribute_count; i++)
+        launch.starts_early |= config->attributes[i].id == TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION &&
+                               config->attributes[i].value == 1;
+    return launch_kernel("cuLaunchKernelEx", function, &launch, extra);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- memory */

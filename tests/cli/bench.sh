@@ -227,7 +227,7 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
         want 1 env FAKE_CUDA_FAIL=cuMemAlloc_v2:1:2 "$tamis" bench attention both.tamis $small --lengths 64 --head-dims 64
         err_has 'out of device memory'
         # shellcheck disable=SC2086
-        want 1 env FAKE_CUDA_FAIL=cuLaunchKernel:1:700 "$tamis" bench attention both.tamis $small --lengths 64,100
+        want 1 env FAKE_CUDA_FAIL=cuLaunchKernelEx:1:700 "$tamis" bench attention both.tamis $small --lengths 64,100
         [ "$(grep -c 'error: ' err)" -eq 1 ] || fail "it went on after the device was lost"
         # shellcheck disable=SC2086
         want 6 "$tamis" bench operator both.tamis $small --lengths 64,2000 --ratios 0.5 --head-dims 64
@@ -235,7 +235,7 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
         err_has 'seq_len 2000, batch 1, heads 2/1, bf16, ratio 0.5: sequence 0 keeps -1 tokens, of 1152 to 1152 that are right'
         out_lacks MS
         # shellcheck disable=SC2086
-        want 1 env FAKE_CUDA_FAIL=cuLaunchKernel:1:700 "$tamis" bench operator both.tamis $small --lengths 64,100
+        want 1 env FAKE_CUDA_FAIL=cuLaunchKernelEx:1:700 "$tamis" bench operator both.tamis $small --lengths 64,100
         [ "$(grep -c 'error: ' err)" -eq 1 ] || fail "the operator went on after the device was lost"
     else
         skip "a GPU that computes nothing: no NVRTC"
