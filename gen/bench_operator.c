@@ -1,7 +1,7 @@
 /*
  * bench_operator.c: one problem: arrays on the device, a run that is checked, the steps checked by the same samples, then
  * the rounds of both. The compress step is timed as the one call uses it, for K and V: there the attention kernel gathers Q
- * itself. Decompress places all rows, where in the one call the kernel has placed its own and zeros alone are left.
+ * itself. Decompress places all rows, where in the one call the kernel has placed its own, and zeros are left at most.
  */
 #include "bench_operator.h"
 

@@ -91,10 +91,10 @@ static void add_launch(struct launches *launches, const char *stage, const char 
 }
 
 /* One whose persistent blocks share out `items` tiles of `rows` each. */
-static void add_persistent(struct launches *launches, const char *stage, long long rows, long long items)
+static void add_persistent(struct launches *launches, const char *stage, const char *what, long long rows, long long items)
 {
     const int sm_count = launches->kernels->sm_count, before = launches->count;
-    add_launch(launches, stage, "", rows, 1, 1);
+    add_launch(launches, stage, what, rows, 1, 1);
     if (launches->count == before) return;
     struct explain_launch *launch = &launches->list[before];
     launch->grid[0] *= items;
@@ -107,7 +107,7 @@ static void add_stats(struct launches *launches, const tamis_problem *problem, c
     const long long heads = (long long)problem->batch * problem->kv_heads, rows = facts->group * problem->selection.window;
     const int before = launches->count;
     if (find_kernel(launches->kernels, "score_stats_tma")) {
-        add_persistent(launches, "score_stats_tma", rows, heads * facts->score_chunks);
+        add_persistent(launches, "score_stats_tma", "", rows, heads * facts->score_chunks);
         return;
     }
     add_launch(launches, "score_stats", "", rows, 0, heads);
@@ -123,16 +123,25 @@ static void add_score(struct launches *launches, const tamis_problem *problem, c
     add_stats(launches, problem, facts);
     add_launch(launches, "score_merge", "", facts->lse2_rows, problem->q_heads, batch);
     if (find_kernel(launches->kernels, "score_sum_tma"))
-        add_persistent(launches, "score_sum_tma", facts->candidates, batch * kv_heads);
+        add_persistent(launches, "score_sum_tma", "", facts->candidates, batch * kv_heads);
     else
         add_launch(launches, "score_sum", "", facts->candidates, kv_heads, batch);
     add_launch(launches, "select_pool", "", facts->candidates, batch, 1);
 }
 
+/* Heads that read one head of K or V are along x, behind the blocks of rows; K and V along y. */
+static void add_compress(struct launches *launches, const tamis_problem *problem, const struct tamisi_facts *facts)
+{
+    const int before = launches->count;
+    add_launch(launches, "compress", "K, V", facts->capacity, 2 * problem->kv_heads, problem->batch);
+    if (launches->count > before) launches->list[before].grid[0] *= facts->compact_heads / problem->kv_heads;
+}
+
 static void add_attend(struct launches *launches, const tamis_problem *problem, const struct tamisi_facts *facts)
 {
     if (find_kernel(launches->kernels, "attend_tma"))
-        add_persistent(launches, "attend_tma", facts->capacity, (long long)problem->batch * problem->q_heads);
+        add_persistent(launches, "attend_tma", facts->dense ? "" : "+ zero rows", facts->capacity,
+                       (long long)problem->batch * problem->q_heads);
     else
         add_launch(launches, "attend", "", facts->capacity, problem->q_heads, problem->batch);
 }
@@ -146,11 +155,11 @@ tamis_status explain_launches(struct explain_launch out[EXPLAIN_LAUNCHES], int *
         add_score(&launches, problem, facts);
         add_launch(&launches, "select_budget", "", 1, batch, 1);
         add_launch(&launches, "select_tokens", "", 1, facts->index_heads, batch);
-        add_launch(&launches, "compress", "K", facts->capacity, facts->compact_heads, batch);
-        add_launch(&launches, "compress", "V", facts->capacity, facts->compact_heads, batch);
+        add_compress(&launches, problem, facts);
     }
     add_attend(&launches, problem, facts);
-    if (!facts->dense) add_launch(&launches, "decompress", "", problem->seq_len, problem->q_heads, batch);
+    if (!facts->dense && !find_kernel(kernels, "attend_tma")) /* which does it itself */
+        add_launch(&launches, "decompress", "zero rows", problem->seq_len, problem->q_heads, batch);
     *count = launches.count;
     if (!launches.missing) return TAMIS_OK;
     return tamisi_fail(TAMIS_ENOTFOUND, "no kernel serves %s", launches.missing);

@@ -111,7 +111,7 @@ const struct schema_param schema_params[] = {
     {"select", "pool_threads", 32, 1024, "threads a block that pools, one token each"},
     {"select", "threads", 32, 1024, "threads a block of budget and choice, one block a sequence or head"},
 
-    {"compress", "block_m", 1, 1024, "rows a block copies"},
+    {"compress", "block_m", 16, 1024, "rows a block copies; at most 32 a warp"},
     {"compress", "threads", 32, 1024, "threads a block"},
 
     {"attend", "block_m", 16, 256, "queries a block; a multiple of 16 a warp"},
@@ -133,7 +133,7 @@ const struct schema_param schema_params[] = {
     {"attend_wgmma", "sum_by_product", 0, 1, "1: row sums by a column of ones behind V, not by additions; head_dim 64"},
     {"attend_wgmma", "warpgroups", 1, 4, "computing warpgroups a block"},
 
-    {"decompress", "block_m", 1, 4096, "tokens a block writes"},
+    {"decompress", "block_m", 32, 4096, "tokens a block writes; a multiple of 32 for each warp"},
     {"decompress", "threads", 32, 1024, "threads a block"},
     {NULL, NULL, 0, 0, NULL}};
 

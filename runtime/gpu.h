@@ -78,6 +78,8 @@ tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_atten
                                       tamis_stream stream);
 /* TAMIS_EUNSUPPORTED where the plan's attention kernel cannot count its tiles. */
 tamis_status tamisi_gpu_attend_check(const tamis_plan *plan);
+/* Does the plan's attention kernel, given indices, write the rows of dropped tokens? */
+bool tamisi_gpu_attend_zeroes(const tamis_plan *plan);
 float tamisi_gpu_scale_log2(const tamis_plan *plan);
 
 /* gpu_stages.c: the vtable's steps */

@@ -25,6 +25,12 @@ tamis_status tamisi_gpu_attend_check(const tamis_plan *plan)
                        tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->symbol);
 }
 
+bool tamisi_gpu_attend_zeroes(const tamis_plan *plan)
+{
+    const struct tamisi_gpu_plan *loaded = plan->state;
+    return loaded->kernels[TAMISI_ATTEND_TMA].function != NULL;
+}
+
 /* The blocks take tiles from a counter: whichever is done takes the next, so that none waits for another. */
 static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis_attend_args *attend, char *workspace,
                                       tamis_stream stream)

@@ -87,24 +87,34 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                              stream);
 }
 
-/* Compress one tensor of `source_heads` heads into `heads`. */
-static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *source, int source_heads,
-                                   const tamis_tensor *compact, int heads, const int32_t *kept, const int32_t *indices,
+static struct tamis_compress_tensor compress_tensor(const tamis_tensor *source, int source_heads,
+                                                    const tamis_tensor *compact, int heads)
+{
+    return (struct tamis_compress_tensor){rows_of(source), rows_of(compact), heads, source_heads};
+}
+
+/* K and V, and Q where `compact_q` is given. */
+static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                   const tamis_tensor *v, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                   const tamis_tensor *compact_v, const int32_t *kept, const int32_t *indices,
                                    bool skip_dense, tamis_stream stream)
 {
     const struct tamisi_facts *facts = &plan->facts;
-    struct tamis_compress_args args = {.source = rows_of(source),
-                                       .compact = rows_of(compact),
+    const int q_heads = plan->problem.q_heads, kv_heads = plan->problem.kv_heads, heads = facts->compact_heads;
+    struct tamis_compress_args args = {.tensors = {compress_tensor(k, kv_heads, compact_k, heads),
+                                                   compress_tensor(v, kv_heads, compact_v, heads)},
                                        .kept = kept,
                                        .indices = indices,
                                        .seq_len = plan->problem.seq_len,
                                        .capacity = facts->capacity,
-                                       .heads = heads,
-                                       .source_heads = source_heads,
                                        .index_heads = facts->index_heads,
+                                       .head_run = heads / kv_heads, /* they read one head of K and V */
                                        .skip_dense = skip_dense};
+    if (compact_q) args.tensors[2] = compress_tensor(q, q_heads, compact_q, q_heads);
+    const unsigned run = (unsigned)args.head_run, all_heads = (unsigned)(2 * heads + args.tensors[2].heads);
     const unsigned blocks = tiles_of(facts->capacity, tamisi_gpu_entry(plan, TAMISI_COMPRESS)->block_m);
-    return tamisi_gpu_launch(plan, TAMISI_COMPRESS, blocks, (unsigned)heads, (unsigned)plan->problem.batch, &args, stream);
+    return tamisi_gpu_launch(plan, TAMISI_COMPRESS, blocks * run, all_heads / run, (unsigned)plan->problem.batch, &args,
+                             stream);
 }
 
 static tamis_status decompress_stage(const tamis_plan *plan, const tamis_tensor *compact, const float *compact_lse,
@@ -153,12 +163,8 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
                                  const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                  const tamis_tensor *compact_v, tamis_stream stream)
 {
-    const int q_heads = plan->problem.q_heads, kv_heads = plan->problem.kv_heads, heads = plan->facts.compact_heads;
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    tamis_status status = compress_stage(plan, k, kv_heads, compact_k, heads, kept, indices, false, stream);
-    if (status == TAMIS_OK) status = compress_stage(plan, v, kv_heads, compact_v, heads, kept, indices, false, stream);
-    if (status == TAMIS_OK && compact_q)
-        status = compress_stage(plan, q, q_heads, compact_q, q_heads, kept, indices, false, stream);
+    const tamis_status status = compress_stage(plan, q, k, v, compact_q, compact_k, compact_v, kept, indices, false, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }
@@ -215,13 +221,14 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
 }
 
 /*
- * The attention kernel gathers Q and scatters its rows itself, so compact Q and output do not exist. A sequence that turns
- * out to drop nothing is attended to in place: compress and decompress find it so on the device and return at once.
+ * The attention kernel gathers Q and scatters its rows itself, so compact Q and output do not exist; some write the dropped
+ * rows too, and decompress does it for the others. A sequence that turns out to drop nothing is attended to in place:
+ * compress and decompress find it so on the device and return at once.
  */
 static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run, char *workspace, tamis_stream stream)
 {
     const struct tamisi_workspace *parts = &plan->workspace;
-    const int heads = plan->facts.compact_heads, kv_heads = plan->problem.kv_heads;
+    const int heads = plan->facts.compact_heads;
     float *score = run->score ? run->score : (float *)(void *)(workspace + parts->score);
     float *rank = (float *)(void *)(workspace + parts->rank), *mean = (float *)(void *)(workspace + parts->mean);
     int32_t *kept = run->kept ? run->kept : (int32_t *)(void *)(workspace + parts->kept);
@@ -231,8 +238,7 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
 
     TAMIS_TRY(score_stage(plan, &run->q, &run->k, score, rank, mean, workspace, stream));
     TAMIS_TRY(select_stage(plan, rank, mean, kept, indices, stream));
-    TAMIS_TRY(compress_stage(plan, &run->k, kv_heads, &k, heads, kept, indices, true, stream));
-    TAMIS_TRY(compress_stage(plan, &run->v, kv_heads, &v, heads, kept, indices, true, stream));
+    TAMIS_TRY(compress_stage(plan, NULL, &run->k, &run->v, NULL, &k, &v, kept, indices, true, stream));
     struct tamis_attend_args args = {.q = rows_of(&run->q),
                                      .k = rows_of(&k),
                                      .v = rows_of(&v),
@@ -245,6 +251,7 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = heads};
     TAMIS_TRY(tamisi_gpu_attend_launch(plan, &args, workspace, stream));
+    if (tamisi_gpu_attend_zeroes(plan)) return TAMIS_OK;
     return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);
 }
 

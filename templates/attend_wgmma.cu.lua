@@ -38,6 +38,7 @@ $ end
 #include "tile.cuh"
 #include "hopper.cuh"
 #include "softmax.cuh"
+#include "dropped.cuh"
 
 using Element = ${p.dtype == "bf16" and "Bf16" or "Fp16"};
 
@@ -52,7 +53,8 @@ constexpr bool kSumByProduct = ${p.sum_by_product == 1}; // V has a column of on
 constexpr int kEmulated = ${p.exp2_emulation}; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = ${p.section_mib}ll << 20; // K and V that may be in use at once: what L2 keeps
 constexpr int kThreads = 128 * (kWarpgroups + 1);
-constexpr int kGatherThreads = 96; // warps 1 to 3 of the loading warpgroup
+constexpr int kGatherWarps = 3; // of the loading warpgroup, behind the first
+constexpr int kGatherThreads = 32 * kGatherWarps;
 
 // Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled.
 constexpr int kSubTiles = (kHeadDim + 63) / 64;
@@ -192,25 +194,58 @@ __device__ __forceinline__ const int *token_list(const tamis_attend_args &attend
     return attend.indices + (static_cast<long long>(work.sequence) * attend.index_heads + index_head) * attend.capacity;
 }
 
-// Warps 1 to 3: the Q rows of a tile, through the index list.
+// Warps 1 to 3: the Q rows of a tile, through the index list. A lane fetches the token of one row of 32, so that all the copies
+// are under way at once.
 __device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work,
                                                int thread)
 {
-    constexpr int kChunks = kHeadDim / 8;
+    constexpr int kNone = -1;
     const int *token = token_list(attend, work);
-    const char *q = row_pointer(attend.q, work.sequence, work.head, 0);
-    const int first_row = work.first_row, rows = work.rows;
-#pragma unroll 2
-    for (int i = thread; i < kBlockM * kChunks; i += kGatherThreads) {
-        const int row = i / kChunks, chunk = i % kChunks;
-        const bool valid = first_row + row < rows;
-        const char *source = q + (valid ? 2 * attend.q.row_stride * token[first_row + row] + chunk * 16 : 0);
-        copy_async_16(shared.q + (chunk / 8) * kBlockM * 128 + row * 128 + ((chunk % 8) ^ (row % 8)) * 16, source, valid);
+    const int lane = lane_id();
+    const WarpRows<kHeadDim> mine(lane);
+    const char *q = row_pointer(attend.q, work.sequence, work.head, 0) + mine.chunk * 16;
+    const unsigned column = shared.q + mine.chunk / 8 * kBlockM * 128;
+#pragma unroll 1
+    for (int first = thread / 32 * 32; first < kBlockM; first += kGatherThreads) {
+        const int at = work.first_row + first + lane;
+        const int my_token = at < work.rows ? token[at] : kNone;
+#pragma unroll 4
+        for (int i = 0; i < 32; i += WarpRows<kHeadDim>::kAtOnce) {
+            const int row = first + i + mine.row, source = __shfl_sync(0xffffffffu, my_token, i + mine.row);
+            const bool valid = source != kNone;
+            if (mine.moves)
+                copy_async_16(column + row * 128 + (mine.chunk % 8 ^ row % 8) * 16,
+                              q + (valid ? 2 * attend.q.row_stride * source : 0), valid);
+        }
     }
     copy_async_commit();
     copy_async_wait<0>();
     fence_async_proxy();
     barrier_arrive(shared.q_full());
+}
+
+// Warps 1 to 3: zeros to the rows of tokens that the tile's head dropped, and -inf to their log-sum-exp: of each tile and warp
+// an equal part of the sequence. The computing warps have their Q by now and do not wait for this. What is left in shared
+// memory is read there again and again, as registers are few.
+__device__ __forceinline__ void write_dropped_part(const tamis_attend_args &attend, const Work &work, int thread)
+{
+    const int seq_len = static_cast<int>(attend.seq_len), rows = work.rows;
+    if (rows == seq_len) return;
+    const int parts = (rows + kBlockM - 1) / kBlockM * kGatherWarps;
+    const int part = work.first_row / kBlockM * kGatherWarps + thread / 32;
+    const int tokens = ((seq_len + parts - 1) / parts + 31) / 32 * 32; // a part's; the last parts may have none
+    const int first = part * tokens;
+    const int *token = token_list(attend, work);
+    const int lane = lane_id();
+    const auto token_at = [&](int at) { return at < work.rows ? token[at] : kNoToken; };
+    walk_tokens(token_at, rows, first, min(first + tokens, seq_len), lane, [&](int base, unsigned, unsigned dropped, int) {
+        if (dropped == 0) return;
+        const long long pitch = 2 * attend.output.row_stride;
+        write_zeros<kHeadDim>(row_bytes(attend.output, work.sequence, work.head) + base * pitch, pitch, dropped, lane);
+        if (attend.lse && dropped >> lane & 1)
+            attend.lse[(static_cast<long long>(work.sequence) * attend.q_heads + work.head) * attend.lse_rows + base + lane] =
+                -kInfinity;
+    });
 }
 
 // The Q tiles: gathered by three warps, or brought by the copy engine for one thread.
@@ -226,6 +261,7 @@ __device__ __forceinline__ void load_queries(const tamis_attend_tma_args &args, 
         barrier_wait(shared.q_empty(), number % 2 ^ 1);
         if (gathers) {
             gather_queries(args.attend, shared, work, thread);
+            write_dropped_part(args.attend, work, thread);
         } else {
             barrier_expect(shared.q_full(), kQueryBytes);
 #pragma unroll

@@ -97,6 +97,11 @@ static unsigned tiles(long long rows, int block) { return (unsigned)(rows / bloc
 /* Blocks that stay, one an SM of the fake's 132 at most. */
 static unsigned persistent(unsigned long long work) { return work < 132 ? (unsigned)work : 132; }
 
+static unsigned compress_heads(const struct tamis_compress_args *args)
+{
+    return (unsigned)(args->tensors[0].heads + args->tensors[1].heads + args->tensors[2].heads);
+}
+
 /* The grid that a stage must have; block sizes as in gpu_plan_entries. */
 static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct seen *one)
 {
@@ -107,6 +112,7 @@ static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct s
     const unsigned kv_heads = (unsigned)problem->kv_heads;
     const long long chunks = tiles(problem->seq_len, (int)plan->facts.score_chunk_keys);
     const unsigned long long heads = (unsigned long long)batch * kv_heads;
+    const unsigned run = (unsigned)tamis_plan_compact_heads(plan) / kv_heads; /* they share K and V */
     const struct {
         const char *stage;
         unsigned grid[3];
@@ -118,7 +124,7 @@ static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct s
                   {"select_pool", {tiles(candidates, 224), batch, 1}},
                   {"select_budget", {1, batch, 1}},
                   {"select_tokens", {1, (unsigned)tamis_plan_index_heads(plan), batch}},
-                  {"compress", {tiles(capacity, 20), (unsigned)one->args.compress.heads, batch}},
+                  {"compress", {tiles(capacity, 20) * run, compress_heads(&one->args.compress) / run, batch}},
                   {"attend", {tiles(capacity, 48), q_heads, batch}},
                   {"attend_tma", {persistent((unsigned long long)tiles(capacity, 112) * q_heads * batch), 1, 1}},
                   {"decompress", {tiles(problem->seq_len, 28), q_heads, batch}}};
@@ -188,7 +194,9 @@ static const struct tamis_score_args *find_sum(void)
 
 #define SCORE_STAGES "score_stats score_merge score_sum select_pool"
 #define SELECT_STAGES "select_budget select_tokens"
-#define SPARSE_STAGES SCORE_STAGES " " SELECT_STAGES " compress compress attend decompress"
+/* One kernel for attention writes the dropped rows as well. */
+#define SPARSE_STAGES (tma ? SCORE_STAGES " " SELECT_STAGES " compress attend" \
+                           : SCORE_STAGES " " SELECT_STAGES " compress attend decompress")
 
 /* ---- problems */
 
@@ -246,10 +254,9 @@ static void expect_sparse_args(const tamis_plan *plan)
 {
     const char *workspace = AT(AT_WORKSPACE);
     const struct tamis_score_args *score = find_sum();
-    const struct tamis_compress_args *k = &find_seen("compress", 0)->args.compress,
-                                     *v = &find_seen("compress", 1)->args.compress;
+    const struct tamis_compress_args *compress = &find_seen("compress", 0)->args.compress;
+    const struct tamis_compress_tensor *k = &compress->tensors[0], *v = &compress->tensors[1];
     const struct tamis_attend_args *attend = find_attend();
-    const struct tamis_decompress_args *decompress = &find_seen("decompress", 0)->args.decompress;
     const size_t bytes = tamis_plan_workspace_bytes(plan);
     child_expect(score->q.data == AT(AT_Q) && score->k.data == AT(AT_K), "score reads something else");
     child_expect(score->score == find_seen("select_pool", 0)->args.pool.score, "pool reads another score");
@@ -257,12 +264,18 @@ static void expect_sparse_args(const tamis_plan *plan)
                      (score->chunks - 1) * score->chunk_keys < score->seq_len,
                  "%d chunks of %lld keys for %lld", score->chunks, score->chunk_keys, score->seq_len);
     child_expect(k->source.data == AT(AT_K) && v->source.data == AT(AT_V), "compress reads something else");
-    child_expect(k->skip_dense && v->skip_dense, "compress copies sequences that keep all");
+    child_expect(compress->tensors[2].heads == 0, "compress copies Q");
+    child_expect(compress->skip_dense, "compress copies sequences that keep all");
     child_expect(attend->k.data == k->compact.data && attend->v.data == v->compact.data, "attend reads other compact rows");
     child_expect(attend->k_full.data == AT(AT_K) && attend->v_full.data == AT(AT_V), "attend lacks K and V");
-    child_expect(attend->output.data == AT(AT_OUTPUT) && decompress->output.data == AT(AT_OUTPUT), "another output");
-    child_expect(attend->indices == k->indices && attend->kept == decompress->kept, "lists differ");
-    child_expect(decompress->compact.data == NULL, "decompress copies rows that are in place");
+    child_expect(attend->output.data == AT(AT_OUTPUT), "another output");
+    child_expect(attend->indices == compress->indices && attend->kept == compress->kept, "lists differ");
+    if (!tma) {
+        const struct tamis_decompress_args *decompress = &find_seen("decompress", 0)->args.decompress;
+        child_expect(decompress->output.data == AT(AT_OUTPUT), "decompress: another output");
+        child_expect(attend->indices == decompress->indices && attend->kept == decompress->kept, "decompress: lists differ");
+        child_expect(decompress->compact.data == NULL, "decompress copies rows that are in place");
+    }
     const char *parts[] = {(const char *)score->partial, (const char *)score->lse2, (const char *)score->score,
                            (const char *)attend->kept, (const char *)attend->indices, attend->k.data, attend->v.data};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -327,6 +340,28 @@ END_TEST
 
 /* ---- the steps */
 
+/* K, V and, if it was asked for, Q, each with its heads. */
+static void expect_compress(const tamis_plan *plan, bool with_q)
+{
+    const struct tamis_compress_args *args = &find_seen("compress", 0)->args.compress;
+    const int q_heads = plan->problem.q_heads, kv_heads = plan->problem.kv_heads, heads = tamis_plan_compact_heads(plan);
+    const struct {
+        int source, compact, source_heads, heads;
+    } wanted[] = {{AT_K, AT_COMPACT + 1, kv_heads, heads},
+                  {AT_V, AT_COMPACT + 2, kv_heads, heads},
+                  {AT_Q, AT_COMPACT, q_heads, q_heads}};
+    for (int i = 0; i < 2 + with_q; i++) {
+        const struct tamis_compress_tensor *tensor = &args->tensors[i];
+        child_expect(tensor->source.data == AT(wanted[i].source) && tensor->compact.data == AT(wanted[i].compact),
+                     "compress: tensor %d is another", i);
+        child_expect(tensor->source_heads == wanted[i].source_heads && tensor->heads == wanted[i].heads,
+                     "compress: tensor %d has %d heads of %d", i, tensor->heads, tensor->source_heads);
+    }
+    child_expect(with_q || args->tensors[2].heads == 0, "compress copies Q");
+    child_expect(!args->skip_dense, "compress skips");
+    child_expect(args->head_run == heads / kv_heads, "compress: runs of %d heads", args->head_run);
+}
+
 static void expect_steps(const void *argument)
 {
     const struct shape *shape = argument;
@@ -353,12 +388,13 @@ static void expect_steps(const void *argument)
     bench_must(tamis_compress(plan, &args.q, &args.k, &args.v, AT(AT_KEPT), AT(AT_INDICES), &q, &k, &v, workspace,
                               bytes, NULL),
                "compress");
-    for (int i = 0; i < 3; i++) child_expect(!find_seen("compress", i)->args.compress.skip_dense, "compress skips");
-    expect_launches(&bench, "compress compress compress", "compress");
+    expect_compress(plan, true);
+    expect_launches(&bench, "compress", "compress");
     bench_must(
         tamis_compress(plan, NULL, &args.k, &args.v, AT(AT_KEPT), AT(AT_INDICES), NULL, &k, &v, workspace, bytes, NULL),
         "compress without Q");
-    expect_launches(&bench, "compress compress", "compress without Q");
+    expect_compress(plan, false);
+    expect_launches(&bench, "compress", "compress without Q");
     bench_must(tamis_attend(plan, &q, &k, &v, AT(AT_KEPT), &output, AT(AT_LSE), workspace, bytes, NULL), "attend");
     const struct tamis_attend_args *attend = find_attend();
     child_expect(attend->lse_rows == capacity && !attend->indices && !attend->k_full.data, "attend on compact rows");
@@ -408,7 +444,7 @@ static void expect_threads(const void *argument)
         child_expect(result == &bench, "thread %d failed", i);
     }
     bench.counts(&counts);
-    child_expect(counts.launches == 10 * threads_count * runs_a_thread, "%ld launches", counts.launches);
+    child_expect(counts.launches == 9 * threads_count * runs_a_thread, "%ld launches", counts.launches);
     bench_close(&bench);
     bench_expect_closed(&bench);
 }

@@ -9,6 +9,14 @@ __device__ __forceinline__ unsigned shared_address(const void *pointer)
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
 /*
  * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
  * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before

@@ -18,12 +18,12 @@
  *     select_pool    tamis_pool_args            t(N), B, 1
  *     select_budget  tamis_budget_args          1, B, 1
  *     select_tokens  tamis_tokens_args          1, index_heads, B
- *     compress       tamis_compress_args        t(C), heads, B
+ *     compress       tamis_compress_args        t(C) * head_run, sum of the tensors' heads / head_run, B
  *     attend         tamis_attend_args          t(C), Hq, B
  *     attend_tma     tamis_attend_tma_args      min(t(C) * B * Hq, multiprocessors), 1, 1; counter set to 0 before
  *     decompress     tamis_decompress_args      t(L), Hq, B
  *
- * attend_tma stands for attend where the table has it. Its maps are made with cuTensorMapEncodeTiled: 16-bit elements,
+ * attend_tma stands for attend where the table has it, and given indices for decompress without compact rows too. Its maps are made with cuTensorMapEncodeTiled: 16-bit elements,
  * dimensions D, rows, heads, batch, boxes of 64 by the tile's rows by 1 by 1, block_m for q and block_n for the others,
  * swizzle 128 bytes, L2 promotion 128 bytes, zeros outside.
  */

@@ -15,16 +15,19 @@ out_lacks STAGE
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --explain
 out_has 'kept: by coverage, known on the device only; 65600 are assumed here (--assume-kept 0.5)'
 out_has 'capacity, C: 131072'
-for stage in score_stats score_merge score_sum select_pool select_budget select_tokens 'compress K' 'compress V' attend decompress; do
+for stage in score_stats score_merge score_sum select_pool select_budget select_tokens 'compress K, V' attend 'decompress zero rows'; do
     grep -q "^$stage  *[0-9]* x [0-9]* x [0-9]* " out || fail "no launch of $stage"
     checks=$((checks + 1))
 done
+grep -q '^compress K, V  *4096 x 16 x 1 .* tamis_compress_d128' out || fail "the grid of compress is another"
 grep -q '^attend .* 1024 x 32 x 1 .* tamis_attend_bf16_d128' out || fail "attention's grid is another"
 grep -q '^score, pass 1  *269.484  *0.016  *137.439$' out || fail "the score's floor is another"
 grep -q '^attend  *[0-9.]*  *[0-9.]*  *35253.663$' out || fail "attention's floor is another"
 out_lacks 'GB/s'
 want 0 "$tamis" plan llama-3.1-8b --arch sm_90a --explain --assume-kept 0.25 --scope kv_group
 out_has '32864 are assumed'
+out_has 'attend_tma + zero rows'
+out_lacks decompress
 out_has 'lists, Hi: 8; compact heads, Hc: 8'
 out_has 'an SM each, at most '
 want 0 "$tamis" plan llama-3.1-8b --arch sm_90a --explain --ratio 0.5 --bandwidth 4300 --rate 790
@@ -43,7 +46,7 @@ json_ok plan
 [ "$(wc -l <out)" -eq 1 ] || fail "one plan, not one line"
 out_has '"batch":3,"q_heads":32,"kv_heads":8,"head_dim":128,"seq_len":20000,"policy":"count","scope":"head","candidates":19872,"capacity":5128,'
 out_has '"dense":false,"kept":5128,"kept_is_assumed":false,"workspace_bytes":'
-out_has '{"stage":"compress","what":"V",'
+out_has '{"stage":"compress","what":"K, V",'
 # The parts add up to the whole.
 tr '{},' '\n' <out | sed -n 's/^"\(workspace_bytes\|score\|rank\|mean\|partial\|lse2\|kept\|indices\|compact_[kv]\|counter\)":\([0-9]*\)$/\1 \2/p' >numbers
 awk '$1 == "workspace_bytes" {whole = $2; next} whole {sum += $2; n++} END {exit !(n == 10 && sum == whole)}' numbers ||
