@@ -75,7 +75,8 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                                        .min_tokens = problem->selection.min_tokens,
                                        .fixed_keep = facts->fixed_keep,
                                        .coverage = problem->selection.coverage};
-    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SELECT_BUDGET, 1, (unsigned)problem->batch, 1, &budget, stream));
+    const unsigned budget_cluster = (unsigned)tamisi_gpu_entry(plan, TAMISI_SELECT_BUDGET)->block_m;
+    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SELECT_BUDGET, budget_cluster, (unsigned)problem->batch, 1, &budget, stream));
     struct tamis_tokens_args tokens = {.rank = rank,
                                        .kept = kept,
                                        .indices = indices,
@@ -83,8 +84,9 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                                        .candidates = facts->candidates,
                                        .capacity = facts->capacity,
                                        .index_heads = facts->index_heads};
-    return tamisi_gpu_launch(plan, TAMISI_SELECT_TOKENS, 1, (unsigned)facts->index_heads, (unsigned)problem->batch, &tokens,
-                             stream);
+    const unsigned cluster = (unsigned)tamisi_gpu_entry(plan, TAMISI_SELECT_TOKENS)->block_m;
+    return tamisi_gpu_launch(plan, TAMISI_SELECT_TOKENS, cluster, (unsigned)facts->index_heads, (unsigned)problem->batch,
+                             &tokens, stream);
 }
 
 static struct tamis_compress_tensor compress_tensor(const tamis_tensor *source, int source_heads,

@@ -34,7 +34,8 @@ struct tamisi_entry {
     char symbol[TAMISI_SYMBOL_SIZE];
     int threads;      /* a block */
     int shared_bytes; /* dynamic shared memory */
-    int block_m;      /* rows (queries, keys or tokens) a block handles: what the grid is made from */
+    int block_m;      /* rows (queries, keys or tokens) a block handles: what the grid is made from. select_budget,
+                       select_tokens: blocks that share a list instead */
     int block_n;      /* columns a step handles; 0 where it means nothing */
 };
 

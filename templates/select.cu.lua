@@ -1,240 +1,528 @@
 $ -- select: pooling, budget and choice of tokens (operator definition, steps 2 to 4). Nothing is sorted: scores are not
-$ -- negative, so their bits order as integers do, and both the budget and the choice descend by digits of those bits. Sums
-$ -- are integers, so the result does not depend on the order in which threads add.
+$ -- negative, so their bits order as integers do, and both the budget and the choice narrow an interval of those bits down
+$ -- to one value. Sums are integers, so the result does not depend on the order in which threads add.
 $ local symbol = "tamis_" .. p.name
+$ if p.block_m % 32 ~= 0 then reject("block_m must be a multiple of 32") end
+$ if p.pool_threads % 32 ~= 0 or p.threads % 32 ~= 0 then reject("threads come in warps of 32") end
+$ if p.pool_threads < p.block_m then reject("block_m wants a thread for each token") end
+$ if p.held % 8 ~= 0 then reject("held must be a multiple of 8") end
+$ if p.cc < 90 and (p.cluster > 1 or p.budget_cluster > 1) then reject("clusters need sm_90a or newer") end
+$ local function cluster_dims(blocks) return blocks > 1 and "__cluster_dims__(" .. blocks .. ", 1, 1) " or "" end
 $ entry{stage = "select_pool", symbol = symbol .. "_pool", threads = p.pool_threads, shared_bytes = 0,
-$       block_m = p.pool_threads, block_n = 0}
-$ entry{stage = "select_budget", symbol = symbol .. "_budget", threads = p.threads, shared_bytes = 0, block_m = 1, block_n = 0}
-$ entry{stage = "select_tokens", symbol = symbol .. "_tokens", threads = p.threads, shared_bytes = 0, block_m = 1, block_n = 0}
+$       block_m = p.block_m, block_n = 0}
+$ -- Of the other two, block_m is the blocks that share a list: the grid's x.
+$ entry{stage = "select_budget", symbol = symbol .. "_budget", threads = p.threads, shared_bytes = 0,
+$       block_m = p.budget_cluster, block_n = 0}
+$ entry{stage = "select_tokens", symbol = symbol .. "_tokens", threads = p.threads, shared_bytes = 0,
+$       block_m = p.cluster, block_n = 0}
 #include "kernel_args.h"
 #include "block.cuh"
+#include "cluster.cuh"
 
-constexpr int kThreads = ${p.threads};
 constexpr int kPoolThreads = ${p.pool_threads};
+constexpr int kBlockM = ${p.block_m};               // tokens that a block pools
+constexpr int kThreads = ${p.threads};              // a block of budget and choice
+constexpr int kBudgetCluster = ${p.budget_cluster}; // blocks a sequence
+constexpr int kTokensCluster = ${p.cluster};        // blocks a list
+constexpr int kTokensHeld = ${p.held};               // scores a thread keeps in registers; others it reads again and again
+constexpr int kBudgetHeld = kTokensHeld / 2;        // the budget's 64-bit sums need the other half of the registers
+constexpr int kBatch = 4;                           // loads in flight a thread, of those others
+constexpr unsigned kAllLanes = 0xffffffffu;
 
-// The 31 bits below the sign in three digits. The first holds the exponent and the three bits behind it, so that scores,
-// which crowd into few powers of two, still spread over many bins.
-constexpr int kDigits = 3;
-constexpr int kBins = 2048;
-__device__ __forceinline__ int digit_shift(int digit) { return digit == 0 ? 20 : digit == 1 ? 9 : 0; }
-__device__ __forceinline__ unsigned digit_mask(int digit) { return digit == 2 ? 0x1ffu : 0x7ffu; }
-// The bits above a digit: what earlier digits have decided.
-__device__ __forceinline__ unsigned above(unsigned key, int digit) { return digit == 0 ? 0 : key >> digit_shift(digit - 1); }
+// ---- step 2: pooling, and what heads rank by
 
-constexpr int kBinsAThread = (kBins + kThreads - 1) / kThreads;
+constexpr int kPoolWarps = kPoolThreads / 32;
+constexpr int kMaxPool = 63;
+constexpr int kUsualPool = 7; // the method's own width, whose loops are unrolled
+constexpr int kSpan = kBlockM + kMaxPool - 1; // scores that kBlockM tokens are pooled from
+constexpr int kLoads = (kSpan + 31) / 32;     // of them a lane
+constexpr int kTokensALane = kBlockM / 32;
 
-// The integer that orders as the score does. Without the sign bit, which only a NaN could bring, so that even then every
-// score falls into a bin and nothing is written out of bounds.
-__device__ __forceinline__ unsigned score_key(float score) { return __float_as_uint(score) & 0x7fffffffu; }
+// Where a warp is on its way through the heads. Units of heads that rank together are shared out among the warps, unit `warp`
+// first, then every kPoolWarps-th.
+struct HeadPlace {
+    int unit, member;
+    __device__ __forceinline__ int head(int heads_a_unit) const { return unit * heads_a_unit + member; }
+    __device__ __forceinline__ HeadPlace next(int heads_a_unit) const
+    {
+        return member + 1 < heads_a_unit ? HeadPlace{unit, member + 1} : HeadPlace{unit + kPoolWarps, 0};
+    }
+};
 
-// Moving average over `pool` scores, zeros outside, always divided by `pool`; added in order of position.
-__device__ __forceinline__ float pooled(const float *score, long long j, long long candidates, int pool)
+// A lane's part of a row of scores, which begins at `first` and has zeros outside the row.
+__device__ __forceinline__ void load_span(float (&span)[kLoads], const float *row, int first, int width, int candidates)
 {
-    float sum = 0.0f;
-    for (long long i = j - pool / 2; i <= j + pool / 2; ++i)
-        if (i >= 0 && i < candidates) sum += score[i];
-    return sum / pool;
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+        const int at = 32 * i + static_cast<int>(threadIdx.x % 32), j = first + at;
+        span[i] = at < width && static_cast<unsigned>(j) < static_cast<unsigned>(candidates) ? row[j] : 0.0f;
+    }
 }
 
-// grid = (blocks of candidates, B). One thread a token walks all heads, so that sums have one order.
+// Moving average of a lane's tokens, in s_span from token 0's first neighbour on; added in order of position. By the product
+// with the inverse, and no other instruction: equal scores must stay equal whichever lane pools them.
+template <int kPool>
+__device__ __forceinline__ void pool_span(float (&value)[kTokensALane], const float *s_span, int pool)
+{
+    const int width = kPool ? kPool : pool;
+    const float inverse = 1.0f / width;
+#pragma unroll
+    for (int t = 0; t < kTokensALane; ++t) {
+        const float *s_token = s_span + 32 * t + threadIdx.x % 32;
+        float sum = s_token[0];
+#pragma unroll
+        for (int i = 1; i < width; ++i) sum += s_token[i];
+        value[t] = __fmul_rn(sum, inverse);
+    }
+}
+
+template <int kPool>
+__device__ __forceinline__ void pool_block(const tamis_pool_args &args, float (*s_spans)[kSpan])
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, candidates = static_cast<int>(args.candidates);
+    const int first = static_cast<int>(blockIdx.x) * kBlockM;
+    const long long sequence = blockIdx.y;
+    const bool ranks = args.index_heads > 1; // else heads rank by the mean
+    const int units = ranks ? args.index_heads : args.q_heads, heads_a_unit = args.q_heads / units;
+    const int width = kBlockM + args.pool - 1, begin = first - args.pool / 2;
+    const float *score = args.score + sequence * args.q_heads * args.candidates;
+    float *s_span = s_spans[warp];
+    float span[kLoads], value[kTokensALane], rank[kTokensALane], mean[kTokensALane] = {};
+
+    HeadPlace place = {warp, 0};
+    if (warp < units) load_span(span, score + place.head(heads_a_unit) * args.candidates, begin, width, candidates);
+    while (place.unit < units) {
+#pragma unroll
+        for (int i = 0; i < kLoads; ++i)
+            if (32 * i + lane < width) s_span[32 * i + lane] = span[i];
+        __syncwarp();
+        const HeadPlace next = place.next(heads_a_unit);
+        if (next.unit < units) // its scores, under this head's sums
+            load_span(span, score + next.head(heads_a_unit) * args.candidates, begin, width, candidates);
+        pool_span<kPool>(value, s_span, args.pool);
+        const bool is_last = ranks && next.unit != place.unit;
+        float *row = args.rank + (sequence * args.index_heads + place.unit) * args.candidates + first;
+#pragma unroll
+        for (int t = 0; t < kTokensALane; ++t) {
+            mean[t] += value[t];
+            rank[t] = place.member == 0 ? value[t] : rank[t] + value[t];
+            const int at = 32 * t + lane;
+            if (is_last && first + at < candidates) row[at] = rank[t];
+        }
+        __syncwarp();
+        place = next;
+    }
+
+    // The warps' sums, in the order of the warps.
+#pragma unroll
+    for (int t = 0; t < kTokensALane; ++t) s_span[32 * t + lane] = mean[t];
+    __syncthreads();
+    const int at = threadIdx.x, j = first + at;
+    if (at >= kBlockM || j >= candidates) return;
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kPoolWarps; ++i) sum += s_spans[i][at];
+    sum /= args.q_heads;
+    if (!ranks) args.rank[sequence * args.candidates + j] = sum;
+    args.mean[sequence * args.candidates + j] = sum;
+}
+
+// grid = (blocks of candidates, B). All heads of a token are in one block, so that sums have one order.
 extern "C" __global__ void __launch_bounds__(kPoolThreads)
 ${symbol}_pool(const __grid_constant__ tamis_pool_args args)
 {
-    const long long j = static_cast<long long>(blockIdx.x) * kPoolThreads + threadIdx.x;
-    const long long sequence = blockIdx.y;
-    if (j >= args.candidates) return;
-    const int group = args.q_heads / args.index_heads; // heads that choose together
-    float mean = 0.0f, rank = 0.0f;
-    for (int head = 0; head < args.q_heads; ++head) {
-        const float value = pooled(args.score + (sequence * args.q_heads + head) * args.candidates, j, args.candidates,
-                                   args.pool);
-        mean += value;
-        rank = head % group == 0 ? value : rank + value;
-        if (head % group == group - 1 && args.index_heads > 1)
-            args.rank[(sequence * args.index_heads + head / group) * args.candidates + j] = rank;
+    __shared__ float s_spans[kPoolWarps][kSpan];
+    if (args.pool == kUsualPool)
+        pool_block<kUsualPool>(args, s_spans);
+    else
+        pool_block<0>(args, s_spans);
+}
+
+// ---- a list of scores, shared out among the threads of a cluster
+
+constexpr int kWarps = kThreads / 32;
+constexpr int kNoKey = -1; // behind the end of the list: below every key, and as unsigned above all
+
+// The integer that orders as the score does. Without the sign bit, which only a NaN could bring, so that even then every
+// score falls into a bin and nothing is written out of bounds.
+__device__ __forceinline__ int score_key(float score) { return __float_as_int(score) & 0x7fffffff; }
+
+// A warp's part of a list: rows of 32 candidates, one a lane. Rows are in order from warp to warp and block to block.
+struct Slice {
+    const float *scores;
+    int first; // this lane's candidate of row 0
+    int end;   // behind the slice
+    int rows;
+    __device__ __forceinline__ int key(int row) const
+    {
+        const int j = first + 32 * row;
+        return j < end ? score_key(scores[j]) : kNoKey;
     }
-    mean /= args.q_heads;
-    if (args.index_heads == 1) args.rank[sequence * args.candidates + j] = mean;
-    args.mean[sequence * args.candidates + j] = mean;
-}
-
-// A score in fixed point, in units that let 2^24 of them add up in 64 bits.
-__device__ __forceinline__ unsigned long long fixed_point(float value, double unit)
-{
-    return static_cast<unsigned long long>(static_cast<double>(value) * unit);
-}
-
-// 64-bit addition in shared memory from two 32-bit ones, which the hardware has; exact in any order of threads.
-__device__ __forceinline__ void add_shared(unsigned *s_low, unsigned *s_high, unsigned long long value)
-{
-    const unsigned low = static_cast<unsigned>(value), old = atomicAdd(s_low, low);
-    const unsigned high = static_cast<unsigned>(value >> 32) + (old + low < old);
-    if (high) atomicAdd(s_high, high);
-}
-
-// Largest power of two that keeps the sum of all scores below 2^62.
-__device__ double find_unit(const float *mean, long long candidates, double *s_warps)
-{
-    double sum = 0.0, total;
-    for (long long j = threadIdx.x; j < candidates; j += kThreads) sum += mean[j];
-    block_exclusive_scan<kThreads>(sum, s_warps, total);
-    return total > 0.0 ? exp2(61.0 - ilogb(total)) : 1.0;
-}
-
-struct BudgetBins {
-    unsigned count[kBins];
-    unsigned low[kBins], high[kBins]; // 64-bit sums of the bins' scores
 };
 
-// How many of the smallest scores add up to less than `limit`: descend to the one value at which the sum crosses it, then
-// count how many scores of that value still fit.
-__device__ long long count_below(const float *mean, long long candidates, double unit, unsigned long long limit,
-                                 BudgetBins &s_bins, unsigned long long *s_warps)
+template <int kCluster>
+__device__ __forceinline__ Slice slice_of(const float *scores, int candidates)
 {
-    __shared__ unsigned s_bin;
-    __shared__ unsigned long long s_sum, s_count;
-    unsigned prefix = 0;                         // digits decided so far
-    unsigned long long sum_before = 0, count_before = 0; // of all smaller scores
-    for (int digit = 0; digit < kDigits; ++digit) {
-        for (int i = threadIdx.x; i < kBins; i += kThreads) s_bins.count[i] = s_bins.low[i] = s_bins.high[i] = 0;
-        if (threadIdx.x == 0) s_bin = kBins;
-        __syncthreads();
-        for (long long j = threadIdx.x; j < candidates; j += kThreads) {
-            const unsigned key = score_key(mean[j]);
-            if (above(key, digit) != prefix) continue;
-            const unsigned bin = key >> digit_shift(digit) & digit_mask(digit);
-            atomicAdd(&s_bins.count[bin], 1u);
-            add_shared(&s_bins.low[bin], &s_bins.high[bin], fixed_point(mean[j], unit));
-        }
-        __syncthreads();
-        unsigned long long sum = 0, count = 0, total;
-        const int first = threadIdx.x * kBinsAThread;
-        for (int i = first; i < first + kBinsAThread && i < kBins; ++i) {
-            sum += static_cast<unsigned long long>(s_bins.high[i]) << 32 | s_bins.low[i];
-            count += s_bins.count[i];
-        }
-        unsigned long long sum_at = sum_before + block_exclusive_scan<kThreads>(sum, s_warps, total);
-        unsigned long long count_at = count_before + block_exclusive_scan<kThreads>(count, s_warps, total);
-        for (int i = first; i < first + kBinsAThread && i < kBins; ++i) { // the first bin whose end reaches the limit
-            const unsigned long long here = static_cast<unsigned long long>(s_bins.high[i]) << 32 | s_bins.low[i];
-            if (sum_at < limit && sum_at + here >= limit) {
-                s_bin = i;
-                s_sum = sum_at;
-                s_count = count_at;
-            }
-            sum_at += here;
-            count_at += s_bins.count[i];
-        }
-        __syncthreads();
-        if (s_bin == kBins) return candidates; // not even the sum of all reaches it
-        prefix = prefix << (digit == 2 ? 9 : 11) | s_bin;
-        sum_before = s_sum;
-        count_before = s_count;
-        __syncthreads();
-    }
-    // All 31 bits are known: each of the equal scores adds `value`, which is not 0, since it moved the sum to the limit.
-    const unsigned long long value = fixed_point(__uint_as_float(prefix), unit);
-    return count_before + (limit - sum_before - 1) / value;
+    constexpr int kPart = 32 * kWarps * kCluster; // candidates that a row of every warp covers
+    const int lane = threadIdx.x % 32, warp = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32);
+    const int rows = (candidates + kPart - 1) / kPart;
+    const int begin = min(32 * rows * warp, candidates), end = min(begin + 32 * rows, candidates);
+    return {scores, begin + lane, end, (end - begin + 31) / 32};
 }
 
-// grid = (1, B).
-extern "C" __global__ void __launch_bounds__(kThreads)
+template <int kHeld>
+__device__ __forceinline__ void load_held(int (&held)[kHeld], const Slice &slice)
+{
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) held[i] = slice.key(i);
+}
+
+// Call visit(row, key) for each row in order, all lanes together, and for some rows behind the last, which hold kNoKey.
+template <int kHeld, typename Visit>
+__device__ __forceinline__ void visit_rows(const Slice &slice, const int (&held)[kHeld], Visit visit)
+{
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+        if (i % kBatch == 0 && i >= slice.rows) return;
+        visit(i, held[i]);
+    }
+#pragma unroll 1
+    for (int row = kHeld; row < slice.rows; row += kBatch) {
+        int keys[kBatch];
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) keys[i] = slice.key(row + i);
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) visit(row + i, keys[i]);
+    }
+}
+
+// What a list's keys lie between, and roughly what its scores add up to, in one order of additions.
+struct Extent {
+    unsigned low;
+    int high;
+    float sum;
+    __device__ __forceinline__ void take(const Extent &other)
+    {
+        low = min(low, other.low);
+        high = max(high, other.high);
+        sum += other.sum;
+    }
+};
+constexpr unsigned kNoLow = 0xffffffffu;
+
+template <int kCluster, int kHeld>
+__device__ __forceinline__ Extent find_extent(const Slice &slice, const int (&held)[kHeld])
+{
+    __shared__ Extent s_warps[kWarps], s_block;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Extent extent = {kNoLow, kNoKey, 0.0f};
+    visit_rows(slice, held, [&](int, int key) {
+        extent.low = min(extent.low, static_cast<unsigned>(key));
+        extent.high = max(extent.high, key);
+        extent.sum += key == kNoKey ? 0.0f : __int_as_float(key);
+    });
+    const auto of_warp = [](const Extent &one) {
+        return Extent{__reduce_min_sync(kAllLanes, one.low), __reduce_max_sync(kAllLanes, one.high), warp_sum(one.sum)};
+    };
+    extent = of_warp(extent);
+    if (lane == 0) s_warps[warp] = extent;
+    __syncthreads();
+    if (warp == 0) {
+        extent = of_warp(lane < kWarps ? s_warps[lane] : Extent{kNoLow, kNoKey, 0.0f});
+        if (lane == 0) s_block = extent;
+    }
+    cluster_sync<kCluster>();
+    extent = *cluster_shared<kCluster>(&s_block, 0);
+#pragma unroll
+    for (int rank = 1; rank < kCluster; ++rank) extent.take(*cluster_shared<kCluster>(&s_block, rank));
+    return extent;
+}
+
+// ---- narrowing an interval of keys
+
+// Keys by their distance from `origin`, below `width`, cut into bins of 2^shift.
+constexpr int kBinBits = 11, kBins = 1 << kBinBits;
+constexpr int kGroups = 32, kGroupBins = kBins / kGroups; // a lane for each group of bins, and two bins of a group
+
+struct Interval {
+    unsigned origin, width;
+    __device__ __forceinline__ int shift() const { return max(32 - __clz(width - 1) - kBinBits, 0); }
+    // To one bin of it. The bins' distance from the origin grows upwards (sign 1) or downwards (-1).
+    __device__ __forceinline__ void narrow(unsigned bin, int sign)
+    {
+        const int bits = shift();
+        origin += sign * (bin << bits);
+        width = min(1u << bits, width - (bin << bits));
+    }
+};
+
+// How many keys fall into each bin.
+struct Counts {
+    using Total = unsigned;
+    unsigned count[kBins];
+    Total group[kGroups];
+    __device__ __forceinline__ void add(unsigned bin) { atomicAdd(&count[bin], 1u); }
+    __device__ __forceinline__ Total at(int bin) const { return count[bin]; }
+    __device__ __forceinline__ void clear()
+    {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) count[i] = 0;
+    }
+};
+
+// What their scores add up to, in fixed point.
+struct Sums {
+    using Total = unsigned long long;
+    unsigned low[kBins], high[kBins];
+    Total group[kGroups];
+    // A 64-bit addition from two of 32 bits, which shared memory has; exact in any order of threads.
+    __device__ __forceinline__ void add(unsigned bin, Total value)
+    {
+        const unsigned part = static_cast<unsigned>(value), old = atomicAdd(&low[bin], part);
+        const unsigned rest = static_cast<unsigned>(value >> 32) + (old + part < old);
+        if (rest) atomicAdd(&high[bin], rest);
+    }
+    __device__ __forceinline__ Total at(int bin) const { return static_cast<Total>(high[bin]) << 32 | low[bin]; }
+    __device__ __forceinline__ void clear()
+    {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) low[i] = high[i] = 0;
+    }
+};
+
+// Where the running total over bins reaches a goal: the bin, and what of the goal is left for it.
+template <typename Total>
+struct Crossing {
+    unsigned bin;
+    Total left;
+};
+
+// One warp: the first lane at which `upto`, a running total, reaches the goal.
+template <typename Total>
+__device__ __forceinline__ int first_reaching(Total upto, Total goal)
+{
+    const unsigned reached = __ballot_sync(kAllLanes, upto >= goal);
+    return reached ? __ffs(reached) - 1 : 31;
+}
+
+// One warp: first the group of bins from the whole cluster's totals, then the bin in it, so that little is read from others.
+template <int kCluster, typename Bins, typename Goal>
+__device__ __forceinline__ Crossing<typename Bins::Total> cross_bins(const Bins &s_bins, Goal goal)
+{
+    using Total = typename Bins::Total;
+    const int lane = threadIdx.x % 32;
+    Total here = 0;
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) here += cluster_shared<kCluster>(&s_bins, rank)->group[lane];
+    Total upto = warp_inclusive_scan(here);
+    Total left = goal(__shfl_sync(kAllLanes, upto, 31));
+    const int group = first_reaching(upto, left);
+    left -= __shfl_sync(kAllLanes, upto - here, group);
+
+    const int bin = group * kGroupBins + 2 * lane;
+    Total even = 0, odd = 0;
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) {
+        const Bins *bins = cluster_shared<kCluster>(&s_bins, rank);
+        even += bins->at(bin);
+        odd += bins->at(bin + 1);
+    }
+    upto = warp_inclusive_scan(even + odd);
+    const int pair = first_reaching(upto, left);
+    even = __shfl_sync(kAllLanes, even, pair);
+    left -= __shfl_sync(kAllLanes, upto, pair) - even - __shfl_sync(kAllLanes, odd, pair);
+    const bool in_odd = even < left;
+    return {static_cast<unsigned>(group * kGroupBins + 2 * pair + in_odd), in_odd ? left - even : left};
+}
+
+/*
+ * The crossing of what all blocks of the cluster have put into their bins; `goal` tells it from the total. Bins come in two
+ * sets, used in turn: `s_next` was read by others before the last of them arrived here, so it can be cleared.
+ */
+template <int kCluster, typename Bins, typename Goal>
+__device__ __forceinline__ Crossing<typename Bins::Total> find_crossing(Bins &s_bins, Bins &s_next, Goal goal)
+{
+    __shared__ Crossing<typename Bins::Total> s_crossing;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
+    for (int group = warp; group < kGroups; group += kWarps) {
+        const int bin = group * kGroupBins + lane;
+        const auto total = warp_sum(s_bins.at(bin) + s_bins.at(bin + 32));
+        if (lane == 0) s_bins.group[group] = total;
+    }
+    cluster_sync<kCluster>();
+    s_next.clear();
+    if (warp == 0) {
+        const auto crossing = cross_bins<kCluster>(s_bins, goal);
+        if (lane == 0) s_crossing = crossing;
+    }
+    __syncthreads();
+    return s_crossing;
+}
+static_assert(kGroupBins == 64, "a warp adds a group's bins in one step, and finds one of them two a lane");
+
+// ---- step 3: how many
+
+// A score in units of 2^-unit, rounded down.
+__device__ __forceinline__ unsigned long long fixed_point(int key, int unit)
+{
+    const int exponent = key >> 23, shift = max(exponent, 1) - 150 + unit; // 150: of a significand read as an integer
+    const unsigned long long significand = (key & 0x7fffff) | (exponent > 0 ? 0x800000 : 0);
+    return shift >= 0 ? significand << min(shift, 63) : significand >> min(-shift, 63);
+}
+
+// How many of the smallest scores add up to less than the part `coverage` of all: narrow down to the one value at which the
+// sum crosses it, then count how many scores of that value still fit. 0 too where nothing adds up to anything.
+__device__ __forceinline__ long long count_below(const Slice &slice, const int (&held)[kBudgetHeld], double coverage, Sums *s_sums)
+{
+    __shared__ unsigned s_warps[kWarps], s_count;
+    const Extent extent = find_extent<kBudgetCluster>(slice, held);
+    if (!(extent.sum > 0.0f)) return 0;
+    // The unit that keeps the sum of all below 2^63, whatever rounding did to its float.
+    const int unit = 61 - ((__float_as_int(extent.sum) >> 23) - 127);
+    const auto goal = [&](unsigned long long total) {
+        return min(static_cast<unsigned long long>(ceil(coverage * static_cast<double>(total))), total);
+    };
+    Interval interval = {extent.low, extent.high - extent.low + 1};
+    unsigned long long left = 0;
+    int round = 0;
+    do {
+        const int shift = interval.shift();
+        Sums &s_bins = s_sums[round % 2];
+        visit_rows(slice, held, [&](int, int key) {
+            const unsigned distance = static_cast<unsigned>(key) - interval.origin;
+            if (distance < interval.width) s_bins.add(distance >> shift, fixed_point(key, unit));
+        });
+        const auto crossing = find_crossing<kBudgetCluster>(
+            s_bins, s_sums[1 - round % 2], [&](unsigned long long total) { return round == 0 ? goal(total) : left; });
+        left = crossing.left;
+        if (left == 0) return 0;
+        interval.narrow(crossing.bin, 1);
+        ++round;
+    } while (interval.width > 1);
+
+    unsigned count = 0, total;
+    visit_rows(slice, held, [&](int, int key) { count += static_cast<unsigned>(key) < interval.origin; });
+    warps_exclusive_scan<kThreads>(__reduce_add_sync(kAllLanes, count), s_warps, total);
+    if (threadIdx.x == 0) s_count = total;
+    cluster_sync<kBudgetCluster>();
+    long long below = 0;
+#pragma unroll
+    for (int rank = 0; rank < kBudgetCluster; ++rank) below += *cluster_shared<kBudgetCluster>(&s_count, rank);
+    // Each of the equal scores adds `value`, which is not 0, since it moved the sum to the goal.
+    const unsigned long long value = fixed_point(static_cast<int>(interval.origin), unit);
+    return below + static_cast<long long>((left - 1) / max(value, 1ull));
+}
+
+// grid = (blocks of a cluster, B).
+extern "C" __global__ void ${cluster_dims(p.budget_cluster)}__launch_bounds__(kThreads)
 ${symbol}_budget(const __grid_constant__ tamis_budget_args args)
 {
-    __shared__ BudgetBins s_bins;
-    __shared__ double s_warps_real[kThreads / 32];
-    __shared__ unsigned long long s_warps[kThreads / 32];
+    __shared__ Sums s_sums[2];
     const int sequence = blockIdx.y;
     const long long window = args.seq_len - args.candidates;
+    const bool writes = blockIdx.x == 0 && threadIdx.x == 0;
     if (args.fixed_keep >= 0) {
-        if (threadIdx.x == 0) args.kept[sequence] = static_cast<int>(args.fixed_keep + window);
+        if (writes) args.kept[sequence] = static_cast<int>(args.fixed_keep + window);
         return;
     }
-    const float *mean = args.mean + sequence * args.candidates;
-    const double unit = find_unit(mean, args.candidates, s_warps_real);
-    unsigned long long sum = 0, total;
-    for (long long j = threadIdx.x; j < args.candidates; j += kThreads) sum += fixed_point(mean[j], unit);
-    block_exclusive_scan<kThreads>(sum, s_warps, total);
-    const unsigned long long limit = static_cast<unsigned long long>(ceil(args.coverage * static_cast<double>(total)));
-    const long long drop = limit == 0 ? 0 : count_below(mean, args.candidates, unit, limit, s_bins, s_warps);
-    if (threadIdx.x != 0) return;
-    const long long keep = max(args.min_tokens, args.candidates - (drop + 1));
-    args.kept[sequence] = static_cast<int>(drop == 0 ? args.seq_len : keep + window);
+    const Slice slice = slice_of<kBudgetCluster>(args.mean + sequence * args.candidates, static_cast<int>(args.candidates));
+    int held[kBudgetHeld];
+    load_held(held, slice);
+    s_sums[0].clear();
+    const long long drop = count_below(slice, held, args.coverage, s_sums);
+    cluster_arrive<kBudgetCluster>(); // this block has read what it wanted of others
+    if (writes) {
+        const long long keep = max(args.min_tokens, args.candidates - (drop + 1));
+        args.kept[sequence] = static_cast<int>(drop == 0 ? args.seq_len : keep + window);
+    }
+    cluster_wait<kBudgetCluster>();
 }
 
-// The `keep`-th largest rank, and how many of the ranks equal to it are among the `keep` largest.
+// ---- step 4: which
+
+// The `keep`-th largest key, and how many of the keys equal to it are among the `keep` largest.
 struct Threshold {
-    unsigned key;
-    int ties;
+    int key;
+    unsigned ties;
 };
 
-__device__ Threshold find_threshold(const float *rank, long long candidates, int keep, unsigned *s_count, unsigned *s_warps)
+__device__ __forceinline__ Threshold find_threshold(const Slice &slice, const int (&held)[kTokensHeld], unsigned keep,
+                                                    Counts *s_counts)
 {
-    __shared__ unsigned s_bin, s_left;
-    unsigned prefix = 0, left = keep; // ranks still to be found at or below the decided digits
-    for (int digit = 0; digit < kDigits; ++digit) {
-        for (int i = threadIdx.x; i < kBins; i += kThreads) s_count[i] = 0;
-        __syncthreads();
-        for (long long j = threadIdx.x; j < candidates; j += kThreads) {
-            const unsigned key = score_key(rank[j]);
-            if (above(key, digit) == prefix) atomicAdd(&s_count[key >> digit_shift(digit) & digit_mask(digit)], 1u);
-        }
-        __syncthreads();
-        // Bins from the top down: thread t holds the t-th group of bins from the top.
-        unsigned count = 0, total;
-        const int first = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsAThread;
-        for (int i = first; i > first - kBinsAThread && i >= 0; --i) count += s_count[i];
-        unsigned larger = block_exclusive_scan<kThreads>(count, s_warps, total);
-        for (int i = first; i > first - kBinsAThread && i >= 0; --i) {
-            if (larger < left && larger + s_count[i] >= left) {
-                s_bin = i;
-                s_left = left - larger;
-            }
-            larger += s_count[i];
-        }
-        __syncthreads();
-        prefix = prefix << (digit == 2 ? 9 : 11) | s_bin;
-        left = s_left;
-        __syncthreads();
+    const Extent extent = find_extent<kTokensCluster>(slice, held);
+    Interval interval = {static_cast<unsigned>(extent.high), extent.high - extent.low + 1}; // downwards
+    unsigned left = keep; // keys still to be found in the interval
+    for (int round = 0; interval.width > 1; ++round) {
+        const int shift = interval.shift();
+        Counts &s_bins = s_counts[round % 2];
+        visit_rows(slice, held, [&](int, int key) {
+            const unsigned distance = interval.origin - static_cast<unsigned>(key);
+            if (distance < interval.width) s_bins.add(distance >> shift);
+        });
+        const auto crossing =
+            find_crossing<kTokensCluster>(s_bins, s_counts[1 - round % 2], [&](unsigned) { return left; });
+        left = crossing.left;
+        interval.narrow(crossing.bin, -1);
     }
-    return {prefix, static_cast<int>(left)};
+    return {static_cast<int>(interval.origin), left};
 }
 
-// grid = (1, Hi, B). Writes ascending positions: the kept candidates, then the window.
-extern "C" __global__ void __launch_bounds__(kThreads)
+// How many keys before this warp's slice are larger than the threshold (in the high half), and how many equal it.
+__device__ __forceinline__ unsigned long long count_before(const Slice &slice, const int (&held)[kTokensHeld], int threshold)
+{
+    __shared__ unsigned long long s_warps[kWarps], s_block;
+    unsigned larger = 0, equal = 0;
+    visit_rows(slice, held, [&](int, int key) {
+        larger += key > threshold;
+        equal += key == threshold;
+    });
+    larger = __reduce_add_sync(kAllLanes, larger);
+    equal = __reduce_add_sync(kAllLanes, equal);
+    unsigned long long total, before =
+        warps_exclusive_scan<kThreads>(static_cast<unsigned long long>(larger) << 32 | equal, s_warps, total);
+    if (threadIdx.x == 0) s_block = total;
+    cluster_sync<kTokensCluster>();
+#pragma unroll
+    for (int rank = 0; rank < kTokensCluster; ++rank)
+        if (rank < static_cast<int>(blockIdx.x)) before += *cluster_shared<kTokensCluster>(&s_block, rank);
+    return before;
+}
+
+// grid = (blocks of a cluster, Hi, B). Writes ascending positions: the kept candidates, then the window.
+extern "C" __global__ void ${cluster_dims(p.cluster)}__launch_bounds__(kThreads)
 ${symbol}_tokens(const __grid_constant__ tamis_tokens_args args)
 {
-    __shared__ unsigned s_count[kBins];
-    __shared__ unsigned s_warps[kThreads / 32];
+    __shared__ Counts s_counts[2];
+    const int kept = args.kept[blockIdx.z], candidates = static_cast<int>(args.candidates);
+    const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x), lane = threadIdx.x % 32;
     const long long list = static_cast<long long>(blockIdx.z) * args.index_heads + blockIdx.y;
-    const float *rank = args.rank + list * args.candidates;
     int *indices = args.indices + list * args.capacity;
-    const int kept = args.kept[blockIdx.z];
     const int window = static_cast<int>(args.seq_len - args.candidates), keep = kept - window;
     if (kept == args.seq_len) {
-        for (int i = threadIdx.x; i < kept; i += kThreads) indices[i] = i;
+        for (int i = thread; i < kept; i += kTokensCluster * kThreads) indices[i] = i;
         return;
     }
-    for (int i = threadIdx.x; i < window; i += kThreads) indices[keep + i] = static_cast<int>(args.candidates) + i;
+    for (int i = thread; i < window; i += kTokensCluster * kThreads) indices[keep + i] = candidates + i;
     if (keep == 0) return;
 
-    // A tile of candidates at a time, in order. Low half of the scanned word: ranks equal to the threshold; high half:
-    // larger ones. A tile has fewer than 2^16 of either.
-    const Threshold threshold = find_threshold(rank, args.candidates, keep, s_count, s_warps);
-    int written = 0, ties = 0; // by earlier tiles
-    for (long long begin = 0; begin < args.candidates; begin += kThreads) {
-        const long long j = begin + threadIdx.x;
-        const unsigned key = j < args.candidates ? score_key(rank[j]) : 0;
-        const bool larger = j < args.candidates && key > threshold.key, tie = j < args.candidates && key == threshold.key;
-        unsigned total;
-        const unsigned before =
-            block_exclusive_scan<kThreads>(static_cast<unsigned>(larger) << 16 | static_cast<unsigned>(tie), s_warps, total);
-        const int ties_before = ties + static_cast<int>(before & 0xffff), larger_before = static_cast<int>(before >> 16);
-        // Position among the kept: larger ones before it, and those ties before it that are kept.
-        const int at = written + larger_before + min(ties_before, threshold.ties) - min(ties, threshold.ties);
-        if (larger || (tie && ties_before < threshold.ties)) indices[at] = static_cast<int>(j);
-        const int tile_ties = static_cast<int>(total & 0xffff);
-        written += static_cast<int>(total >> 16) + min(ties + tile_ties, threshold.ties) - min(ties, threshold.ties);
-        ties += tile_ties;
-    }
+    const Slice slice = slice_of<kTokensCluster>(args.rank + list * args.candidates, candidates);
+    int held[kTokensHeld];
+    load_held(held, slice);
+    s_counts[0].clear();
+    const Threshold threshold = find_threshold(slice, held, keep, s_counts);
+    const unsigned long long before = count_before(slice, held, threshold.key);
+    cluster_arrive<kTokensCluster>(); // this block has read what it wanted of others
+
+    // Of those before a token, all the larger ones are kept and the first of the equal ones.
+    unsigned larger = static_cast<unsigned>(before >> 32), equal = static_cast<unsigned>(before);
+    const unsigned lanes_below = (1u << lane) - 1;
+    visit_rows(slice, held, [&](int row, int key) {
+        const bool is_larger = key > threshold.key, is_equal = key == threshold.key;
+        const unsigned larger_lanes = __ballot_sync(kAllLanes, is_larger), equal_lanes = __ballot_sync(kAllLanes, is_equal);
+        const unsigned equal_before = equal + __popc(equal_lanes & lanes_below);
+        const unsigned at = larger + __popc(larger_lanes & lanes_below) + min(equal_before, threshold.ties);
+        if (is_larger || (is_equal && equal_before < threshold.ties)) indices[at] = slice.first + 32 * row;
+        larger += __popc(larger_lanes);
+        equal += __popc(equal_lanes);
+    });
+    cluster_wait<kTokensCluster>();
 }

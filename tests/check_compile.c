@@ -445,7 +445,8 @@ START_TEST(test_compile_template)
     char templates[512], abi[512];
     const char *source = getenv("TAMIS_SOURCE_DIR");
     const struct template_param params[] = {
-        {"name", 0, "select_t1024"}, {"arch", 0, ""}, {"threads", 1024, ""}, {"pool_threads", 256, ""}};
+        {"name", 0, "select_t1024"},   {"cc", 80, ""},     {"block_m", 128, ""}, {"budget_cluster", 1, ""},
+        {"cluster", 1, ""},            {"held", 16, ""},    {"threads", 1024, ""}, {"pool_threads", 256, ""}};
     struct template_output output;
     struct tamisi_compiled compiled;
     if (!has_nvrtc("test_compile_template")) return;

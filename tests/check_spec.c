@@ -21,7 +21,7 @@
 Suite *spec_suite(void);
 
 #define HEAD "name: model\nattention: {q_heads: 8, kv_heads: 2, head_dim: 64}\nselection: {ratio: 0.5}\n"
-#define TILE "{family: select, params: {threads: 1024, pool_threads: 256}}"
+#define TILE "{family: select, params: {threads: 1024, pool_threads: 256, block_m: 128, budget_cluster: 1, cluster: 1, held: 32}}"
 #define MINIMAL HEAD "tiles:\n- " TILE "\n"
 
 static void set_up(void) { folder_make("spec"); }

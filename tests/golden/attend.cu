@@ -5,8 +5,8 @@
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
  *
  * Read by two compilers: gcc, through the gpu_*.c files that fill the structs, and NVRTC, through the templates that
- * include this text. So it uses only types that both give the same layout. A change of any struct needs a new
- * TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
+ * include this text. So it uses only types that both give the same layout. A change of any struct, or of the grid that a
+ * kernel expects, needs a new TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
  *
  * Shapes as in tamis.h: B batch, Hq, Hkv, L, D, W window, C capacity, Hi index_heads, Hc compact_heads; N = L - W, the
  * number of candidates.
@@ -63,7 +63,7 @@ struct tamis_pool_args {
     int pool;
 };
 
-/* select_budget: step 3. One block a sequence. */
+/* select_budget: step 3. block_m blocks a sequence: a cluster. */
 struct tamis_budget_args {
     const float *mean;    /* (B, N); read only where fixed_keep < 0 */
     int *kept;            /* (B) */
@@ -74,7 +74,7 @@ struct tamis_budget_args {
     double coverage;      /* tau */
 };
 
-/* select_tokens: step 4. One block a (sequence, index head). */
+/* select_tokens: step 4. block_m blocks a (sequence, index head): a cluster. */
 struct tamis_tokens_args {
     const float *rank; /* (B, Hi, N) */
     const int *kept;   /* (B) */
