@@ -190,6 +190,7 @@ __device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRow
 extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_attend_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int head = blockIdx.y, sequence = blockIdx.z;
 

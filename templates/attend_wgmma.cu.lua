@@ -553,6 +553,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid
         }
         barrier_init_fence();
     }
+    follow_stream();
     __syncthreads();
 
     if (warpgroup == 0) {

@@ -11,6 +11,7 @@ $ while flight > 8 and flight % 2 == 0 do flight = flight // 2 end
 $ if flight > 8 then reject("more loads under way than registers hold") end
 $ entry{stage = "compress", symbol = symbol, threads = p.threads, shared_bytes = 0, block_m = p.block_m, block_n = 0}
 #include "kernel_args.h"
+#include "ptx.cuh"
 #include "rows.cuh"
 
 constexpr int kBlockM = ${p.block_m}; // rows a block
@@ -23,6 +24,7 @@ constexpr int kFlight = ${flight}; // loads of a thread under way at once
 // grid = (blocks of rows of the capacity, each for all heads of a run; runs of all tensors; B).
 extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_compress_args args)
 {
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
     const int sequence = blockIdx.z, kept = args.kept[sequence];
     const int first = static_cast<int>(blockIdx.x / args.head_run) * kBlockM + warp * kWarpRows;

@@ -4,6 +4,7 @@ $ local symbol = "tamis_" .. p.name
 $ if p.threads % 32 ~= 0 or p.block_m % p.threads ~= 0 then reject("block_m must be 32 tokens, or a multiple, for each warp") end
 $ entry{stage = "decompress", symbol = symbol, threads = p.threads, shared_bytes = 0, block_m = p.block_m, block_n = 0}
 #include "kernel_args.h"
+#include "ptx.cuh"
 #include "rows.cuh"
 #include "dropped.cuh"
 
@@ -42,6 +43,7 @@ __device__ __forceinline__ void copy_kept(char *output, long long pitch, const c
 // grid = (blocks of tokens of the sequence, Hq, B).
 extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_decompress_args args)
 {
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
     const int head = blockIdx.y, sequence = blockIdx.z;
     const int kept = args.kept[sequence], seq_len = static_cast<int>(args.seq_len);

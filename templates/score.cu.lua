@@ -89,6 +89,7 @@ extern "C" __global__ void __launch_bounds__(kStatsThreads)
 ${symbol}_stats(const __grid_constant__ tamis_score_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int sequence = blockIdx.z / args.kv_heads, kv_head = blockIdx.z % args.kv_heads;
     const int group = args.q_heads / args.kv_heads, rows = group * args.window;
@@ -161,6 +162,7 @@ ${symbol}_stats(const __grid_constant__ tamis_score_args args)
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
 ${symbol}_merge(const __grid_constant__ tamis_score_args args)
 {
+    follow_stream();
     const int query = blockIdx.x * kMergeThreads + threadIdx.x;
     if (query >= args.window) return;
     const long long head = static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y;
@@ -178,6 +180,7 @@ extern "C" __global__ void __launch_bounds__(kSumThreads)
 ${symbol}_sum(const __grid_constant__ tamis_score_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int kv_head = blockIdx.y, sequence = blockIdx.z;
     const int group = args.q_heads / args.kv_heads;

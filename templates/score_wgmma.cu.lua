@@ -288,6 +288,7 @@ ${symbol}_stats(const __grid_constant__ tamis_score_tma_args args)
         tiles.init(4 * kStatsWarpgroups);
         barrier_init_fence();
     }
+    follow_stream();
     __syncthreads();
 
     const int rows = score.q_heads / score.kv_heads * score.window, row_tiles = (rows + kStatsBlockM - 1) / kStatsBlockM;
@@ -336,6 +337,7 @@ ${symbol}_stats(const __grid_constant__ tamis_score_tma_args args)
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
 ${symbol}_merge(const __grid_constant__ tamis_score_args args)
 {
+    follow_stream();
     const int query = (blockIdx.x * kMergeThreads + threadIdx.x) / kMergeLanes, lane = threadIdx.x % kMergeLanes;
     const long long head = static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y;
     const long long list = head * args.window + min(query, args.window - 1); // all lanes take part in shuffles
@@ -408,6 +410,7 @@ ${symbol}_sum(const __grid_constant__ tamis_score_tma_args args)
         barrier_init(keys_empty, 4 * kSumWarpgroups);
         barrier_init_fence();
     }
+    follow_stream();
     __syncthreads();
 
     const int candidates = static_cast<int>(score.seq_len) - score.window, group = score.q_heads / score.kv_heads;

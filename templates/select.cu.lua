@@ -16,6 +16,7 @@ $       block_m = p.budget_cluster, block_n = 0}
 $ entry{stage = "select_tokens", symbol = symbol .. "_tokens", threads = p.threads, shared_bytes = 0,
 $       block_m = p.cluster, block_n = 0}
 #include "kernel_args.h"
+#include "ptx.cuh"
 #include "block.cuh"
 #include "cluster.cuh"
 
@@ -132,6 +133,7 @@ extern "C" __global__ void __launch_bounds__(kPoolThreads)
 ${symbol}_pool(const __grid_constant__ tamis_pool_args args)
 {
     __shared__ float s_spans[kPoolWarps][kSpan];
+    follow_stream();
     if (args.pool == kUsualPool)
         pool_block<kUsualPool>(args, s_spans);
     else
@@ -417,6 +419,7 @@ extern "C" __global__ void ${cluster_dims(p.budget_cluster)}__launch_bounds__(kT
 ${symbol}_budget(const __grid_constant__ tamis_budget_args args)
 {
     __shared__ Sums s_sums[2];
+    follow_stream();
     const int sequence = blockIdx.y;
     const long long window = args.seq_len - args.candidates;
     const bool writes = blockIdx.x == 0 && threadIdx.x == 0;
@@ -492,6 +495,7 @@ extern "C" __global__ void ${cluster_dims(p.cluster)}__launch_bounds__(kThreads)
 ${symbol}_tokens(const __grid_constant__ tamis_tokens_args args)
 {
     __shared__ Counts s_counts[2];
+    follow_stream();
     const int kept = args.kept[blockIdx.z], candidates = static_cast<int>(args.candidates);
     const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x), lane = threadIdx.x % 32;
     const long long list = static_cast<long long>(blockIdx.z) * args.index_heads + blockIdx.y;

@@ -85,18 +85,24 @@ struct tamis_tokens_args {
     int index_heads;
 };
 
-/* compress_rows: step 5 for one tensor. */
-struct tamis_compress_args {
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
     struct tamis_rows source;  /* (B, Hs, L, D) */
     struct tamis_rows compact; /* (B, H, C, D) */
-    const int *kept;           /* (B) */
-    const int *indices;        /* (B, Hi, C) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
     long long seq_len;
     long long capacity;
-    int heads;        /* H, of `compact` */
-    int source_heads; /* Hs, a divisor of H */
-    int index_heads;  /* Hi, a divisor of H */
-    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -120,7 +126,10 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -131,7 +140,7 @@ struct tamis_attend_tma_args {
     unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
-/* decompress_rows: step 7. */
+/* decompress: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
     struct tamis_rows output;  /* (B, Hq, L, D) */
@@ -153,6 +162,27 @@ struct tamis_decompress_args {
 __device__ __forceinline__ unsigned shared_address(const void *pointer)
 {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
@@ -603,6 +633,122 @@ __device__ __forceinline__ void mask_logits(float (&s)[kLogits], int last_key, i
         }
 }
 
+/*
+ * dropped.cuh: which tokens of a range a list keeps, for a warp that walks through the range, and rows of zeros for those
+ * that it drops. All lanes of a warp call these together.
+ */
+
+/*
+ * rows.cuh: rows of a strided tensor as bytes, for the kernels that only move them.
+ */
+
+/* Row 0 of one head. */
+__device__ __forceinline__ char *row_bytes(const tamis_rows &rows, int sequence, int head)
+{
+    return static_cast<char *>(rows.data) + 2 * (sequence * rows.batch_stride + head * rows.head_stride);
+}
+
+/* The index list of one (sequence, index head). */
+__device__ __forceinline__ const int *index_list(const int *indices, int sequence, int index_head, int index_heads,
+                                                 long long capacity)
+{
+    return indices + (static_cast<long long>(sequence) * index_heads + index_head) * capacity;
+}
+
+/* 16 bytes that this kernel reads once: not kept in L1. */
+__device__ __forceinline__ int4 load_once(const void *pointer)
+{
+    int4 value;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(pointer));
+    return value;
+}
+
+/* 16 bytes that this kernel does not read again: the first to leave L2. */
+__device__ __forceinline__ void store_once(void *pointer, int4 value)
+{
+    asm volatile("st.global.cs.v4.s32 [%0], {%1, %2, %3, %4};" ::"l"(pointer), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
+}
+
+constexpr int kNoToken = 0x7fffffff; /* behind all others */
+
+/*
+ * First position whose token is at or behind `bound`. A round cuts what is left into 32 parts: for 131072 entries four loads
+ * that wait for each other, where halving would take seventeen.
+ */
+template <typename TokenAt>
+__device__ __forceinline__ int find_token(TokenAt token_at, int count, int bound, int lane)
+{
+    int begin = 0, left = count; // the answer is in begin ... begin + left
+    while (left > 0) {
+        const int part = (left + 31) / 32, last = (lane + 1) * part - 1; // of this lane's part
+        const bool before = last < left && token_at(begin + last) < bound;
+        const int parts = __popc(__ballot_sync(0xffffffffu, before)); // that lie before the bound as a whole: the first ones
+        begin += parts * part;
+        left = min(part - 1, left - parts * part);
+    }
+    return begin;
+}
+
+/*
+ * Walk through the tokens first ... end - 1, 32 at a time: visit(base, kept, dropped, row) is given, for the tokens base ...
+ * base + 31, a bit for each that is in the list, one for each that is not (none at or behind `end`), and the list's position
+ * of the first at or behind base. token_at(i) is the list's entry i, which ascend without repeats, or kNoToken from `count`.
+ */
+template <typename TokenAt, typename Visit>
+__device__ __forceinline__ void walk_tokens(TokenAt token_at, int count, int first, int end, int lane, Visit visit)
+{
+    if (first >= end) return;
+    int row = find_token(token_at, count, first, lane);
+    // 64 entries of the list, whose first half has `row` in it: the next 32 tokens are among them.
+    int now = token_at((row & ~31) + lane), next = token_at((row & ~31) + 32 + lane);
+#pragma unroll 1
+    for (int base = first; base < end; base += 32) {
+        const unsigned place = now - base, next_place = next - base; // tokens passed wrap around to large numbers
+        const unsigned seen =
+            __reduce_or_sync(0xffffffffu, (place < 32 ? 1u << place : 0) | (next_place < 32 ? 1u << next_place : 0));
+        const unsigned exists = end - base < 32 ? (1u << (end - base)) - 1 : 0xffffffffu;
+        const int here = row;
+        row += __popc(seen);
+        if ((row ^ here) >= 32) { // before the visit, to be under way meanwhile
+            now = next;
+            next = token_at((row & ~31) + 32 + lane);
+        }
+        visit(base, seen & exists, ~seen & exists, here);
+    }
+}
+
+/* How a warp shares out rows: each takes kHeadDim / 8 lanes of 16 bytes, and a few are moved at once. */
+template <int kHeadDim>
+struct WarpRows {
+    static constexpr int kChunks = kHeadDim / 8;
+    static constexpr int kAtOnce = 32 / kChunks;
+    static_assert(kAtOnce > 0, "a row has at most 32 chunks");
+    int row, chunk; /* this lane's */
+    bool moves;     /* false: a lane too many */
+    __device__ __forceinline__ explicit WarpRows(int lane)
+        : row(lane / kChunks % kAtOnce), chunk(lane % kChunks), moves(lane < kAtOnce * kChunks)
+    {
+    }
+};
+
+/* Zeros to the rows whose bit is set, of 32 that begin at `output` and lie `pitch` bytes apart. */
+template <int kHeadDim>
+__device__ __forceinline__ void write_zeros(char *output, long long pitch, unsigned dropped, int lane)
+{
+    const WarpRows<kHeadDim> mine(lane);
+    const unsigned bits = mine.moves ? dropped >> mine.row : 0;
+    char *out = output + mine.row * pitch + mine.chunk * 16;
+#pragma unroll 4
+    for (int i = 0; i < 32; i += WarpRows<kHeadDim>::kAtOnce) {
+        if (bits >> i & 1) store_once(out, make_int4(0, 0, 0, 0));
+        out += WarpRows<kHeadDim>::kAtOnce * pitch;
+    }
+}
+
 using Element = Bf16;
 
 constexpr int kHeadDim = 128;
@@ -616,7 +762,8 @@ constexpr bool kSumByProduct = false; // V has a column of ones, whose product w
 constexpr int kEmulated = 0; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = 32ll << 20; // K and V that may be in use at once: what L2 keeps
 constexpr int kThreads = 128 * (kWarpgroups + 1);
-constexpr int kGatherThreads = 96; // warps 1 to 3 of the loading warpgroup
+constexpr int kGatherWarps = 3; // of the loading warpgroup, behind the first
+constexpr int kGatherThreads = 32 * kGatherWarps;
 
 // Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled.
 constexpr int kSubTiles = (kHeadDim + 63) / 64;
@@ -756,25 +903,58 @@ __device__ __forceinline__ const int *token_list(const tamis_attend_args &attend
     return attend.indices + (static_cast<long long>(work.sequence) * attend.index_heads + index_head) * attend.capacity;
 }
 
-// Warps 1 to 3: the Q rows of a tile, through the index list.
+// Warps 1 to 3: the Q rows of a tile, through the index list. A lane fetches the token of one row of 32, so that all the copies
+// are under way at once.
 __device__ __forceinline__ void gather_queries(const tamis_attend_args &attend, const Shared &shared, const Work &work,
                                                int thread)
 {
-    constexpr int kChunks = kHeadDim / 8;
+    constexpr int kNone = -1;
     const int *token = token_list(attend, work);
-    const char *q = row_pointer(attend.q, work.sequence, work.head, 0);
-    const int first_row = work.first_row, rows = work.rows;
-#pragma unroll 2
-    for (int i = thread; i < kBlockM * kChunks; i += kGatherThreads) {
-        const int row = i / kChunks, chunk = i % kChunks;
-        const bool valid = first_row + row < rows;
-        const char *source = q + (valid ? 2 * attend.q.row_stride * token[first_row + row] + chunk * 16 : 0);
-        copy_async_16(shared.q + (chunk / 8) * kBlockM * 128 + row * 128 + ((chunk % 8) ^ (row % 8)) * 16, source, valid);
+    const int lane = lane_id();
+    const WarpRows<kHeadDim> mine(lane);
+    const char *q = row_pointer(attend.q, work.sequence, work.head, 0) + mine.chunk * 16;
+    const unsigned column = shared.q + mine.chunk / 8 * kBlockM * 128;
+#pragma unroll 1
+    for (int first = thread / 32 * 32; first < kBlockM; first += kGatherThreads) {
+        const int at = work.first_row + first + lane;
+        const int my_token = at < work.rows ? token[at] : kNone;
+#pragma unroll 4
+        for (int i = 0; i < 32; i += WarpRows<kHeadDim>::kAtOnce) {
+            const int row = first + i + mine.row, source = __shfl_sync(0xffffffffu, my_token, i + mine.row);
+            const bool valid = source != kNone;
+            if (mine.moves)
+                copy_async_16(column + row * 128 + (mine.chunk % 8 ^ row % 8) * 16,
+                              q + (valid ? 2 * attend.q.row_stride * source : 0), valid);
+        }
     }
     copy_async_commit();
     copy_async_wait<0>();
     fence_async_proxy();
     barrier_arrive(shared.q_full());
+}
+
+// Warps 1 to 3: zeros to the rows of tokens that the tile's head dropped, and -inf to their log-sum-exp: of each tile and warp
+// an equal part of the sequence. The computing warps have their Q by now and do not wait for this. What is left in shared
+// memory is read there again and again, as registers are few.
+__device__ __forceinline__ void write_dropped_part(const tamis_attend_args &attend, const Work &work, int thread)
+{
+    const int seq_len = static_cast<int>(attend.seq_len), rows = work.rows;
+    if (rows == seq_len) return;
+    const int parts = (rows + kBlockM - 1) / kBlockM * kGatherWarps;
+    const int part = work.first_row / kBlockM * kGatherWarps + thread / 32;
+    const int tokens = ((seq_len + parts - 1) / parts + 31) / 32 * 32; // a part's; the last parts may have none
+    const int first = part * tokens;
+    const int *token = token_list(attend, work);
+    const int lane = lane_id();
+    const auto token_at = [&](int at) { return at < work.rows ? token[at] : kNoToken; };
+    walk_tokens(token_at, rows, first, min(first + tokens, seq_len), lane, [&](int base, unsigned, unsigned dropped, int) {
+        if (dropped == 0) return;
+        const long long pitch = 2 * attend.output.row_stride;
+        write_zeros<kHeadDim>(row_bytes(attend.output, work.sequence, work.head) + base * pitch, pitch, dropped, lane);
+        if (attend.lse && dropped >> lane & 1)
+            attend.lse[(static_cast<long long>(work.sequence) * attend.q_heads + work.head) * attend.lse_rows + base + lane] =
+                -kInfinity;
+    });
 }
 
 // The Q tiles: gathered by three warps, or brought by the copy engine for one thread.
@@ -790,6 +970,7 @@ __device__ __forceinline__ void load_queries(const tamis_attend_tma_args &args, 
         barrier_wait(shared.q_empty(), number % 2 ^ 1);
         if (gathers) {
             gather_queries(args.attend, shared, work, thread);
+            write_dropped_part(args.attend, work, thread);
         } else {
             barrier_expect(shared.q_full(), kQueryBytes);
 #pragma unroll
@@ -1103,6 +1284,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_wgmma_bf1
         }
         barrier_init_fence();
     }
+    follow_stream();
     __syncthreads();
 
     if (warpgroup == 0) {

@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant compress_d128_bm64_t256 --arch sm_80
-// tamis_compress_d128_bm64_t256: 256 threads, 0 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant compress_d128_bm128_t256 --arch sm_80
+// tamis_compress_d128_bm128_t256: 256 threads, 0 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -85,18 +85,24 @@ struct tamis_tokens_args {
     int index_heads;
 };
 
-/* compress_rows: step 5 for one tensor. */
-struct tamis_compress_args {
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
     struct tamis_rows source;  /* (B, Hs, L, D) */
     struct tamis_rows compact; /* (B, H, C, D) */
-    const int *kept;           /* (B) */
-    const int *indices;        /* (B, Hi, C) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
     long long seq_len;
     long long capacity;
-    int heads;        /* H, of `compact` */
-    int source_heads; /* Hs, a divisor of H */
-    int index_heads;  /* Hi, a divisor of H */
-    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -120,7 +126,10 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -131,7 +140,7 @@ struct tamis_attend_tma_args {
     unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
-/* decompress_rows: step 7. */
+/* decompress: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
     struct tamis_rows output;  /* (B, Hq, L, D) */
@@ -144,6 +153,127 @@ struct tamis_decompress_args {
     int q_heads;
     int index_heads;
 };
+
+/*
+ * ptx.cuh: the instructions that CUDA C++ does not name, one function each. sm_80 and newer. No CUDA headers are needed.
+ */
+
+/* Address in the shared window, which the instructions below want instead of a generic pointer. */
+__device__ __forceinline__ unsigned shared_address(const void *pointer)
+{
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global, bool valid)
+{
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+}
+
+/* Close the group of copies issued since the last commit. */
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most `kPending` of this thread's youngest groups are unfinished. */
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* Four words to shared memory: `first`, then `others` three times. */
+__device__ __forceinline__ void store_shared_16(unsigned shared, unsigned first, unsigned others)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared), "r"(first), "r"(others) : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+__device__ __forceinline__ void load_matrix_x4_transposed(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* 2^x in the special function unit: relative error below 2^-22, 2^-inf is 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
+struct Bf16 {
+    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    /* c += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+struct Fp16 {
+    static constexpr unsigned kOne = 0x3c00;
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 /*
  * rows.cuh: rows of a strided tensor as bytes, for the kernels that only move them.
@@ -172,27 +302,54 @@ __device__ __forceinline__ int4 load_once(const void *pointer)
     return value;
 }
 
-constexpr int kBlockM = 64; // rows a block
-constexpr int kThreads = 256;
-constexpr int kChunks = 16; // 16-byte chunks a row
-
-// grid = (blocks of rows of the capacity, H, B).
-extern "C" __global__ void __launch_bounds__(kThreads) tamis_compress_d128_bm64_t256(const __grid_constant__ tamis_compress_args args)
+/* 16 bytes that this kernel does not read again: the first to leave L2. */
+__device__ __forceinline__ void store_once(void *pointer, int4 value)
 {
-    const int head = blockIdx.y, sequence = blockIdx.z;
-    const int kept = args.kept[sequence];
-    const int first = blockIdx.x * kBlockM;
+    asm volatile("st.global.cs.v4.s32 [%0], {%1, %2, %3, %4};" ::"l"(pointer), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
+}
+
+constexpr int kBlockM = 128; // rows a block
+constexpr int kThreads = 256;
+constexpr int kChunks = 16; // 16-byte chunks a row, one a lane
+constexpr int kAtOnce = 2;         // rows that a warp's lanes move together
+constexpr int kWarpRows = 16;
+constexpr int kFlight = 8; // loads of a thread under way at once
+
+// grid = (blocks of rows of the capacity, each for all heads of a run; runs of all tensors; B).
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_compress_d128_bm128_t256(const __grid_constant__ tamis_compress_args args)
+{
+    follow_stream();
+    const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
+    const int sequence = blockIdx.z, kept = args.kept[sequence];
+    const int first = static_cast<int>(blockIdx.x / args.head_run) * kBlockM + warp * kWarpRows;
     if (first >= kept || (args.skip_dense && kept == args.seq_len)) return;
 
-    const int *token = index_list(args.indices, sequence, head / (args.heads / args.index_heads), args.index_heads,
+    int head = blockIdx.y * args.head_run + blockIdx.x % args.head_run, place = 0;
+    while (head >= args.tensors[place].heads) head -= args.tensors[place++].heads;
+    const tamis_compress_tensor &tensor = args.tensors[place];
+    const int *token = index_list(args.indices, sequence, head / (tensor.heads / args.index_heads), args.index_heads,
                                   args.capacity);
-    const char *source = row_bytes(args.source, sequence, head / (args.heads / args.source_heads));
-    char *compact = row_bytes(args.compact, sequence, head);
-    const int rows = min(kBlockM, kept - first);
-#pragma unroll 4
-    for (int i = threadIdx.x; i < rows * kChunks; i += kThreads) {
-        const int row = first + i / kChunks, chunk = i % kChunks;
-        const int4 value = load_once(source + 2 * args.source.row_stride * token[row] + chunk * 16);
-        *reinterpret_cast<int4 *>(compact + 2 * args.compact.row_stride * row + chunk * 16) = value;
+    const int my_token = lane < kWarpRows && first + lane < kept ? token[first + lane] : 0;
+    const int my_row = lane / kChunks % kAtOnce, chunk = lane % kChunks;
+    const char *source = row_bytes(tensor.source, sequence, head / (tensor.heads / tensor.source_heads)) + chunk * 16;
+    char *compact = row_bytes(tensor.compact, sequence, head) + chunk * 16;
+    const long long source_pitch = 2 * tensor.source.row_stride, compact_pitch = 2 * tensor.compact.row_stride;
+    const int rows = lane < kAtOnce * kChunks ? min(kWarpRows, kept - first) : 0; // for this lane to move
+#pragma unroll 1
+    for (int begin = 0; begin < kWarpRows; begin += kFlight * kAtOnce) {
+        int4 value[kFlight];
+#pragma unroll
+        for (int i = 0; i < kFlight; ++i) {
+            const int row = begin + i * kAtOnce + my_row;
+            const long long from = __shfl_sync(0xffffffffu, my_token, row) * source_pitch;
+            if (row < rows) value[i] = load_once(source + from);
+        }
+#pragma unroll
+        for (int i = 0; i < kFlight; ++i) {
+            const int row = begin + i * kAtOnce + my_row;
+            if (row < rows) *reinterpret_cast<int4 *>(compact + (first + row) * compact_pitch) = value[i];
+        }
     }
 }

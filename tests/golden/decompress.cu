@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant decompress_d128_bm64_t256 --arch sm_80
-// tamis_decompress_d128_bm64_t256: 256 threads, 0 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant decompress_d128_bm1024_t256 --arch sm_80
+// tamis_decompress_d128_bm1024_t256: 256 threads, 0 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -85,18 +85,24 @@ struct tamis_tokens_args {
     int index_heads;
 };
 
-/* compress_rows: step 5 for one tensor. */
-struct tamis_compress_args {
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
     struct tamis_rows source;  /* (B, Hs, L, D) */
     struct tamis_rows compact; /* (B, H, C, D) */
-    const int *kept;           /* (B) */
-    const int *indices;        /* (B, Hi, C) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
     long long seq_len;
     long long capacity;
-    int heads;        /* H, of `compact` */
-    int source_heads; /* Hs, a divisor of H */
-    int index_heads;  /* Hi, a divisor of H */
-    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -120,7 +126,10 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -131,7 +140,7 @@ struct tamis_attend_tma_args {
     unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
-/* decompress_rows: step 7. */
+/* decompress: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
     struct tamis_rows output;  /* (B, Hq, L, D) */
@@ -144,6 +153,127 @@ struct tamis_decompress_args {
     int q_heads;
     int index_heads;
 };
+
+/*
+ * ptx.cuh: the instructions that CUDA C++ does not name, one function each. sm_80 and newer. No CUDA headers are needed.
+ */
+
+/* Address in the shared window, which the instructions below want instead of a generic pointer. */
+__device__ __forceinline__ unsigned shared_address(const void *pointer)
+{
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global, bool valid)
+{
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+}
+
+/* Close the group of copies issued since the last commit. */
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most `kPending` of this thread's youngest groups are unfinished. */
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* Four words to shared memory: `first`, then `others` three times. */
+__device__ __forceinline__ void store_shared_16(unsigned shared, unsigned first, unsigned others)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared), "r"(first), "r"(others) : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+__device__ __forceinline__ void load_matrix_x4_transposed(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* 2^x in the special function unit: relative error below 2^-22, 2^-inf is 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
+struct Bf16 {
+    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    /* c += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+struct Fp16 {
+    static constexpr unsigned kOne = 0x3c00;
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 /*
  * rows.cuh: rows of a strided tensor as bytes, for the kernels that only move them.
@@ -172,60 +302,152 @@ __device__ __forceinline__ int4 load_once(const void *pointer)
     return value;
 }
 
-constexpr int kBlockM = 64; // tokens a block
-constexpr int kThreads = 256;
-constexpr int kChunks = 16; // 16-byte chunks a row
-constexpr int kDropped = -1;
-
-// First position in the ascending list whose token is at or behind `bound`.
-__device__ __forceinline__ int lower_bound(const int *token, int count, int bound)
+/* 16 bytes that this kernel does not read again: the first to leave L2. */
+__device__ __forceinline__ void store_once(void *pointer, int4 value)
 {
-    int low = 0, high = count;
-    while (low < high) {
-        const int middle = (low + high) / 2;
-        if (token[middle] < bound)
-            low = middle + 1;
-        else
-            high = middle;
+    asm volatile("st.global.cs.v4.s32 [%0], {%1, %2, %3, %4};" ::"l"(pointer), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
+}
+
+/*
+ * dropped.cuh: which tokens of a range a list keeps, for a warp that walks through the range, and rows of zeros for those
+ * that it drops. All lanes of a warp call these together.
+ */
+
+constexpr int kNoToken = 0x7fffffff; /* behind all others */
+
+/*
+ * First position whose token is at or behind `bound`. A round cuts what is left into 32 parts: for 131072 entries four loads
+ * that wait for each other, where halving would take seventeen.
+ */
+template <typename TokenAt>
+__device__ __forceinline__ int find_token(TokenAt token_at, int count, int bound, int lane)
+{
+    int begin = 0, left = count; // the answer is in begin ... begin + left
+    while (left > 0) {
+        const int part = (left + 31) / 32, last = (lane + 1) * part - 1; // of this lane's part
+        const bool before = last < left && token_at(begin + last) < bound;
+        const int parts = __popc(__ballot_sync(0xffffffffu, before)); // that lie before the bound as a whole: the first ones
+        begin += parts * part;
+        left = min(part - 1, left - parts * part);
     }
-    return low;
+    return begin;
+}
+
+/*
+ * Walk through the tokens first ... end - 1, 32 at a time: visit(base, kept, dropped, row) is given, for the tokens base ...
+ * base + 31, a bit for each that is in the list, one for each that is not (none at or behind `end`), and the list's position
+ * of the first at or behind base. token_at(i) is the list's entry i, which ascend without repeats, or kNoToken from `count`.
+ */
+template <typename TokenAt, typename Visit>
+__device__ __forceinline__ void walk_tokens(TokenAt token_at, int count, int first, int end, int lane, Visit visit)
+{
+    if (first >= end) return;
+    int row = find_token(token_at, count, first, lane);
+    // 64 entries of the list, whose first half has `row` in it: the next 32 tokens are among them.
+    int now = token_at((row & ~31) + lane), next = token_at((row & ~31) + 32 + lane);
+#pragma unroll 1
+    for (int base = first; base < end; base += 32) {
+        const unsigned place = now - base, next_place = next - base; // tokens passed wrap around to large numbers
+        const unsigned seen =
+            __reduce_or_sync(0xffffffffu, (place < 32 ? 1u << place : 0) | (next_place < 32 ? 1u << next_place : 0));
+        const unsigned exists = end - base < 32 ? (1u << (end - base)) - 1 : 0xffffffffu;
+        const int here = row;
+        row += __popc(seen);
+        if ((row ^ here) >= 32) { // before the visit, to be under way meanwhile
+            now = next;
+            next = token_at((row & ~31) + 32 + lane);
+        }
+        visit(base, seen & exists, ~seen & exists, here);
+    }
+}
+
+/* How a warp shares out rows: each takes kHeadDim / 8 lanes of 16 bytes, and a few are moved at once. */
+template <int kHeadDim>
+struct WarpRows {
+    static constexpr int kChunks = kHeadDim / 8;
+    static constexpr int kAtOnce = 32 / kChunks;
+    static_assert(kAtOnce > 0, "a row has at most 32 chunks");
+    int row, chunk; /* this lane's */
+    bool moves;     /* false: a lane too many */
+    __device__ __forceinline__ explicit WarpRows(int lane)
+        : row(lane / kChunks % kAtOnce), chunk(lane % kChunks), moves(lane < kAtOnce * kChunks)
+    {
+    }
+};
+
+/* Zeros to the rows whose bit is set, of 32 that begin at `output` and lie `pitch` bytes apart. */
+template <int kHeadDim>
+__device__ __forceinline__ void write_zeros(char *output, long long pitch, unsigned dropped, int lane)
+{
+    const WarpRows<kHeadDim> mine(lane);
+    const unsigned bits = mine.moves ? dropped >> mine.row : 0;
+    char *out = output + mine.row * pitch + mine.chunk * 16;
+#pragma unroll 4
+    for (int i = 0; i < 32; i += WarpRows<kHeadDim>::kAtOnce) {
+        if (bits >> i & 1) store_once(out, make_int4(0, 0, 0, 0));
+        out += WarpRows<kHeadDim>::kAtOnce * pitch;
+    }
+}
+
+constexpr int kHeadDim = 128;
+constexpr int kBlockM = 1024; // tokens a block
+constexpr int kThreads = 256;
+constexpr int kWarpTokens = kBlockM / (kThreads / 32); // a warp walks through these
+constexpr int kFlight = 4;                             // loads of a thread under way at once
+
+using Rows = WarpRows<kHeadDim>;
+
+// The kept ones of the 32 rows that begin at `output`, from compact rows that follow each other.
+__device__ __forceinline__ void copy_kept(char *output, long long pitch, const char *compact, long long compact_pitch,
+                                          unsigned kept, int lane)
+{
+    const Rows mine(lane);
+    const unsigned bits = mine.moves ? kept : 0;
+    output += mine.chunk * 16;
+    compact += mine.chunk * 16;
+#pragma unroll 1
+    for (int first = mine.row; first < 32; first += kFlight * Rows::kAtOnce) {
+        int4 value[kFlight];
+#pragma unroll
+        for (int i = 0; i < kFlight; ++i) {
+            const int row = first + i * Rows::kAtOnce;
+            if (bits >> row & 1) value[i] = load_once(compact + __popc(bits & ((1u << row) - 1)) * compact_pitch);
+        }
+#pragma unroll
+        for (int i = 0; i < kFlight; ++i) {
+            const int row = first + i * Rows::kAtOnce;
+            if (bits >> row & 1) store_once(output + row * pitch, value[i]);
+        }
+    }
 }
 
 // grid = (blocks of tokens of the sequence, Hq, B).
-extern "C" __global__ void __launch_bounds__(kThreads) tamis_decompress_d128_bm64_t256(const __grid_constant__ tamis_decompress_args args)
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_decompress_d128_bm1024_t256(const __grid_constant__ tamis_decompress_args args)
 {
-    __shared__ int s_row[kBlockM]; // compact row of each of the block's tokens, or kDropped
+    follow_stream();
+    const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
     const int head = blockIdx.y, sequence = blockIdx.z;
     const int kept = args.kept[sequence], seq_len = static_cast<int>(args.seq_len);
     if (kept == seq_len && !args.compact.data) return; // nothing was dropped
 
-    const int first = blockIdx.x * kBlockM;
-    const int tokens = min(kBlockM, seq_len - first);
     const int *token = index_list(args.indices, sequence, head / (args.q_heads / args.index_heads), args.index_heads,
                                   args.capacity);
-    for (int i = threadIdx.x; i < tokens; i += kThreads) s_row[i] = kDropped;
-    const int begin = lower_bound(token, kept, first); // the same search in every thread: no barrier, and all hits
-    __syncthreads();
-    for (int i = begin + threadIdx.x; i < kept && i < begin + tokens; i += kThreads)
-        if (token[i] < first + tokens) s_row[token[i] - first] = i;
-    __syncthreads();
-
+    const auto token_at = [&](int at) { return at < kept ? token[at] : kNoToken; };
+    const int first = static_cast<int>(blockIdx.x) * kBlockM + warp * kWarpTokens, end = min(first + kWarpTokens, seq_len);
+    const long long list = static_cast<long long>(sequence) * args.q_heads + head;
+    const long long pitch = 2 * args.output.row_stride, compact_pitch = 2 * args.compact.row_stride;
     char *output = row_bytes(args.output, sequence, head);
     const char *compact = args.compact.data ? row_bytes(args.compact, sequence, head) : nullptr;
-    for (int i = threadIdx.x; i < tokens * kChunks; i += kThreads) {
-        const int row = s_row[i / kChunks], chunk = i % kChunks;
-        if (row != kDropped && !compact) continue;
-        int4 value = make_int4(0, 0, 0, 0);
-        if (row != kDropped) value = load_once(compact + 2 * args.compact.row_stride * row + chunk * 16);
-        *reinterpret_cast<int4 *>(output + 2 * args.output.row_stride * (first + i / kChunks) + chunk * 16) = value;
-    }
-    if (!args.lse) return;
-    const long long list = static_cast<long long>(sequence) * args.q_heads + head;
-    for (int i = threadIdx.x; i < tokens; i += kThreads) {
-        const int row = s_row[i];
-        if (row == kDropped)
-            args.lse[list * seq_len + first + i] = __builtin_bit_cast(float, 0xff800000);
-        else if (args.compact_lse)
-            args.lse[list * seq_len + first + i] = args.compact_lse[list * args.capacity + row];
-    }
+    walk_tokens(token_at, kept, first, end, lane, [&](int base, unsigned is_kept, unsigned dropped, int row) {
+        if (compact) copy_kept(output + base * pitch, pitch, compact + row * compact_pitch, compact_pitch, is_kept, lane);
+        write_zeros<kHeadDim>(output + base * pitch, pitch, dropped, lane);
+        if (!args.lse) return;
+        float *lse = args.lse + list * seq_len + base + lane;
+        if (dropped >> lane & 1)
+            *lse = __builtin_bit_cast(float, 0xff800000);
+        else if (compact && is_kept >> lane & 1)
+            *lse = args.compact_lse[list * args.capacity + row + __popc(is_kept & ((1u << lane) - 1))];
+    });
 }

@@ -87,18 +87,24 @@ struct tamis_tokens_args {
     int index_heads;
 };
 
-/* compress_rows: step 5 for one tensor. */
-struct tamis_compress_args {
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
     struct tamis_rows source;  /* (B, Hs, L, D) */
     struct tamis_rows compact; /* (B, H, C, D) */
-    const int *kept;           /* (B) */
-    const int *indices;        /* (B, Hi, C) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
     long long seq_len;
     long long capacity;
-    int heads;        /* H, of `compact` */
-    int source_heads; /* Hs, a divisor of H */
-    int index_heads;  /* Hi, a divisor of H */
-    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -122,7 +128,10 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -133,7 +142,7 @@ struct tamis_attend_tma_args {
     unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
-/* decompress_rows: step 7. */
+/* decompress: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
     struct tamis_rows output;  /* (B, Hq, L, D) */
@@ -155,6 +164,27 @@ struct tamis_decompress_args {
 __device__ __forceinline__ unsigned shared_address(const void *pointer)
 {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
@@ -441,6 +471,7 @@ extern "C" __global__ void __launch_bounds__(kStatsThreads)
 tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_stats(const __grid_constant__ tamis_score_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int sequence = blockIdx.z / args.kv_heads, kv_head = blockIdx.z % args.kv_heads;
     const int group = args.q_heads / args.kv_heads, rows = group * args.window;
@@ -513,6 +544,7 @@ tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_stats(const __g
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
 tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_merge(const __grid_constant__ tamis_score_args args)
 {
+    follow_stream();
     const int query = blockIdx.x * kMergeThreads + threadIdx.x;
     if (query >= args.window) return;
     const long long head = static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y;
@@ -530,6 +562,7 @@ extern "C" __global__ void __launch_bounds__(kSumThreads)
 tamis_score_bf16_d128_s2_stbm128_stbn64_stw8_subm128_subn64_suw8_sum(const __grid_constant__ tamis_score_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int kv_head = blockIdx.y, sequence = blockIdx.z;
     const int group = args.q_heads / args.kv_heads;

@@ -7,8 +7,8 @@
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
  *
  * Read by two compilers: gcc, through the gpu_*.c files that fill the structs, and NVRTC, through the templates that
- * include this text. So it uses only types that both give the same layout. A change of any struct needs a new
- * TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
+ * include this text. So it uses only types that both give the same layout. A change of any struct, or of the grid that a
+ * kernel expects, needs a new TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
  *
  * Shapes as in tamis.h: B batch, Hq, Hkv, L, D, W window, C capacity, Hi index_heads, Hc compact_heads; N = L - W, the
  * number of candidates.
@@ -65,7 +65,7 @@ struct tamis_pool_args {
     int pool;
 };
 
-/* select_budget: step 3. One block a sequence. */
+/* select_budget: step 3. block_m blocks a sequence: a cluster. */
 struct tamis_budget_args {
     const float *mean;    /* (B, N); read only where fixed_keep < 0 */
     int *kept;            /* (B) */
@@ -76,7 +76,7 @@ struct tamis_budget_args {
     double coverage;      /* tau */
 };
 
-/* select_tokens: step 4. One block a (sequence, index head). */
+/* select_tokens: step 4. block_m blocks a (sequence, index head): a cluster. */
 struct tamis_tokens_args {
     const float *rank; /* (B, Hi, N) */
     const int *kept;   /* (B) */
@@ -87,18 +87,24 @@ struct tamis_tokens_args {
     int index_heads;
 };
 
-/* compress_rows: step 5 for one tensor. */
-struct tamis_compress_args {
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
     struct tamis_rows source;  /* (B, Hs, L, D) */
     struct tamis_rows compact; /* (B, H, C, D) */
-    const int *kept;           /* (B) */
-    const int *indices;        /* (B, Hi, C) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
     long long seq_len;
     long long capacity;
-    int heads;        /* H, of `compact` */
-    int source_heads; /* Hs, a divisor of H */
-    int index_heads;  /* Hi, a divisor of H */
-    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -122,7 +128,10 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -133,7 +142,7 @@ struct tamis_attend_tma_args {
     unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
-/* decompress_rows: step 7. */
+/* decompress: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
     struct tamis_rows output;  /* (B, Hq, L, D) */
@@ -155,6 +164,27 @@ struct tamis_decompress_args {
 __device__ __forceinline__ unsigned shared_address(const void *pointer)
 {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
@@ -846,6 +876,7 @@ tamis_score_wgmma_bf16_d128_s6_stbn64_stw4_subn64_suw4_stats(const __grid_consta
         tiles.init(4 * kStatsWarpgroups);
         barrier_init_fence();
     }
+    follow_stream();
     __syncthreads();
 
     const int rows = score.q_heads / score.kv_heads * score.window, row_tiles = (rows + kStatsBlockM - 1) / kStatsBlockM;
@@ -894,6 +925,7 @@ tamis_score_wgmma_bf16_d128_s6_stbn64_stw4_subn64_suw4_stats(const __grid_consta
 extern "C" __global__ void __launch_bounds__(kMergeThreads)
 tamis_score_wgmma_bf16_d128_s6_stbn64_stw4_subn64_suw4_merge(const __grid_constant__ tamis_score_args args)
 {
+    follow_stream();
     const int query = (blockIdx.x * kMergeThreads + threadIdx.x) / kMergeLanes, lane = threadIdx.x % kMergeLanes;
     const long long head = static_cast<long long>(blockIdx.z) * args.q_heads + blockIdx.y;
     const long long list = head * args.window + min(query, args.window - 1); // all lanes take part in shuffles
@@ -966,6 +998,7 @@ tamis_score_wgmma_bf16_d128_s6_stbn64_stw4_subn64_suw4_sum(const __grid_constant
         barrier_init(keys_empty, 4 * kSumWarpgroups);
         barrier_init_fence();
     }
+    follow_stream();
     __syncthreads();
 
     const int candidates = static_cast<int>(score.seq_len) - score.window, group = score.q_heads / score.kv_heads;

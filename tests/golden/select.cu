@@ -87,18 +87,24 @@ struct tamis_tokens_args {
     int index_heads;
 };
 
-/* compress_rows: step 5 for one tensor. */
-struct tamis_compress_args {
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
     struct tamis_rows source;  /* (B, Hs, L, D) */
     struct tamis_rows compact; /* (B, H, C, D) */
-    const int *kept;           /* (B) */
-    const int *indices;        /* (B, Hi, C) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
     long long seq_len;
     long long capacity;
-    int heads;        /* H, of `compact` */
-    int source_heads; /* Hs, a divisor of H */
-    int index_heads;  /* Hi, a divisor of H */
-    int skip_dense;   /* 1: copy nothing for a sequence that keeps all its tokens */
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -122,7 +128,10 @@ struct tamis_attend_args {
     float scale_log2;
 };
 
-/* attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). */
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
 struct tamis_attend_tma_args {
     struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
     struct tamis_tensor_map k, v;
@@ -133,7 +142,7 @@ struct tamis_attend_tma_args {
     unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
 };
 
-/* decompress_rows: step 7. */
+/* decompress: step 7. */
 struct tamis_decompress_args {
     struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
     struct tamis_rows output;  /* (B, Hq, L, D) */
@@ -146,6 +155,127 @@ struct tamis_decompress_args {
     int q_heads;
     int index_heads;
 };
+
+/*
+ * ptx.cuh: the instructions that CUDA C++ does not name, one function each. sm_80 and newer. No CUDA headers are needed.
+ */
+
+/* Address in the shared window, which the instructions below want instead of a generic pointer. */
+__device__ __forceinline__ unsigned shared_address(const void *pointer)
+{
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global, bool valid)
+{
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+}
+
+/* Close the group of copies issued since the last commit. */
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most `kPending` of this thread's youngest groups are unfinished. */
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* Four words to shared memory: `first`, then `others` three times. */
+__device__ __forceinline__ void store_shared_16(unsigned shared, unsigned first, unsigned others)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared), "r"(first), "r"(others) : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+__device__ __forceinline__ void load_matrix_x4_transposed(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* 2^x in the special function unit: relative error below 2^-22, 2^-inf is 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
+struct Bf16 {
+    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    /* c += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+struct Fp16 {
+    static constexpr unsigned kOne = 0x3c00;
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
 
 /*
  * block.cuh: sums and scans over a warp or a block of threads.
@@ -346,6 +476,7 @@ extern "C" __global__ void __launch_bounds__(kPoolThreads)
 tamis_select_bm128_bc1_c1_h16_pt256_t1024_pool(const __grid_constant__ tamis_pool_args args)
 {
     __shared__ float s_spans[kPoolWarps][kSpan];
+    follow_stream();
     if (args.pool == kUsualPool)
         pool_block<kUsualPool>(args, s_spans);
     else
@@ -631,6 +762,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 tamis_select_bm128_bc1_c1_h16_pt256_t1024_budget(const __grid_constant__ tamis_budget_args args)
 {
     __shared__ Sums s_sums[2];
+    follow_stream();
     const int sequence = blockIdx.y;
     const long long window = args.seq_len - args.candidates;
     const bool writes = blockIdx.x == 0 && threadIdx.x == 0;
@@ -706,6 +838,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 tamis_select_bm128_bc1_c1_h16_pt256_t1024_tokens(const __grid_constant__ tamis_tokens_args args)
 {
     __shared__ Counts s_counts[2];
+    follow_stream();
     const int kept = args.kept[blockIdx.z], candidates = static_cast<int>(args.candidates);
     const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x), lane = threadIdx.x % 32;
     const long long list = static_cast<long long>(blockIdx.z) * args.index_heads + blockIdx.y;
