@@ -40,9 +40,10 @@ static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis
     const long long capacity = plan->facts.capacity, heads = (long long)plan->problem.batch * attend->q_heads;
     const long long tiles = tiles_a_head(plan);
     unsigned *counter = (unsigned *)(void *)(workspace + plan->workspace.counter);
-    TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
-                                gpu->cuda->memset_d32_async((tamisi_cu_deviceptr)(uintptr_t)counter, 0, 1, stream),
-                                "cannot clear the counter of tiles"));
+    if (!attend->indices) /* else compress has done it, at the end of which this kernel starts without a gap */
+        TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
+                                    gpu->cuda->memset_d32_async((tamisi_cu_deviceptr)(uintptr_t)counter, 0, 1, stream),
+                                    "cannot clear the counter of tiles"));
     struct tamis_attend_tma_args args = {.attend = *attend, .tiles = (int)tiles, .heads = (int)heads, .counter = counter};
     if (!attend->indices)
         TAMIS_TRY(tamisi_gpu_map(&args.q, plan, &attend->q, attend->q_heads, capacity, entry->block_m));

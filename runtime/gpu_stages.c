@@ -95,11 +95,11 @@ static struct tamis_compress_tensor compress_tensor(const tamis_tensor *source, 
     return (struct tamis_compress_tensor){rows_of(source), rows_of(compact), heads, source_heads};
 }
 
-/* K and V, and Q where `compact_q` is given. */
+/* K and V, and Q where `compact_q` is given. `counter`: of the attention that follows in the same run, or NULL. */
 static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
                                    const tamis_tensor *v, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                    const tamis_tensor *compact_v, const int32_t *kept, const int32_t *indices,
-                                   bool skip_dense, tamis_stream stream)
+                                   unsigned *counter, tamis_stream stream)
 {
     const struct tamisi_facts *facts = &plan->facts;
     const int q_heads = plan->problem.q_heads, kv_heads = plan->problem.kv_heads, heads = facts->compact_heads;
@@ -111,7 +111,8 @@ static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *q
                                        .capacity = facts->capacity,
                                        .index_heads = facts->index_heads,
                                        .head_run = heads / kv_heads, /* they read one head of K and V */
-                                       .skip_dense = skip_dense};
+                                       .skip_dense = counter != NULL,
+                                       .counter = counter};
     if (compact_q) args.tensors[2] = compress_tensor(q, q_heads, compact_q, q_heads);
     const unsigned run = (unsigned)args.head_run, all_heads = (unsigned)(2 * heads + args.tensors[2].heads);
     const unsigned blocks = tiles_of(facts->capacity, tamisi_gpu_entry(plan, TAMISI_COMPRESS)->block_m);
@@ -166,7 +167,7 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
                                  const tamis_tensor *compact_v, tamis_stream stream)
 {
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    const tamis_status status = compress_stage(plan, q, k, v, compact_q, compact_k, compact_v, kept, indices, false, stream);
+    const tamis_status status = compress_stage(plan, q, k, v, compact_q, compact_k, compact_v, kept, indices, NULL, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }
@@ -240,7 +241,8 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
 
     TAMIS_TRY(score_stage(plan, &run->q, &run->k, score, rank, mean, workspace, stream));
     TAMIS_TRY(select_stage(plan, rank, mean, kept, indices, stream));
-    TAMIS_TRY(compress_stage(plan, NULL, &run->k, &run->v, NULL, &k, &v, kept, indices, true, stream));
+    unsigned *counter = (unsigned *)(void *)(workspace + parts->counter);
+    TAMIS_TRY(compress_stage(plan, NULL, &run->k, &run->v, NULL, &k, &v, kept, indices, counter, stream));
     struct tamis_attend_args args = {.q = rows_of(&run->q),
                                      .k = rows_of(&k),
                                      .v = rows_of(&v),

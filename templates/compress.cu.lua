@@ -25,6 +25,7 @@ constexpr int kFlight = ${flight}; // loads of a thread under way at once
 extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_compress_args args)
 {
     follow_stream();
+    if (args.counter && threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0) *args.counter = 0;
     const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
     const int sequence = blockIdx.z, kept = args.kept[sequence];
     const int first = static_cast<int>(blockIdx.x / args.head_run) * kBlockM + warp * kWarpRows;

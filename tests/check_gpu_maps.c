@@ -14,7 +14,7 @@ enum { block_m = 112, block_n = 80 }; /* of attend_tma in gpu_plan_entries */
 static struct {
     int all, attends; /* launches */
     struct tamis_attend_tma_args args;
-    unsigned long long cleared;
+    unsigned long long cleared; /* before attention: on the stream, or by compress */
     size_t cleared_bytes;
 } seen;
 
@@ -22,9 +22,15 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
 {
     (void)payload;
     seen.all++;
+    if (strstr(launch->symbol, "compress")) {
+        const struct tamis_compress_args *compress = launch->params[0];
+        seen.cleared = (uintptr_t)compress->counter;
+        seen.cleared_bytes = sizeof *compress->counter;
+    }
     if (!strstr(launch->symbol, "attend_tma")) return;
     seen.attends++;
     memcpy(&seen.args, launch->params[0], sizeof seen.args);
+    if (seen.args.attend.indices) return;
     seen.cleared = launch->cleared;
     seen.cleared_bytes = launch->cleared_bytes;
 }

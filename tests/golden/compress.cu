@@ -103,6 +103,7 @@ struct tamis_compress_args {
     int index_heads; /* Hi */
     int head_run;    /* heads a run; the grid has all runs of all tensors along y */
     int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
+    unsigned *counter; /* set to 0, for attend_tma which follows; or 0 */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
@@ -321,6 +322,7 @@ constexpr int kFlight = 8; // loads of a thread under way at once
 extern "C" __global__ void __launch_bounds__(kThreads) tamis_compress_d128_bm128_t256(const __grid_constant__ tamis_compress_args args)
 {
     follow_stream();
+    if (args.counter && threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0) *args.counter = 0;
     const int lane = threadIdx.x % 32, warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
     const int sequence = blockIdx.z, kept = args.kept[sequence];
     const int first = static_cast<int>(blockIdx.x / args.head_run) * kBlockM + warp * kWarpRows;

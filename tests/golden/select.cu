@@ -105,6 +105,7 @@ struct tamis_compress_args {
     int index_heads; /* Hi */
     int head_run;    /* heads a run; the grid has all runs of all tensors along y */
     int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
+    unsigned *counter; /* set to 0, for attend_tma which follows; or 0 */
 };
 
 /* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
