@@ -115,7 +115,7 @@ const struct schema_param schema_params[] = {
     {"select", "pool_threads", 32, 1024, "threads a block that pools; its warps share the heads"},
     {"select", "threads", 32, 1024, "threads a block of budget and choice"},
 
-    {"compress", "block_m", 16, 1024, "rows a block copies; at most 32 a warp"},
+    {"compress", "block_m", 1, 1024, "rows a block copies; at most 32 a warp"},
     {"compress", "threads", 32, 1024, "threads a block"},
 
     {"attend", "block_m", 16, 256, "queries a block; a multiple of 16 a warp"},

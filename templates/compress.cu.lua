@@ -3,6 +3,7 @@ $ -- serves every dtype.
 $ local symbol = "tamis_" .. p.name
 $ local warps, at_once = p.threads // 32, 32 // (p.head_dim // 8)
 $ local warp_rows = p.block_m // warps
+$ if p.block_m < 16 then reject("of 2^24 rows and 1024 heads there would be too many blocks") end
 $ if p.threads % 32 ~= 0 or p.block_m % warps ~= 0 then reject("block_m must share out evenly among the warps") end
 $ if warp_rows > 32 then reject("a warp keeps the list of its rows in its lanes: at most 32") end
 $ if warp_rows % at_once ~= 0 then reject("a warp moves " .. at_once .. " rows at once, and has a multiple of that") end

@@ -204,7 +204,7 @@ __device__ __forceinline__ void read_early(float *out, unsigned long long tile)
 }
 EOF
 sed -i -e '/#include "rows.cuh"/r early.cu' \
-    -e 's/^    if (first >= kept.*/    if (kept < 0) read_early((float *)args.compact.data, args.seq_len);\n&/' \
+    -e 's/^    if (first >= kept.*/    if (kept < 0) read_early((float *)args.tensors[0].compact.data, args.seq_len);\n&/' \
     data/templates/compress.cu.lua
 grep -q '0) read_early(' data/templates/compress.cu.lua || fail "the compress template has changed: wgmma cannot be put there"
 want 0 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o early.tamis --arch sm_90a --defaults-only

@@ -119,7 +119,7 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
     export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA"
     want 0 env FAKE_CUDA_CC=9.0 "$tamis" plan llama-3.1-8b --device cuda:0 --explain
     out_has 'kernels for sm_90a'
-    grep -Eq '^attend_tma +132 x 1 x 1 ' out || fail "not a block an SM"
+    grep -Eq '^attend_tma \+ zero rows +132 x 1 x 1 ' out || fail "not a block an SM"
     out_lacks 'an SM each'
     want 0 env FAKE_CUDA_CC=8.0 "$tamis" plan one.tamis --device cuda:0
     want 1 env FAKE_CUDA_CC=9.0 "$tamis" plan one.tamis --device cuda:0
