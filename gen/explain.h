@@ -47,7 +47,7 @@ tamis_status explain_add(struct explain_kernels *kernels, const struct tamisi_va
 
 struct explain_launch {
     const struct explain_kernel *kernel;
-    const char *what;  /* what it works on, where the stage does not say: "K, V"; or "" */
+    const char *what;  /* beside the stage: what it works on, or what else it does; "" */
     long long grid[3];
     bool up_to;        /* persistent blocks: as many as there are SMs, which are unknown, and at most grid[0] */
 };

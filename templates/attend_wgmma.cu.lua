@@ -1,5 +1,6 @@
 $ -- attend_wgmma: attention for Hopper (sm_90a): one warpgroup feeds tiles through the tensor copy engine, the others
-$ -- multiply with wgmma and do the softmax. Blocks are persistent. Source of the mathematics: as attend; of the schedule
+$ -- multiply with wgmma and do the softmax. Given index lists it gathers Q, scatters its rows and writes zeros to the rows
+$ -- of dropped tokens, under the products. Blocks are persistent. Source of the mathematics: as attend; of the schedule
 $ -- (softmax of one warpgroup under the products of the other, products of a step under the softmax of the next):
 $ -- FlashAttention-3 (Shah and others, arXiv 2407.08608); of the deferred rescaling: FlashAttention-4.
 $ local sub_tiles = (p.head_dim + 63) // 64
