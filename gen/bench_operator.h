@@ -15,7 +15,7 @@ struct bench_operator_figure {
     size_t workspace_bytes;
     bool steps;               /* the next two are known: a plan that may drop tokens */
     struct bench_time step[RUNNER_STEPS];
-    double rest_ms;           /* everything but attention: the run less the attend step */
+    double rest_ms;           /* score, select and compress in one go: what comes before attention */
     char wrong[160];          /* what is wrong, where run.right is false */
 };
 

@@ -259,7 +259,8 @@ const struct cli_command cmd_bench_operator = {
         "positions, zero rows and sampled rows of three heads are checked, then once more after the five steps. Then "
         "come two runs to warm up and the rounds, each between two events; the median counts. MS is the operator in "
         "one call. SCORE to DECOMPRESS are the steps called one by one, compress for K and V alone; REST is "
-        "everything but attention, MS less ATTEND. DENSE is the dense run's time over MS: above 1, sparse is faster.",
+        "score, select and compress in one go, as in the operator: all that is not attention, where that kernel writes "
+        "the zero rows. DENSE is the dense run's time over MS: above 1, sparse is faster.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench operator llama.tamis --lengths 8192,131072\n"

@@ -111,12 +111,15 @@ __device__ __forceinline__ void write_ones(unsigned ones, int thread)
 
 // ---- the loading warpgroup
 
-// Heads whose tiles are handed out together: as many as share K and V that stay in L2.
+// Heads whose tiles are handed out together: as many as share K and V that stay in L2, evenly, as the last ones of all would
+// leave SMs idle if they were few.
 __device__ __forceinline__ int section_heads(const tamis_attend_tma_args &args)
 {
     const long long head_bytes = args.attend.capacity * (4ll * kHeadDim); // of K and V
-    const int group = args.attend.q_heads / args.attend.compact_heads;
-    return min(static_cast<int>(max(kSectionBytes / head_bytes, 1ll)) * group, args.heads);
+    const int group = args.attend.q_heads / args.attend.compact_heads, heads_kv = args.heads / group;
+    const int most = static_cast<int>(min(max(kSectionBytes / head_bytes, 1ll), static_cast<long long>(heads_kv)));
+    const int sections = (heads_kv + most - 1) / most;
+    return (heads_kv + sections - 1) / sections * group;
 }
 
 // The `index`-th tile of all: section by section of heads, in each from the longest tile to the shortest. One behind a
