@@ -5,19 +5,21 @@ $ -- in the tiling of FlashAttention-2 (Dao, arXiv 2307.08691).
 $ local pitch = 2 * p.head_dim + 16
 $ local rows_a_warp = p.block_m // p.warps
 $ local shared_bytes = (p.block_m + 2 * p.stages * p.block_n) * pitch
+$ local q, query = "s_warp_q", "query"
+$ if p.q_in_registers == 1 then q, query = "q", "q[d]" end
 $ local symbol = "tamis_" .. p.name
 $ if p.block_m % (16 * p.warps) ~= 0 then reject("block_m must be a multiple of 16 rows for each warp") end
 $ if p.block_n % 16 ~= 0 then reject("block_n must be a multiple of 16, the depth of a P V fragment") end
-$ if p.stages < 2 then reject("stages must be 2 or more: the next K and V load while this one is used") end
-$ -- Accumulators alone: O, S, and Q where it stays in registers; beyond about 192 of 255 ptxas starts to spill.
+$ -- Accumulators alone: O, S, and Q where it stays in registers; beyond about 208 of 255 ptxas starts to spill.
 $ local q_registers = p.q_in_registers * rows_a_warp // 16 * p.head_dim // 4
 $ local accumulators = rows_a_warp // 16 * (p.head_dim + p.block_n) // 2 + q_registers
-$ if accumulators > 192 then reject("needs " .. accumulators .. " accumulator registers a thread, more than 192") end
+$ if accumulators > 208 then reject("needs " .. accumulators .. " accumulator registers a thread, more than 208") end
 $ entry{stage = "attend", symbol = symbol, threads = 32 * p.warps, shared_bytes = shared_bytes,
 $       block_m = p.block_m, block_n = p.block_n}
 #include "kernel_args.h"
 #include "ptx.cuh"
 #include "tile.cuh"
+#include "softmax.cuh"
 
 using Element = ${p.dtype == "bf16" and "Bf16" or "Fp16"};
 
@@ -28,8 +30,9 @@ constexpr int kStages = ${p.stages};  // K and V tiles in flight
 constexpr int kWarps = ${p.warps};
 constexpr int kThreads = 32 * kWarps;
 constexpr int kRowTiles = kBlockM / kWarps / 16; // 16-row tiles a warp
-constexpr int kColTiles = kBlockN / 8;
-constexpr int kDimTiles = kHeadDim / 8;
+constexpr int kLogits = kBlockN / 2;             // of a row tile that a thread holds, as softmax.cuh has them
+constexpr int kOutputs = kHeadDim / 2;           // in the same layout
+constexpr float kRescaleThreshold = ${p.rescale_threshold}.0f; // log2 by which a maximum may grow before O is rescaled
 constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
 constexpr int kTileBytes = kBlockN * kPitch; // of one K or V tile
 constexpr int kSharedBytes = kBlockM * kPitch + 2 * kStages * kTileBytes;
@@ -51,138 +54,77 @@ __device__ __forceinline__ Source find_source(const tamis_attend_args &args, int
             2 * v.row_stride};
 }
 
-// Start loading the K and V tiles of step `step` into its stage. Rows at and behind `rows` become zeros: a masked
-// probability is exactly 0, but 0 times whatever lies in stale memory need not be.
-__device__ __forceinline__ void load_step(unsigned s_kv, const Source &source, int step, int rows)
-{
-    const unsigned stage = s_kv + (step % kStages) * 2 * kTileBytes;
-    const int first = step * kBlockN;
-    load_rows_async<kHeadDim, kBlockN, kThreads>(stage, source.k, [&](int i) -> const char * {
-        return first + i < rows ? source.k + (first + i) * source.k_step : nullptr;
-    });
-    load_rows_async<kHeadDim, kBlockN, kThreads>(stage + kTileBytes, source.v, [&](int i) -> const char * {
-        return first + i < rows ? source.v + (first + i) * source.v_step : nullptr;
-    });
-}
-
-// The running softmax of the rows a thread holds: two of each row tile.
-struct Softmax {
-    float max[kRowTiles][2]; // of the raw logits
-    float sum[kRowTiles][2]; // this lane's part; the four lanes of a row are added at the end
-};
-
-// Turn logits into probabilities relative to the new maximum; scale what has been summed so far to it.
-__device__ __forceinline__ void softmax_step(float (&s)[kRowTiles][kColTiles][4], float (&o)[kRowTiles][kDimTiles][4],
-                                             Softmax &state, float scale_log2)
+// S = Q K^T.
+__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kLogits],
+$ if p.q_in_registers == 1 then
+                                              const unsigned (&q)[kHeadDim / 16][kRowTiles][4], unsigned k)
+$ else
+                                              unsigned s_q, unsigned k)
+$ end
 {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float peak = state.max[m][half];
+        for (int i = 0; i < kLogits; ++i) s[m][i] = 0.0f;
 #pragma unroll
-            for (int n = 0; n < kColTiles; ++n) peak = fmaxf(peak, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
-            peak = quad_max(peak); // finite: every row sees key 0 in the first step
-            const float base = peak * scale_log2;
-            const float rescale = exp2_approx(state.max[m][half] * scale_log2 - base);
-            state.max[m][half] = peak;
-            float sum = state.sum[m][half] * rescale;
+    for (int d = 0; d < kHeadDim / 16; ++d) {
+$ if p.q_in_registers == 0 then
+        unsigned query[kRowTiles][4];
 #pragma unroll
-            for (int n = 0; n < kColTiles; ++n)
+        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(query[m], s_q + m * 16 * kPitch + d * 32);
+$ end
 #pragma unroll
-                for (int i = 2 * half; i < 2 * half + 2; ++i) {
-                    s[m][n][i] = exp2_approx(s[m][n][i] * scale_log2 - base);
-                    sum += s[m][n][i];
-                }
-            state.sum[m][half] = sum;
+        for (int n = 0; n < kBlockN / 16; ++n) {
+            unsigned key[4];
+            load_matrix_x4(key, k + n * 16 * kPitch + d * 32);
 #pragma unroll
-            for (int d = 0; d < kDimTiles; ++d) {
-                o[m][d][2 * half] *= rescale;
-                o[m][d][2 * half + 1] *= rescale;
+            for (int m = 0; m < kRowTiles; ++m) {
+                Element::mma(s[m] + 8 * n, ${query}[m], key[0], key[1]);
+                Element::mma(s[m] + 8 * n + 4, ${query}[m], key[2], key[3]);
             }
         }
-}
-
-// Mask: a row sees the keys up to its own, or, where attention is not causal, up to the last one.
-__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int last_key,
-                                          bool causal, int lane)
-{
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-        for (int n = 0; n < kColTiles; ++n)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const int row = first_row + 16 * m + lane / 4 + 8 * (i / 2);
-                const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-                if (key > (causal ? row : last_key)) s[m][n][i] = -kInfinity;
-            }
+    }
 }
 
 // O += P V. The probabilities in accumulator layout are the A fragments as they stand, once packed to 16 bits.
-__device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kDimTiles][4],
-                                                const float (&s)[kRowTiles][kColTiles][4], unsigned v)
+__device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kOutputs], const float (&s)[kRowTiles][kLogits],
+                                                unsigned v)
 {
 #pragma unroll
-    for (int k = 0; k < kColTiles / 2; ++k) {
+    for (int k = 0; k < kBlockN / 16; ++k) {
         unsigned probability[kRowTiles][4];
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
             for (int i = 0; i < 4; ++i)
-                probability[m][i] = Element::pack(s[m][2 * k + i / 2][i % 2 * 2], s[m][2 * k + i / 2][i % 2 * 2 + 1]);
-#pragma unroll
-        for (int d = 0; d < kDimTiles; d += 2) {
-            unsigned value[4];
-            load_matrix_x4_transposed(value, v + k * 16 * kPitch + d * 16);
-#pragma unroll
-            for (int m = 0; m < kRowTiles; ++m) {
-                Element::mma(o[m][d], probability[m], value[0], value[1]);
-                Element::mma(o[m][d + 1], probability[m], value[2], value[3]);
-            }
-        }
-    }
-}
-
-$ if p.q_in_registers == 1 then
-// S = Q K^T with Q in registers.
-__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kColTiles][4],
-                                              const unsigned (&q)[kRowTiles][kHeadDim / 16][4], unsigned k)
-{
-#pragma unroll
-    for (int n = 0; n < kColTiles; n += 2) {
-#pragma unroll
-        for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) s[m][n][i] = s[m][n + 1][i] = 0.0f;
+                probability[m][i] = Element::pack(s[m][8 * k + 2 * i], s[m][8 * k + 2 * i + 1]);
 #pragma unroll
         for (int d = 0; d < kHeadDim / 16; ++d) {
-            unsigned key[4];
-            load_matrix_x4(key, k + n * 8 * kPitch + d * 32);
+            unsigned value[4];
+            load_matrix_x4_transposed(value, v + k * 16 * kPitch + d * 32);
 #pragma unroll
             for (int m = 0; m < kRowTiles; ++m) {
-                Element::mma(s[m][n], q[m][d], key[0], key[1]);
-                Element::mma(s[m][n + 1], q[m][d], key[2], key[3]);
+                Element::mma(o[m] + 8 * d, probability[m], value[0], value[1]);
+                Element::mma(o[m] + 8 * d + 4, probability[m], value[2], value[3]);
             }
         }
     }
 }
 
-$ end
 // Normalise, and put this warp's rows into shared memory where its rows of Q were: nobody else reads those.
-__device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kDimTiles][4],
-                                             const Softmax &state, int lane)
+__device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kOutputs],
+                                             const Softmax (&state)[kRowTiles], int lane)
 {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const float inverse = 1.0f / state.sum[m][half];
+            const float inverse = 1.0f / state[m].sum[half];
             char *row = s_rows + (16 * m + lane / 4 + 8 * half) * kPitch + lane % 4 * 4;
 #pragma unroll
-            for (int d = 0; d < kDimTiles; ++d)
+            for (int d = 0; d < kHeadDim / 8; ++d)
                 *reinterpret_cast<unsigned *>(row + d * 16) =
-                    Element::pack(o[m][d][2 * half] * inverse, o[m][d][2 * half + 1] * inverse);
+                    Element::pack(o[m][4 * d + 2 * half] * inverse, o[m][4 * d + 2 * half + 1] * inverse);
         }
 }
 
@@ -215,66 +157,114 @@ extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_co
         return q_row + 2 * args.q.row_stride * (token ? token[row] : row);
     });
     const int last_key = args.causal ? min(first_row + kBlockM, rows) - 1 : rows - 1; // that any row of the block sees
-    const int steps = last_key / kBlockN + 1;
-#pragma unroll
-    for (int step = 0; step < kStages - 1; ++step) { // the group of step 0 holds Q as well
-        if (step < steps) load_step(s_kv, source, step, rows);
+    const int last_step = last_key / kBlockN;
+
+    // Steps go from the last keys to the first, so that those with a mask or behind the end come first, and the loop over
+    // the rest need not ask. Only the last step's rows may lie behind the end; zeros take the place of those, as a masked
+    // probability is exactly 0, but 0 times whatever lies in stale memory need not be.
+    const auto load_last = [&](unsigned tile, const char *data, long long row_bytes) {
+        load_rows_async<kHeadDim, kBlockN, kThreads>(tile, data, [&](int i) -> const char * {
+            const int row = last_step * kBlockN + i;
+            return row < rows ? data + row * row_bytes : nullptr;
+        });
+    };
+    load_last(s_kv, source.k, source.k_step);
+    load_last(s_kv + kTileBytes, source.v, source.v_step);
+    copy_async_commit();
+    const long long before_last = (last_step - 1) * static_cast<long long>(kBlockN);
+    TileLoader<kHeadDim, kBlockN, kThreads> k_loader(source.k + before_last * source.k_step, source.k_step);
+    TileLoader<kHeadDim, kBlockN, kThreads> v_loader(source.v + before_last * source.v_step, source.v_step);
+$ if p.stages > 1 then
+    // One group a step, empty ones included, so that the same wait fits every step.
+    const auto load_step = [&](int step, unsigned stage) {
+        if (step >= 0) {
+            k_loader.load_backwards(stage);
+            v_loader.load_backwards(stage + kTileBytes);
+        }
         copy_async_commit();
-    }
+    };
+    constexpr unsigned kStageBytes = 2 * kTileBytes;
+    const unsigned s_last_stage = s_kv + (kStages - 1) * kStageBytes;
+#pragma unroll
+    for (int i = 1; i < kStages - 1; ++i) load_step(last_step - i, s_kv + i * kStageBytes);
+    unsigned stage = s_kv;
+$ end
 
     const int warp_row = warp * 16 * kRowTiles;
     const unsigned s_warp_q = s_q + warp_row * kPitch + lane_offset_a<kHeadDim>(lane);
     const unsigned k_lane = lane_offset_b<kHeadDim>(lane), v_lane = kTileBytes + lane_offset_a<kHeadDim>(lane);
-    float o[kRowTiles][kDimTiles][4] = {};
-    Softmax state;
+    float o[kRowTiles][kOutputs] = {};
+    Softmax state[kRowTiles];
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            state.max[m][half] = -kInfinity;
-            state.sum[m][half] = 0.0f;
+            state[m].max[half] = -kInfinity;
+            state[m].sum[half] = 0.0f;
         }
 $ if p.q_in_registers == 1 then
-    unsigned q[kRowTiles][kHeadDim / 16][4];
+    unsigned q[kHeadDim / 16][kRowTiles][4];
+    copy_async_wait<0>();
+    __syncthreads();
+#pragma unroll
+    for (int d = 0; d < kHeadDim / 16; ++d)
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(q[d][m], s_warp_q + m * 16 * kPitch + d * 32);
 $ end
 
-    for (int step = 0; step < steps; ++step) {
-        // One group a step, empty ones included, so that the same wait fits every step. The barrier also says that
-        // everybody is done with the stage that is loaded next.
-        copy_async_wait<kStages - 2>();
-        __syncthreads();
-        if (step + kStages - 1 < steps) load_step(s_kv, source, step + kStages - 1, rows);
+    int step = last_step;
+    // Steps from this one on are masked: the block's diagonal, or the end of the rows, crosses them.
+    const int masked = min(last_step, (args.causal ? first_row + 1 : rows) / kBlockN);
+$ for _, masked in ipairs({true, false}) do
+#pragma unroll 1
+    for (; step >= ${masked and "masked" or "0"}; --step) {
+        float s[kRowTiles][kLogits];
+$ if p.stages == 1 then
+        copy_async_wait<0>();
+        __syncthreads(); // K is there, and everybody is done with V
+        if (step < last_step) v_loader.load_backwards(s_kv + kTileBytes);
         copy_async_commit();
-
-        const unsigned stage = s_kv + (step % kStages) * 2 * kTileBytes;
-        float s[kRowTiles][kColTiles][4];
-$ if p.q_in_registers == 1 then
-        if (step == 0) {
-#pragma unroll
-            for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-                for (int d = 0; d < kHeadDim / 16; ++d) load_matrix_x4(q[m][d], s_warp_q + m * 16 * kPitch + d * 32);
-        }
-        multiply_keys(s, q, stage + k_lane);
+        multiply_keys(s, ${q}, s_kv + k_lane);
+        copy_async_wait<0>();
+        __syncthreads(); // V is there, and everybody is done with K
+        if (step > 0) k_loader.load_backwards(s_kv);
+        copy_async_commit();
 $ else
-        multiply_transposed<Element, kHeadDim>(s, s_warp_q, stage + k_lane);
+        copy_async_wait<kStages - 2>();
+        __syncthreads(); // this stage is there, and everybody is done with the one before it
+        load_step(step - (kStages - 1), stage == s_kv ? s_last_stage : stage - kStageBytes);
+        multiply_keys(s, ${q}, stage + k_lane);
 $ end
-        const int first_key = step * kBlockN;
-        if (first_key + kBlockN - 1 > (args.causal ? first_row + warp_row : last_key))
-            mask_step(s, first_row + warp_row, first_key, last_key, args.causal, lane);
-        softmax_step(s, o, state, args.scale_log2);
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) {
+$ if masked then
+            const int row = first_row + warp_row + 16 * m + lane / 4, first_key = step * kBlockN;
+            mask_logits(s[m], (args.causal ? row : last_key) - first_key, (args.causal ? row + 8 : last_key) - first_key,
+                        lane);
+$ end
+            softmax_step<false, ${masked}, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
+            if (state[m].grown)
+#pragma unroll
+                for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
+        }
+$ if p.stages == 1 then
+        multiply_values(o, s, s_kv + v_lane);
+$ else
         multiply_values(o, s, stage + v_lane);
+        stage = stage == s_last_stage ? s_kv : stage + kStageBytes;
+$ end
     }
+$ end
 
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            state.sum[m][half] = quad_sum(state.sum[m][half]);
+            state[m].sum[half] = quad_sum(state[m].sum[half]);
             const int row = first_row + warp_row + 16 * m + lane / 4 + 8 * half;
             if (args.lse && lane % 4 == 0 && row < rows)
                 args.lse[(static_cast<long long>(sequence) * args.q_heads + head) * args.lse_rows + (token ? token[row] : row)] =
-                    (state.max[m][half] * args.scale_log2 + log2f(state.sum[m][half])) * kLn2;
+                    (state[m].max[half] * args.scale_log2 + log2f(state[m].sum[half])) * kLn2;
         }
 
     stage_output(s_memory + warp_row * kPitch, o, state, lane);

@@ -1,6 +1,6 @@
 /*
- * softmax.cuh: online softmax on the accumulators of a warpgroup product: a thread holds two rows, `g` and `g + 8` of its
- * warp's sixteen, logit s[4 * n + 2 * half + i] being column 8 * n + 2 * t + i of row `half` (lane = 4 * g + t). Mathematics:
+ * softmax.cuh: online softmax on the accumulators of a product, wgmma's or mma.sync's: of sixteen rows a thread holds two,
+ * `g` and `g + 8`, logit s[4 * n + 2 * half + i] being column 8 * n + 2 * t + i of row `half` (lane = 4 * g + t). Mathematics:
  * Milakov and Gimelshein, arXiv 1805.02867.
  */
 #pragma once

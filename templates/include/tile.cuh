@@ -44,6 +44,40 @@ __device__ __forceinline__ void load_rows_async(unsigned shared, const void *any
     }
 }
 
+/*
+ * Tiles of kRows complete rows, one after the other: what the main loop of a kernel loads, without asking whether a row
+ * exists. A thread copies the same chunks of every kRowsAPass-th row, so that a tile costs it an addition a row.
+ */
+template <int kHeadDim, int kRows, int kThreads>
+struct TileLoader {
+    static constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    static constexpr int kLanes = kChunks & -kChunks; /* threads side by side in a row: the power of two in kChunks */
+    static constexpr int kRowsAPass = kThreads / kLanes;
+    const char *source;  /* this thread's first chunk of the next tile */
+    long long row_bytes; /* from row to row */
+    unsigned offset;     /* of that chunk in the tile */
+
+    __device__ __forceinline__ TileLoader(const char *first_row, long long row_bytes_)
+        : source(first_row + threadIdx.x / kLanes * row_bytes_ + threadIdx.x % kLanes * 16), row_bytes(row_bytes_),
+          offset(threadIdx.x / kLanes * Tile<kHeadDim>::kPitchBytes + threadIdx.x % kLanes * 16)
+    {
+    }
+    /* Start copying the tile to `shared`; the next one is the one before it. */
+    __device__ __forceinline__ void load_backwards(unsigned shared)
+    {
+        const char *row = source;
+#pragma unroll
+        for (int i = 0; i < kRows; i += kRowsAPass) {
+            if (kRows - i >= kRowsAPass || static_cast<int>(threadIdx.x) < (kRows - i) * kLanes)
+#pragma unroll
+                for (int chunk = 0; chunk < kChunks; chunk += kLanes)
+                    copy_async_16(shared + offset + i * Tile<kHeadDim>::kPitchBytes + chunk * 16, row + chunk * 16);
+            row += kRowsAPass * row_bytes;
+        }
+        source -= kRows * row_bytes;
+    }
+};
+
 /* Byte offset, in a tile, of the address this lane gives ldmatrix for a 16x16 A operand at (row 0, column 0). */
 template <int kHeadDim>
 __device__ __forceinline__ unsigned lane_offset_a(int lane)

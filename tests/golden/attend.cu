@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn64_qir1_s2_w8 --arch sm_80
-// tamis_attend_bf16_d128_bm128_bn64_qir1_s2_w8: 256 threads, 104448 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn48_qir0_rt8_s1_w4 --arch sm_80
+// tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_w4: 128 threads, 60928 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -193,6 +193,12 @@ __device__ __forceinline__ void copy_async_16(unsigned shared, const void *globa
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
 
+/* The same where the 16 bytes are known to be there. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+
 /* Close the group of copies issued since the last commit. */
 __device__ __forceinline__ void copy_async_commit()
 {
@@ -247,8 +253,8 @@ struct Bf16 {
         asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
         return r;
     }
-    /* c += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
-    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    /* c[0..3] += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
     {
         asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -265,7 +271,7 @@ struct Fp16 {
         asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
         return r;
     }
-    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
     {
         asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
                      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -317,6 +323,40 @@ __device__ __forceinline__ void load_rows_async(unsigned shared, const void *any
                       valid ? source + chunk * 16 : static_cast<const char *>(any_row), valid);
     }
 }
+
+/*
+ * Tiles of kRows complete rows, one after the other: what the main loop of a kernel loads, without asking whether a row
+ * exists. A thread copies the same chunks of every kRowsAPass-th row, so that a tile costs it an addition a row.
+ */
+template <int kHeadDim, int kRows, int kThreads>
+struct TileLoader {
+    static constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    static constexpr int kLanes = kChunks & -kChunks; /* threads side by side in a row: the power of two in kChunks */
+    static constexpr int kRowsAPass = kThreads / kLanes;
+    const char *source;  /* this thread's first chunk of the next tile */
+    long long row_bytes; /* from row to row */
+    unsigned offset;     /* of that chunk in the tile */
+
+    __device__ __forceinline__ TileLoader(const char *first_row, long long row_bytes_)
+        : source(first_row + threadIdx.x / kLanes * row_bytes_ + threadIdx.x % kLanes * 16), row_bytes(row_bytes_),
+          offset(threadIdx.x / kLanes * Tile<kHeadDim>::kPitchBytes + threadIdx.x % kLanes * 16)
+    {
+    }
+    /* Start copying the tile to `shared`; the next one is the one before it. */
+    __device__ __forceinline__ void load_backwards(unsigned shared)
+    {
+        const char *row = source;
+#pragma unroll
+        for (int i = 0; i < kRows; i += kRowsAPass) {
+            if (kRows - i >= kRowsAPass || static_cast<int>(threadIdx.x) < (kRows - i) * kLanes)
+#pragma unroll
+                for (int chunk = 0; chunk < kChunks; chunk += kLanes)
+                    copy_async_16(shared + offset + i * Tile<kHeadDim>::kPitchBytes + chunk * 16, row + chunk * 16);
+            row += kRowsAPass * row_bytes;
+        }
+        source -= kRows * row_bytes;
+    }
+};
 
 /* Byte offset, in a tile, of the address this lane gives ldmatrix for a 16x16 A operand at (row 0, column 0). */
 template <int kHeadDim>
@@ -400,22 +440,129 @@ __device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int
                      static_cast<int>(word[3]));
 }
 
+/*
+ * softmax.cuh: online softmax on the accumulators of a product, wgmma's or mma.sync's: of sixteen rows a thread holds two,
+ * `g` and `g + 8`, logit s[4 * n + 2 * half + i] being column 8 * n + 2 * t + i of row `half` (lane = 4 * g + t). Mathematics:
+ * Milakov and Gimelshein, arXiv 1805.02867.
+ */
+
+/*
+ * 2^x on the FMA pipe, for x up to 16: split off the integer, which becomes the exponent, and take the minimax polynomial of
+ * the rest; relative error 1e-4, below what rounding a probability to 16 bits costs.
+ */
+__device__ __forceinline__ float exp2_emulated(float x)
+{
+    const float magic = 12582912.0f; // 1.5 * 2^23: its unit in the last place is 1
+    x = fmaxf(x, -126.0f);
+    const float rounded = x + magic, f = x - (rounded - magic);
+    const float y = fmaf(fmaf(fmaf(0.0558263f, f, 0.2401397f), f, 0.6931531f), f, 0.9999926f);
+    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
+}
+
+/* The running softmax of a thread's two rows. */
+struct Softmax {
+    float max[2];   // of the raw logits; what probabilities and sums are relative to
+    float sum[2];   // this lane's part
+    float scale[2]; // of O and the sums to the newest maximum
+    bool grown;     // does any row of the warp have to be rescaled?
+};
+
+/* The largest logit of row `half`, over the row's four lanes. Four chains, as one would be as slow as it is long. */
+template <int kLogits>
+__device__ __forceinline__ float row_peak(const float (&s)[kLogits], int half)
+{
+    float peaks[4] = {s[2 * half], s[2 * half + 1], s[2 * half + 4], s[2 * half + 5]};
+#pragma unroll
+    for (int n = 2; n < kLogits / 4; ++n) {
+        peaks[2 * (n % 2)] = fmaxf(peaks[2 * (n % 2)], s[4 * n + 2 * half]);
+        peaks[2 * (n % 2) + 1] = fmaxf(peaks[2 * (n % 2) + 1], s[4 * n + 2 * half + 1]);
+    }
+    return quad_max(fmaxf(fmaxf(peaks[0], peaks[1]), fmaxf(peaks[2], peaks[3])));
+}
+
+/*
+ * Turn logits into probabilities relative to the row's maximum, or to the one before where it grew by at most `threshold`
+ * (log2 units). kFirst: the row's first block. kMasked: a row may see none of the block's keys. kSums: add up the
+ * probabilities. kEmulated: percent of the exponentials that the FMA pipe computes.
+ */
+template <bool kFirst, bool kMasked, bool kSums, int kEmulated, int kLogits>
+__device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state, float scale_log2, float threshold)
+{
+    bool grown = false;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float peak = row_peak(s, half);
+        if (!kFirst) {
+            const bool grows = (peak - state.max[half]) * scale_log2 > threshold;
+            grown |= grows;
+            peak = grows ? peak : state.max[half];
+            state.scale[half] = kMasked && peak == -kInfinity ? 1.0f : exp2_approx((state.max[half] - peak) * scale_log2);
+        }
+        state.max[half] = peak;
+        const float base = kMasked && peak == -kInfinity ? 0.0f : peak * scale_log2;
+        float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                const float x = fmaf(s[at], scale_log2, -base);
+                const bool emulated = (2 * n + i) * kEmulated / 100 != (2 * n + i + 1) * kEmulated / 100;
+                s[at] = emulated ? exp2_emulated(x) : exp2_approx(x);
+                if (kSums) sums[i] += s[at];
+            }
+        if (kSums) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+    }
+    if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
+}
+
+/* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
+template <bool kFirst, int kLogits>
+__device__ __forceinline__ void add_probabilities(const float (&s)[kLogits], Softmax &state)
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n) {
+            sums[0] += s[4 * n + 2 * half];
+            sums[1] += s[4 * n + 2 * half + 1];
+        }
+        state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
+    }
+}
+
+/* Keys behind a row's last one become -inf. `last_key` of the thread's two rows is relative to the block. */
+template <int kLogits>
+__device__ __forceinline__ void mask_logits(float (&s)[kLogits], int last_key, int last_key_below, int lane)
+{
+#pragma unroll
+    for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const int column = 8 * n + 2 * (lane % 4) + i;
+            if (column > last_key) s[4 * n + i] = -kInfinity;
+            if (column > last_key_below) s[4 * n + 2 + i] = -kInfinity;
+        }
+}
+
 using Element = Bf16;
 
 constexpr int kHeadDim = 128;
 constexpr int kBlockM = 128; // queries a block
-constexpr int kBlockN = 64; // keys a step
-constexpr int kStages = 2;  // K and V tiles in flight
-constexpr int kWarps = 8;
+constexpr int kBlockN = 48; // keys a step
+constexpr int kStages = 1;  // K and V tiles in flight
+constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kRowTiles = kBlockM / kWarps / 16; // 16-row tiles a warp
-constexpr int kColTiles = kBlockN / 8;
-constexpr int kDimTiles = kHeadDim / 8;
+constexpr int kLogits = kBlockN / 2;             // of a row tile that a thread holds, as softmax.cuh has them
+constexpr int kOutputs = kHeadDim / 2;           // in the same layout
+constexpr float kRescaleThreshold = 8.0f; // log2 by which a maximum may grow before O is rescaled
 constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
 constexpr int kTileBytes = kBlockN * kPitch; // of one K or V tile
 constexpr int kSharedBytes = kBlockM * kPitch + 2 * kStages * kTileBytes;
 constexpr float kLn2 = 0.693147180559945f; // the LSE leaves in natural units
-static_assert(kSharedBytes == 104448, "the launch and the kernel disagree on shared memory");
+static_assert(kSharedBytes == 60928, "the launch and the kernel disagree on shared memory");
 
 // Where this block's rows are: compact ones, or the full tensors where the sequence keeps every token.
 struct Source {
@@ -432,141 +579,76 @@ __device__ __forceinline__ Source find_source(const tamis_attend_args &args, int
             2 * v.row_stride};
 }
 
-// Start loading the K and V tiles of step `step` into its stage. Rows at and behind `rows` become zeros: a masked
-// probability is exactly 0, but 0 times whatever lies in stale memory need not be.
-__device__ __forceinline__ void load_step(unsigned s_kv, const Source &source, int step, int rows)
-{
-    const unsigned stage = s_kv + (step % kStages) * 2 * kTileBytes;
-    const int first = step * kBlockN;
-    load_rows_async<kHeadDim, kBlockN, kThreads>(stage, source.k, [&](int i) -> const char * {
-        return first + i < rows ? source.k + (first + i) * source.k_step : nullptr;
-    });
-    load_rows_async<kHeadDim, kBlockN, kThreads>(stage + kTileBytes, source.v, [&](int i) -> const char * {
-        return first + i < rows ? source.v + (first + i) * source.v_step : nullptr;
-    });
-}
-
-// The running softmax of the rows a thread holds: two of each row tile.
-struct Softmax {
-    float max[kRowTiles][2]; // of the raw logits
-    float sum[kRowTiles][2]; // this lane's part; the four lanes of a row are added at the end
-};
-
-// Turn logits into probabilities relative to the new maximum; scale what has been summed so far to it.
-__device__ __forceinline__ void softmax_step(float (&s)[kRowTiles][kColTiles][4], float (&o)[kRowTiles][kDimTiles][4],
-                                             Softmax &state, float scale_log2)
+// S = Q K^T.
+__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kLogits],
+                                              unsigned s_q, unsigned k)
 {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float peak = state.max[m][half];
+        for (int i = 0; i < kLogits; ++i) s[m][i] = 0.0f;
 #pragma unroll
-            for (int n = 0; n < kColTiles; ++n) peak = fmaxf(peak, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
-            peak = quad_max(peak); // finite: every row sees key 0 in the first step
-            const float base = peak * scale_log2;
-            const float rescale = exp2_approx(state.max[m][half] * scale_log2 - base);
-            state.max[m][half] = peak;
-            float sum = state.sum[m][half] * rescale;
+    for (int d = 0; d < kHeadDim / 16; ++d) {
+        unsigned query[kRowTiles][4];
 #pragma unroll
-            for (int n = 0; n < kColTiles; ++n)
+        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(query[m], s_q + m * 16 * kPitch + d * 32);
 #pragma unroll
-                for (int i = 2 * half; i < 2 * half + 2; ++i) {
-                    s[m][n][i] = exp2_approx(s[m][n][i] * scale_log2 - base);
-                    sum += s[m][n][i];
-                }
-            state.sum[m][half] = sum;
-#pragma unroll
-            for (int d = 0; d < kDimTiles; ++d) {
-                o[m][d][2 * half] *= rescale;
-                o[m][d][2 * half + 1] *= rescale;
-            }
-        }
-}
-
-// Mask: a row sees the keys up to its own, or, where attention is not causal, up to the last one.
-__device__ __forceinline__ void mask_step(float (&s)[kRowTiles][kColTiles][4], int first_row, int first_key, int last_key,
-                                          bool causal, int lane)
-{
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-        for (int n = 0; n < kColTiles; ++n)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const int row = first_row + 16 * m + lane / 4 + 8 * (i / 2);
-                const int key = first_key + 8 * n + 2 * (lane % 4) + i % 2;
-                if (key > (causal ? row : last_key)) s[m][n][i] = -kInfinity;
-            }
-}
-
-// O += P V. The probabilities in accumulator layout are the A fragments as they stand, once packed to 16 bits.
-__device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kDimTiles][4],
-                                                const float (&s)[kRowTiles][kColTiles][4], unsigned v)
-{
-#pragma unroll
-    for (int k = 0; k < kColTiles / 2; ++k) {
-        unsigned probability[kRowTiles][4];
-#pragma unroll
-        for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-                probability[m][i] = Element::pack(s[m][2 * k + i / 2][i % 2 * 2], s[m][2 * k + i / 2][i % 2 * 2 + 1]);
-#pragma unroll
-        for (int d = 0; d < kDimTiles; d += 2) {
-            unsigned value[4];
-            load_matrix_x4_transposed(value, v + k * 16 * kPitch + d * 16);
+        for (int n = 0; n < kBlockN / 16; ++n) {
+            unsigned key[4];
+            load_matrix_x4(key, k + n * 16 * kPitch + d * 32);
 #pragma unroll
             for (int m = 0; m < kRowTiles; ++m) {
-                Element::mma(o[m][d], probability[m], value[0], value[1]);
-                Element::mma(o[m][d + 1], probability[m], value[2], value[3]);
+                Element::mma(s[m] + 8 * n, query[m], key[0], key[1]);
+                Element::mma(s[m] + 8 * n + 4, query[m], key[2], key[3]);
             }
         }
     }
 }
 
-// S = Q K^T with Q in registers.
-__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kColTiles][4],
-                                              const unsigned (&q)[kRowTiles][kHeadDim / 16][4], unsigned k)
+// O += P V. The probabilities in accumulator layout are the A fragments as they stand, once packed to 16 bits.
+__device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kOutputs], const float (&s)[kRowTiles][kLogits],
+                                                unsigned v)
 {
 #pragma unroll
-    for (int n = 0; n < kColTiles; n += 2) {
+    for (int k = 0; k < kBlockN / 16; ++k) {
+        unsigned probability[kRowTiles][4];
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
-            for (int i = 0; i < 4; ++i) s[m][n][i] = s[m][n + 1][i] = 0.0f;
+            for (int i = 0; i < 4; ++i)
+                probability[m][i] = Element::pack(s[m][8 * k + 2 * i], s[m][8 * k + 2 * i + 1]);
 #pragma unroll
         for (int d = 0; d < kHeadDim / 16; ++d) {
-            unsigned key[4];
-            load_matrix_x4(key, k + n * 8 * kPitch + d * 32);
+            unsigned value[4];
+            load_matrix_x4_transposed(value, v + k * 16 * kPitch + d * 32);
 #pragma unroll
             for (int m = 0; m < kRowTiles; ++m) {
-                Element::mma(s[m][n], q[m][d], key[0], key[1]);
-                Element::mma(s[m][n + 1], q[m][d], key[2], key[3]);
+                Element::mma(o[m] + 8 * d, probability[m], value[0], value[1]);
+                Element::mma(o[m] + 8 * d + 4, probability[m], value[2], value[3]);
             }
         }
     }
 }
 
 // Normalise, and put this warp's rows into shared memory where its rows of Q were: nobody else reads those.
-__device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kDimTiles][4],
-                                             const Softmax &state, int lane)
+__device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kOutputs],
+                                             const Softmax (&state)[kRowTiles], int lane)
 {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const float inverse = 1.0f / state.sum[m][half];
+            const float inverse = 1.0f / state[m].sum[half];
             char *row = s_rows + (16 * m + lane / 4 + 8 * half) * kPitch + lane % 4 * 4;
 #pragma unroll
-            for (int d = 0; d < kDimTiles; ++d)
+            for (int d = 0; d < kHeadDim / 8; ++d)
                 *reinterpret_cast<unsigned *>(row + d * 16) =
-                    Element::pack(o[m][d][2 * half] * inverse, o[m][d][2 * half + 1] * inverse);
+                    Element::pack(o[m][4 * d + 2 * half] * inverse, o[m][4 * d + 2 * half + 1] * inverse);
         }
 }
 
 // One block: kBlockM queries of one head. grid = (tiles of the capacity, Hq, B).
-extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn64_qir1_s2_w8(const __grid_constant__ tamis_attend_args args)
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_w4(const __grid_constant__ tamis_attend_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
     follow_stream();
@@ -594,60 +676,95 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
         return q_row + 2 * args.q.row_stride * (token ? token[row] : row);
     });
     const int last_key = args.causal ? min(first_row + kBlockM, rows) - 1 : rows - 1; // that any row of the block sees
-    const int steps = last_key / kBlockN + 1;
-#pragma unroll
-    for (int step = 0; step < kStages - 1; ++step) { // the group of step 0 holds Q as well
-        if (step < steps) load_step(s_kv, source, step, rows);
-        copy_async_commit();
-    }
+    const int last_step = last_key / kBlockN;
+
+    // Steps go from the last keys to the first, so that those with a mask or behind the end come first, and the loop over
+    // the rest need not ask. Only the last step's rows may lie behind the end; zeros take the place of those, as a masked
+    // probability is exactly 0, but 0 times whatever lies in stale memory need not be.
+    const auto load_last = [&](unsigned tile, const char *data, long long row_bytes) {
+        load_rows_async<kHeadDim, kBlockN, kThreads>(tile, data, [&](int i) -> const char * {
+            const int row = last_step * kBlockN + i;
+            return row < rows ? data + row * row_bytes : nullptr;
+        });
+    };
+    load_last(s_kv, source.k, source.k_step);
+    load_last(s_kv + kTileBytes, source.v, source.v_step);
+    copy_async_commit();
+    const long long before_last = (last_step - 1) * static_cast<long long>(kBlockN);
+    TileLoader<kHeadDim, kBlockN, kThreads> k_loader(source.k + before_last * source.k_step, source.k_step);
+    TileLoader<kHeadDim, kBlockN, kThreads> v_loader(source.v + before_last * source.v_step, source.v_step);
 
     const int warp_row = warp * 16 * kRowTiles;
     const unsigned s_warp_q = s_q + warp_row * kPitch + lane_offset_a<kHeadDim>(lane);
     const unsigned k_lane = lane_offset_b<kHeadDim>(lane), v_lane = kTileBytes + lane_offset_a<kHeadDim>(lane);
-    float o[kRowTiles][kDimTiles][4] = {};
-    Softmax state;
+    float o[kRowTiles][kOutputs] = {};
+    Softmax state[kRowTiles];
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            state.max[m][half] = -kInfinity;
-            state.sum[m][half] = 0.0f;
+            state[m].max[half] = -kInfinity;
+            state[m].sum[half] = 0.0f;
         }
-    unsigned q[kRowTiles][kHeadDim / 16][4];
 
-    for (int step = 0; step < steps; ++step) {
-        // One group a step, empty ones included, so that the same wait fits every step. The barrier also says that
-        // everybody is done with the stage that is loaded next.
-        copy_async_wait<kStages - 2>();
-        __syncthreads();
-        if (step + kStages - 1 < steps) load_step(s_kv, source, step + kStages - 1, rows);
+    int step = last_step;
+    // Steps from this one on are masked: the block's diagonal, or the end of the rows, crosses them.
+    const int masked = min(last_step, (args.causal ? first_row + 1 : rows) / kBlockN);
+#pragma unroll 1
+    for (; step >= masked; --step) {
+        float s[kRowTiles][kLogits];
+        copy_async_wait<0>();
+        __syncthreads(); // K is there, and everybody is done with V
+        if (step < last_step) v_loader.load_backwards(s_kv + kTileBytes);
         copy_async_commit();
-
-        const unsigned stage = s_kv + (step % kStages) * 2 * kTileBytes;
-        float s[kRowTiles][kColTiles][4];
-        if (step == 0) {
+        multiply_keys(s, s_warp_q, s_kv + k_lane);
+        copy_async_wait<0>();
+        __syncthreads(); // V is there, and everybody is done with K
+        if (step > 0) k_loader.load_backwards(s_kv);
+        copy_async_commit();
 #pragma unroll
-            for (int m = 0; m < kRowTiles; ++m)
+        for (int m = 0; m < kRowTiles; ++m) {
+            const int row = first_row + warp_row + 16 * m + lane / 4, first_key = step * kBlockN;
+            mask_logits(s[m], (args.causal ? row : last_key) - first_key, (args.causal ? row + 8 : last_key) - first_key,
+                        lane);
+            softmax_step<false, true, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
+            if (state[m].grown)
 #pragma unroll
-                for (int d = 0; d < kHeadDim / 16; ++d) load_matrix_x4(q[m][d], s_warp_q + m * 16 * kPitch + d * 32);
+                for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
         }
-        multiply_keys(s, q, stage + k_lane);
-        const int first_key = step * kBlockN;
-        if (first_key + kBlockN - 1 > (args.causal ? first_row + warp_row : last_key))
-            mask_step(s, first_row + warp_row, first_key, last_key, args.causal, lane);
-        softmax_step(s, o, state, args.scale_log2);
-        multiply_values(o, s, stage + v_lane);
+        multiply_values(o, s, s_kv + v_lane);
+    }
+#pragma unroll 1
+    for (; step >= 0; --step) {
+        float s[kRowTiles][kLogits];
+        copy_async_wait<0>();
+        __syncthreads(); // K is there, and everybody is done with V
+        if (step < last_step) v_loader.load_backwards(s_kv + kTileBytes);
+        copy_async_commit();
+        multiply_keys(s, s_warp_q, s_kv + k_lane);
+        copy_async_wait<0>();
+        __syncthreads(); // V is there, and everybody is done with K
+        if (step > 0) k_loader.load_backwards(s_kv);
+        copy_async_commit();
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) {
+            softmax_step<false, false, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
+            if (state[m].grown)
+#pragma unroll
+                for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
+        }
+        multiply_values(o, s, s_kv + v_lane);
     }
 
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            state.sum[m][half] = quad_sum(state.sum[m][half]);
+            state[m].sum[half] = quad_sum(state[m].sum[half]);
             const int row = first_row + warp_row + 16 * m + lane / 4 + 8 * half;
             if (args.lse && lane % 4 == 0 && row < rows)
                 args.lse[(static_cast<long long>(sequence) * args.q_heads + head) * args.lse_rows + (token ? token[row] : row)] =
-                    (state.max[m][half] * args.scale_log2 + log2f(state.sum[m][half])) * kLn2;
+                    (state[m].max[half] * args.scale_log2 + log2f(state[m].sum[half])) * kLn2;
         }
 
     stage_output(s_memory + warp_row * kPitch, o, state, lane);
