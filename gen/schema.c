@@ -123,6 +123,7 @@ const struct schema_param schema_params[] = {
     {"attend", "q_in_registers", 0, 1, "1: keep Q in registers, where the accumulators leave room; 0: read it each step"},
     {"attend", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
     {"attend", "stages", 1, 8, "K and V tiles in flight; 1: V loads under Q K^T, the next K under P V"},
+    {"attend", "tile_barriers", 0, 1, "1: warps wait for a tile, not for each other; stages of 2 or more"},
     {"attend", "warps", 1, 16, "warps a block"},
 
     {"attend_wgmma", "block_m", 64, 256, "queries a block; 64 a computing warpgroup"},

@@ -4,12 +4,13 @@ $ -- decided at run time, once a block. Source of the mathematics: online softma
 $ -- in the tiling of FlashAttention-2 (Dao, arXiv 2307.08691).
 $ local pitch = 2 * p.head_dim + 16
 $ local rows_a_warp = p.block_m // p.warps
-$ local shared_bytes = (p.block_m + 2 * p.stages * p.block_n) * pitch
+$ local shared_bytes = (p.block_m + 2 * p.stages * p.block_n) * pitch + p.tile_barriers * p.stages * 32
 $ local q, query = "s_warp_q", "query"
 $ if p.q_in_registers == 1 then q, query = "q", "q[d]" end
 $ local symbol = "tamis_" .. p.name
 $ if p.block_m % (16 * p.warps) ~= 0 then reject("block_m must be a multiple of 16 rows for each warp") end
 $ if p.block_n % 16 ~= 0 then reject("block_n must be a multiple of 16, the depth of a P V fragment") end
+$ if p.tile_barriers == 1 and p.stages < 2 then reject("tile_barriers needs stages of 2 or more: with one, warps wait for each other anyway") end
 $ -- Accumulators alone: O, S, and Q where it stays in registers; beyond about 208 of 255 ptxas starts to spill.
 $ local q_registers = p.q_in_registers * rows_a_warp // 16 * p.head_dim // 4
 $ local accumulators = rows_a_warp // 16 * (p.head_dim + p.block_n) // 2 + q_registers
@@ -35,7 +36,8 @@ constexpr int kOutputs = kHeadDim / 2;           // in the same layout
 constexpr float kRescaleThreshold = ${p.rescale_threshold}.0f; // log2 by which a maximum may grow before O is rescaled
 constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
 constexpr int kTileBytes = kBlockN * kPitch; // of one K or V tile
-constexpr int kSharedBytes = kBlockM * kPitch + 2 * kStages * kTileBytes;
+constexpr int kStageBytes = 2 * kTileBytes;  // K, then V
+constexpr int kSharedBytes = kBlockM * kPitch + kStages * (kStageBytes + ${32 * p.tile_barriers});
 constexpr float kLn2 = 0.693147180559945f; // the LSE leaves in natural units
 static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
@@ -168,26 +170,53 @@ extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_co
             return row < rows ? data + row * row_bytes : nullptr;
         });
     };
-    load_last(s_kv, source.k, source.k_step);
-    load_last(s_kv + kTileBytes, source.v, source.v_step);
-    copy_async_commit();
     const long long before_last = (last_step - 1) * static_cast<long long>(kBlockN);
     TileLoader<kHeadDim, kBlockN, kThreads> k_loader(source.k + before_last * source.k_step, source.k_step);
     TileLoader<kHeadDim, kBlockN, kThreads> v_loader(source.v + before_last * source.v_step, source.v_step);
+$ if p.tile_barriers == 1 then
+    // Each tile has a barrier that says it is there, and one that says all warps are done with it: so a warp may run ahead
+    // of the others by half a step. A stage has four: for K, then for V.
+    const unsigned s_barriers = s_kv + kStages * kStageBytes;
+    const auto tile_full = [](unsigned barriers, bool of_v) { return barriers + (of_v ? 16 : 0); };
+    const auto tile_free = [](unsigned barriers, bool of_v) { return barriers + (of_v ? 24 : 8); };
+    if (threadIdx.x < 4 * kStages) barrier_init(s_barriers + 8 * threadIdx.x, threadIdx.x % 2 == 0 ? kThreads : kWarps);
+    __syncthreads();
+    load_last(s_kv, source.k, source.k_step);
+    barrier_arrive_after_copies(tile_full(s_barriers, false)); // Q is there, too
+    load_last(s_kv + kTileBytes, source.v, source.v_step);
+    barrier_arrive_after_copies(tile_full(s_barriers, true));
+    const auto load_keys = [&](unsigned stage) {
+        k_loader.load_backwards(s_kv + stage * kStageBytes);
+        barrier_arrive_after_copies(tile_full(s_barriers + 32 * stage, false));
+    };
+    const auto load_values = [&](unsigned stage) {
+        v_loader.load_backwards(s_kv + stage * kStageBytes + kTileBytes);
+        barrier_arrive_after_copies(tile_full(s_barriers + 32 * stage, true));
+    };
+#pragma unroll
+    for (int i = 1; i < kStages - 1; ++i)
+        if (last_step - i >= 0) {
+            load_keys(i);
+            load_values(i);
+        }
+    unsigned stage = 0, phase = 0;
+$ else
+    load_last(s_kv, source.k, source.k_step);
+    load_last(s_kv + kTileBytes, source.v, source.v_step);
+    copy_async_commit();
 $ if p.stages > 1 then
     // One group a step, empty ones included, so that the same wait fits every step.
     const auto load_step = [&](int step, unsigned stage) {
         if (step >= 0) {
-            k_loader.load_backwards(stage);
-            v_loader.load_backwards(stage + kTileBytes);
+            k_loader.load_backwards(s_kv + stage * kStageBytes);
+            v_loader.load_backwards(s_kv + stage * kStageBytes + kTileBytes);
         }
         copy_async_commit();
     };
-    constexpr unsigned kStageBytes = 2 * kTileBytes;
-    const unsigned s_last_stage = s_kv + (kStages - 1) * kStageBytes;
 #pragma unroll
-    for (int i = 1; i < kStages - 1; ++i) load_step(last_step - i, s_kv + i * kStageBytes);
-    unsigned stage = s_kv;
+    for (int i = 1; i < kStages - 1; ++i) load_step(last_step - i, i);
+    unsigned stage = 0;
+$ end
 $ end
 
     const int warp_row = warp * 16 * kRowTiles;
@@ -204,8 +233,12 @@ $ end
         }
 $ if p.q_in_registers == 1 then
     unsigned q[kHeadDim / 16][kRowTiles][4];
+$ if p.tile_barriers == 1 then
+    barrier_wait(tile_full(s_barriers, false), 0);
+$ else
     copy_async_wait<0>();
     __syncthreads();
+$ end
 #pragma unroll
     for (int d = 0; d < kHeadDim / 16; ++d)
 #pragma unroll
@@ -229,11 +262,23 @@ $ if p.stages == 1 then
         __syncthreads(); // V is there, and everybody is done with K
         if (step > 0) k_loader.load_backwards(s_kv);
         copy_async_commit();
-$ else
+$ elseif p.tile_barriers == 0 then
         copy_async_wait<kStages - 2>();
         __syncthreads(); // this stage is there, and everybody is done with the one before it
-        load_step(step - (kStages - 1), stage == s_kv ? s_last_stage : stage - kStageBytes);
-        multiply_keys(s, ${q}, stage + k_lane);
+        load_step(step - (kStages - 1), stage == 0 ? kStages - 1 : stage - 1);
+        multiply_keys(s, ${q}, s_kv + stage * kStageBytes + k_lane);
+$ else
+        const unsigned before = stage == 0 ? kStages - 1 : stage - 1; // the stage that the step before had: loaded next
+        const unsigned before_phase = stage == 0 ? phase ^ 1 : phase;
+        const unsigned tile = s_kv + stage * kStageBytes, barriers = s_barriers + 32 * stage;
+        if (step >= kStages - 1) {
+            barrier_wait(tile_free(s_barriers + 32 * before, false), before_phase);
+            load_keys(before);
+        }
+        barrier_wait(tile_full(barriers, false), phase);
+        multiply_keys(s, ${q}, tile + k_lane);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(tile_free(barriers, false));
 $ end
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
@@ -247,11 +292,22 @@ $ end
 #pragma unroll
                 for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
         }
-$ if p.stages == 1 then
-        multiply_values(o, s, s_kv + v_lane);
+$ if p.tile_barriers == 1 then
+        if (step >= kStages - 1) {
+            barrier_wait(tile_free(s_barriers + 32 * before, true), before_phase);
+            load_values(before);
+        }
+        barrier_wait(tile_full(barriers, true), phase);
+        multiply_values(o, s, tile + v_lane);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(tile_free(barriers, true));
+        phase ^= stage == kStages - 1;
+        stage = stage == kStages - 1 ? 0 : stage + 1;
+$ elseif p.stages > 1 then
+        multiply_values(o, s, s_kv + stage * kStageBytes + v_lane);
+        stage = stage == kStages - 1 ? 0 : stage + 1;
 $ else
-        multiply_values(o, s, stage + v_lane);
-        stage = stage == s_last_stage ? s_kv : stage + kStageBytes;
+        multiply_values(o, s, s_kv + v_lane);
 $ end
     }
 $ end

@@ -1,17 +1,10 @@
 /*
- * hopper.cuh: what sm_90a adds: mbarriers, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
+ * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
  * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
  */
 #pragma once
 
 #include "ptx.cuh"
-
-/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
-
-__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
 
 /* Make initialised barriers visible to the copy engine. */
 __device__ __forceinline__ void barrier_init_fence()
@@ -19,27 +12,10 @@ __device__ __forceinline__ void barrier_init_fence()
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(unsigned barrier)
-{
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
 /* Arrive, and announce bytes that the copy engine will bring before the phase completes. */
 __device__ __forceinline__ void barrier_expect(unsigned barrier, int bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
-{
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra finished;\n"
-                 "bra again;\n"
-                 "finished:\n"
-                 "}" ::"r"(barrier), "r"(phase) : "memory");
 }
 
 /* Named barriers: `id` from 1 to 15, `threads` how many take part. */

@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn48_qir0_rt8_s1_w4 --arch sm_80
-// tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_w4: 128 threads, 60928 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4 --arch sm_80
+// tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4: 128 threads, 60928 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -210,6 +210,40 @@ template <int kPending>
 __device__ __forceinline__ void copy_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
+
+__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(unsigned barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* Arrive once the copies are done that this thread has started; the call itself does not wait. */
+__device__ __forceinline__ void barrier_arrive_after_copies(unsigned barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+#if __CUDA_ARCH__ >= 900
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#else
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#endif
+                 "@done bra finished;\n"
+                 "bra again;\n"
+                 "finished:\n"
+                 "}" ::"r"(barrier), "r"(phase) : "memory");
 }
 
 /* Four words to shared memory: `first`, then `others` three times. */
@@ -560,7 +594,8 @@ constexpr int kOutputs = kHeadDim / 2;           // in the same layout
 constexpr float kRescaleThreshold = 8.0f; // log2 by which a maximum may grow before O is rescaled
 constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
 constexpr int kTileBytes = kBlockN * kPitch; // of one K or V tile
-constexpr int kSharedBytes = kBlockM * kPitch + 2 * kStages * kTileBytes;
+constexpr int kStageBytes = 2 * kTileBytes;  // K, then V
+constexpr int kSharedBytes = kBlockM * kPitch + kStages * (kStageBytes + 0);
 constexpr float kLn2 = 0.693147180559945f; // the LSE leaves in natural units
 static_assert(kSharedBytes == 60928, "the launch and the kernel disagree on shared memory");
 
@@ -648,7 +683,7 @@ __device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRow
 }
 
 // One block: kBlockM queries of one head. grid = (tiles of the capacity, Hq, B).
-extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_w4(const __grid_constant__ tamis_attend_args args)
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4(const __grid_constant__ tamis_attend_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
     follow_stream();
@@ -687,12 +722,12 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
             return row < rows ? data + row * row_bytes : nullptr;
         });
     };
-    load_last(s_kv, source.k, source.k_step);
-    load_last(s_kv + kTileBytes, source.v, source.v_step);
-    copy_async_commit();
     const long long before_last = (last_step - 1) * static_cast<long long>(kBlockN);
     TileLoader<kHeadDim, kBlockN, kThreads> k_loader(source.k + before_last * source.k_step, source.k_step);
     TileLoader<kHeadDim, kBlockN, kThreads> v_loader(source.v + before_last * source.v_step, source.v_step);
+    load_last(s_kv, source.k, source.k_step);
+    load_last(s_kv + kTileBytes, source.v, source.v_step);
+    copy_async_commit();
 
     const int warp_row = warp * 16 * kRowTiles;
     const unsigned s_warp_q = s_q + warp_row * kPitch + lane_offset_a<kHeadDim>(lane);
