@@ -321,6 +321,6 @@ const struct cli_command cmd_gen = {
     .exits = exits,
     .examples = "tamis gen llama-3.1-8b -o llama.tamis\n"
                 "tamis gen my.yaml -o my.tamis --arch sm_80,sm_90a --defaults-only --strict\n"
-                "tamis gen my.yaml -o try.tamis --default attend_bf16_d128_bm64_bn64_qir1_rt8_s2_tb0_w4 --defaults-only\n"
+                "tamis gen my.yaml -o try.tamis --default compress_d128_bm128_t256 --defaults-only\n"
                 "tamis gen my.yaml -o my.tamis --json | jq 'select(.type == \"kernel\")'\n",
     .run = run};

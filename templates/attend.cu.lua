@@ -10,7 +10,7 @@ $ if p.q_in_registers == 1 then q, query = "q", "q[d]" end
 $ local symbol = "tamis_" .. p.name
 $ if p.block_m % (16 * p.warps) ~= 0 then reject("block_m must be a multiple of 16 rows for each warp") end
 $ if p.block_n % 16 ~= 0 then reject("block_n must be a multiple of 16, the depth of a P V fragment") end
-$ if p.tile_barriers == 1 and p.stages < 2 then reject("tile_barriers needs stages of 2 or more: with one, warps wait for each other anyway") end
+$ if p.tile_barriers == 1 and p.stages < 2 then reject("tile_barriers needs stages of 2 or more: one makes warps wait anyway") end
 $ -- Accumulators alone: O, S, and Q where it stays in registers; beyond about 208 of 255 ptxas starts to spill.
 $ local q_registers = p.q_in_registers * rows_a_warp // 16 * p.head_dim // 4
 $ local accumulators = rows_a_warp // 16 * (p.head_dim + p.block_n) // 2 + q_registers
