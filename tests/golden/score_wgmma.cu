@@ -195,6 +195,12 @@ __device__ __forceinline__ void copy_async_16(unsigned shared, const void *globa
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
 
+/* The same where the 16 bytes are known to be there. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+
 /* Close the group of copies issued since the last commit. */
 __device__ __forceinline__ void copy_async_commit()
 {
@@ -206,6 +212,40 @@ template <int kPending>
 __device__ __forceinline__ void copy_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
+
+__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(unsigned barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* Arrive once the copies are done that this thread has started; the call itself does not wait. */
+__device__ __forceinline__ void barrier_arrive_after_copies(unsigned barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+#if __CUDA_ARCH__ >= 900
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#else
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#endif
+                 "@done bra finished;\n"
+                 "bra again;\n"
+                 "finished:\n"
+                 "}" ::"r"(barrier), "r"(phase) : "memory");
 }
 
 /* Four words to shared memory: `first`, then `others` three times. */
@@ -249,8 +289,8 @@ struct Bf16 {
         asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
         return r;
     }
-    /* c += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
-    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    /* c[0..3] += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
     {
         asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -267,7 +307,7 @@ struct Fp16 {
         asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
         return r;
     }
-    __device__ __forceinline__ static void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
     {
         asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
                      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -319,6 +359,40 @@ __device__ __forceinline__ void load_rows_async(unsigned shared, const void *any
                       valid ? source + chunk * 16 : static_cast<const char *>(any_row), valid);
     }
 }
+
+/*
+ * Tiles of kRows complete rows, one after the other: what the main loop of a kernel loads, without asking whether a row
+ * exists. A thread copies the same chunks of every kRowsAPass-th row, so that a tile costs it an addition a row.
+ */
+template <int kHeadDim, int kRows, int kThreads>
+struct TileLoader {
+    static constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    static constexpr int kLanes = kChunks & -kChunks; /* threads side by side in a row: the power of two in kChunks */
+    static constexpr int kRowsAPass = kThreads / kLanes;
+    const char *source;  /* this thread's first chunk of the next tile */
+    long long row_bytes; /* from row to row */
+    unsigned offset;     /* of that chunk in the tile */
+
+    __device__ __forceinline__ TileLoader(const char *first_row, long long row_bytes_)
+        : source(first_row + threadIdx.x / kLanes * row_bytes_ + threadIdx.x % kLanes * 16), row_bytes(row_bytes_),
+          offset(threadIdx.x / kLanes * Tile<kHeadDim>::kPitchBytes + threadIdx.x % kLanes * 16)
+    {
+    }
+    /* Start copying the tile to `shared`; the next one is the one before it. */
+    __device__ __forceinline__ void load_backwards(unsigned shared)
+    {
+        const char *row = source;
+#pragma unroll
+        for (int i = 0; i < kRows; i += kRowsAPass) {
+            if (kRows - i >= kRowsAPass || static_cast<int>(threadIdx.x) < (kRows - i) * kLanes)
+#pragma unroll
+                for (int chunk = 0; chunk < kChunks; chunk += kLanes)
+                    copy_async_16(shared + offset + i * Tile<kHeadDim>::kPitchBytes + chunk * 16, row + chunk * 16);
+            row += kRowsAPass * row_bytes;
+        }
+        source -= kRows * row_bytes;
+    }
+};
 
 /* Byte offset, in a tile, of the address this lane gives ldmatrix for a 16x16 A operand at (row 0, column 0). */
 template <int kHeadDim>
@@ -403,16 +477,9 @@ __device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int
 }
 
 /*
- * hopper.cuh: what sm_90a adds: mbarriers, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
+ * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
  * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
  */
-
-/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
-
-__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
 
 /* Make initialised barriers visible to the copy engine. */
 __device__ __forceinline__ void barrier_init_fence()
@@ -420,27 +487,10 @@ __device__ __forceinline__ void barrier_init_fence()
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(unsigned barrier)
-{
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
 /* Arrive, and announce bytes that the copy engine will bring before the phase completes. */
 __device__ __forceinline__ void barrier_expect(unsigned barrier, int bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
-{
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra finished;\n"
-                 "bra again;\n"
-                 "finished:\n"
-                 "}" ::"r"(barrier), "r"(phase) : "memory");
 }
 
 /* Named barriers: `id` from 1 to 15, `threads` how many take part. */
@@ -531,8 +581,8 @@ __device__ __forceinline__ void give_registers()
 }
 
 /*
- * softmax.cuh: online softmax on the accumulators of a warpgroup product: a thread holds two rows, `g` and `g + 8` of its
- * warp's sixteen, logit s[4 * n + 2 * half + i] being column 8 * n + 2 * t + i of row `half` (lane = 4 * g + t). Mathematics:
+ * softmax.cuh: online softmax on the accumulators of a product, wgmma's or mma.sync's: of sixteen rows a thread holds two,
+ * `g` and `g + 8`, logit s[4 * n + 2 * half + i] being column 8 * n + 2 * t + i of row `half` (lane = 4 * g + t). Mathematics:
  * Milakov and Gimelshein, arXiv 1805.02867.
  */
 
