@@ -33,6 +33,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // ---- step 2: pooling, and what heads rank by
 
 constexpr int kPoolWarps = kPoolThreads / 32;
+constexpr int kPoolBlocks = 1536 / kPoolThreads; // an SM, so that many loads are in flight; 40 registers a thread
 constexpr int kMaxPool = 63;
 constexpr int kUsualPool = 7; // the method's own width, whose loops are unrolled
 constexpr int kSpan = kBlockM + kMaxPool - 1; // scores that kBlockM tokens are pooled from
@@ -129,7 +130,7 @@ __device__ __forceinline__ void pool_block(const tamis_pool_args &args, float (*
 }
 
 // grid = (blocks of candidates, B). All heads of a token are in one block, so that sums have one order.
-extern "C" __global__ void __launch_bounds__(kPoolThreads)
+extern "C" __global__ void __launch_bounds__(kPoolThreads, kPoolBlocks)
 ${symbol}_pool(const __grid_constant__ tamis_pool_args args)
 {
     __shared__ float s_spans[kPoolWarps][kSpan];

@@ -1,7 +1,8 @@
 /*
- * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|full] [device]` prints a line a check and exits 1 if
- * one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones, which the CPU
- * backend (device -1, STORE not looked at) passes too; full: both of these, many shapes, and real sizes.
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|full] [device]` prints a line a check and exits
+ * 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones; lists:
+ * selection from long and awkward lists; these two the CPU backend (device -1, STORE not looked at) passes too; full: all
+ * three, many shapes, and real sizes.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
  */
 #define _GNU_SOURCE
@@ -203,6 +204,30 @@ static void check_random(void)
            "the random problems are as awkward as they are meant to be");
 }
 
+/* Lists up to four times as long as what any cluster keeps in registers. */
+static void check_lists(void)
+{
+    static const long long candidates[] = {1, 2, 31, 33, 1000, 4095, 8064, 130944, 524289};
+    static const double coverages[] = {1e-9, 0.005, 0.5, 0.999};
+    for (int i = 0; i < (int)(sizeof candidates / sizeof *candidates); i++) {
+        const long long count = candidates[i], counts[] = {0, 1, count / 2, count - 1};
+        tamis_problem p = make_problem(TAMIS_BF16, 3, 4, 2, count + 17, 64);
+        char name[256];
+        p.selection.window = 17;
+        p.selection.min_tokens = 0;
+        for (int j = 0; j < 4; j++) {
+            p.selection.policy = TAMIS_COUNT;
+            p.selection.count = counts[j];
+            name_of(name, sizeof name, &p, "lists");
+            report(gpu_check_select(&p, i + 3 * j, context, store), name);
+            p.selection.policy = TAMIS_COVERAGE;
+            p.selection.coverage = coverages[j];
+            name_of(name, sizeof name, &p, "lists");
+            report(gpu_check_select(&p, i + 3 * j, context, store), name);
+        }
+    }
+}
+
 /* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
 static void check_batch(void)
 {
@@ -324,6 +349,7 @@ static void run_checks(const char *mode, const char *path)
     const bool full = strcmp(mode, "full") == 0;
     if (full || strcmp(mode, "quick") == 0) check_small();
     if (full || strcmp(mode, "random") == 0) check_random();
+    if (full || strcmp(mode, "lists") == 0) check_lists();
     if (!full) return;
     check_lengths();
     check_masks();
@@ -336,14 +362,14 @@ static void run_checks(const char *mode, const char *path)
 
 static bool is_mode(const char *text)
 {
-    return strcmp(text, "quick") == 0 || strcmp(text, "random") == 0 || strcmp(text, "full") == 0;
+    return strcmp(text, "quick") == 0 || strcmp(text, "random") == 0 || strcmp(text, "lists") == 0 || strcmp(text, "full") == 0;
 }
 
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[2] : "full";
     if (argc < 2 || argc > 4 || !is_mode(mode)) {
-        fprintf(stderr, "usage: %s STORE [quick|random|full] [device]\n", argv[0]);
+        fprintf(stderr, "usage: %s STORE [quick|random|lists|full] [device]\n", argv[0]);
         return 2;
     }
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;

@@ -64,6 +64,10 @@ struct gpu_tally {
 void gpu_random_problem(tamis_problem *out, int number);
 bool gpu_check_random(int number, tamis_context *context, tamis_store *store, struct gpu_tally *tally);
 
+/* gpu_check_select.c. tamis_select on made-up lists of many kinds, `shift` of them left out at the beginning; tokens exactly,
+   a coverage's kept counts within 1e-6 of tau. */
+bool gpu_check_select(const tamis_problem *problem, int shift, tamis_context *context, tamis_store *store);
+
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
 
