@@ -14,6 +14,13 @@ __device__ __forceinline__ void cluster_arrive()
     if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 
+/* The same, but nothing that was written is published: what is left to say is that this block has read all it wanted. */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive_relaxed()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
 template <int kCluster>
 __device__ __forceinline__ void cluster_wait()
 {
