@@ -375,6 +375,13 @@ __device__ __forceinline__ void cluster_arrive()
     if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 
+/* The same, but nothing that was written is published: what is left to say is that this block has read all it wanted. */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive_relaxed()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
 template <int kCluster>
 __device__ __forceinline__ void cluster_wait()
 {
@@ -648,13 +655,22 @@ struct Counts {
     using Total = unsigned;
     unsigned count[kBins];
     Total group[kGroups];
-    __device__ __forceinline__ void add(unsigned bin) { atomicAdd(&count[bin], 1u); }
     __device__ __forceinline__ Total at(int bin) const { return count[bin]; }
     __device__ __forceinline__ void clear()
     {
         for (int i = threadIdx.x; i < kBins; i += kThreads) count[i] = 0;
     }
 };
+
+// Count one more at a shared address where `counts`: by predicate, which costs ptxas fewer registers than a branch here.
+__device__ __forceinline__ void count_shared(unsigned address, bool counts)
+{
+    asm volatile("{\n"
+                 ".reg .pred counts;\n"
+                 "setp.ne.u32 counts, %1, 0;\n"
+                 "@counts red.shared.add.u32 [%0], 1;\n"
+                 "}" ::"r"(address), "r"(static_cast<unsigned>(counts)) : "memory");
+}
 
 // What their scores add up to, in fixed point.
 struct Sums {
@@ -817,7 +833,7 @@ tamis_select_bm128_bc1_c1_h16_pt256_t1024_budget(const __grid_constant__ tamis_b
     load_held(held, slice);
     s_sums[0].clear();
     const long long drop = count_below(slice, held, args.coverage, s_sums);
-    cluster_arrive<kBudgetCluster>(); // this block has read what it wanted of others
+    cluster_arrive_relaxed<kBudgetCluster>(); // this block has read what it wanted of others
     if (writes) {
         const long long keep = max(args.min_tokens, args.candidates - (drop + 1));
         args.kept[sequence] = static_cast<int>(drop == 0 ? args.seq_len : keep + window);
@@ -842,9 +858,11 @@ __device__ __forceinline__ Threshold find_threshold(const Slice &slice, const in
     for (int round = 0; interval.width > 1; ++round) {
         const int shift = interval.shift();
         Counts &s_bins = s_counts[round % 2];
+        // A shuffle's result stays in a register; else the compiler finds the address anew for every key.
+        const unsigned first = __shfl_sync(kAllLanes, shared_address(s_bins.count), 0);
         visit_rows(slice, held, [&](int, int key) {
             const unsigned distance = interval.origin - static_cast<unsigned>(key);
-            if (distance < interval.width) s_bins.add(distance >> shift);
+            count_shared(first + 4 * (distance >> shift), distance < interval.width);
         });
         const auto crossing =
             find_crossing<kTokensCluster>(s_bins, s_counts[1 - round % 2], [&](unsigned) { return left; });
@@ -899,7 +917,7 @@ tamis_select_bm128_bc1_c1_h16_pt256_t1024_tokens(const __grid_constant__ tamis_t
     s_counts[0].clear();
     const Threshold threshold = find_threshold(slice, held, keep, s_counts);
     const unsigned long long before = count_before(slice, held, threshold.key);
-    cluster_arrive<kTokensCluster>(); // this block has read what it wanted of others
+    cluster_arrive_relaxed<kTokensCluster>(); // this block has read what it wanted of others
 
     // Of those before a token, all the larger ones are kept and the first of the equal ones.
     unsigned larger = static_cast<unsigned>(before >> 32), equal = static_cast<unsigned>(before);
