@@ -288,12 +288,12 @@ START_TEST(workspace_by_hand)
     ck_assert_uint_eq(w.mean, 4608);       /* the same */
     ck_assert_uint_eq(w.partial, 5888);    /* 268 * 4 = 1072 */
     ck_assert_uint_eq(w.lse2, 6912);       /* 2 * 32 * 2 * 8 = 1024 */
-    ck_assert_uint_eq(w.kept, 7168);       /* 2 * 32 * 4 = 256 */
-    ck_assert_uint_eq(w.indices, 7424);    /* 4 */
-    ck_assert_uint_eq(w.compact_k, 9984);  /* 2 * 300 * 4 = 2400 */
-    ck_assert_uint_eq(w.compact_v, 86784); /* 2 * 300 * 64 * 2 = 76800 */
-    ck_assert_uint_eq(w.counter, 163584);
-    ck_assert_uint_eq(w.bytes, 163840);    /* 4 */
+    ck_assert_uint_eq(w.kept, 7424);       /* 2 * 64 * 4 = 512 */
+    ck_assert_uint_eq(w.indices, 7680);    /* 4 */
+    ck_assert_uint_eq(w.compact_k, 10240); /* 2 * 300 * 4 = 2400 */
+    ck_assert_uint_eq(w.compact_v, 87040); /* 2 * 300 * 64 * 2 = 76800 */
+    ck_assert_uint_eq(w.counter, 163840);
+    ck_assert_uint_eq(w.bytes, 164096);    /* 4 */
 }
 END_TEST
 
@@ -307,12 +307,12 @@ START_TEST(workspace_of_a_count_and_a_batch)
     ck_assert_uint_eq(w.mean, 9984);        /* 3 * 268 * 4 = 3216, in 3328 */
     ck_assert_uint_eq(w.partial, 13312);
     ck_assert_uint_eq(w.lse2, 16384);       /* 3 * 2 * 32 * 2 * 8 = 3072 */
-    ck_assert_uint_eq(w.kept, 17152);       /* 768 */
-    ck_assert_uint_eq(w.indices, 17408);
-    ck_assert_uint_eq(w.compact_k, 19200);  /* 3 * 132 * 4 = 1584, in 1792 */
-    ck_assert_uint_eq(w.compact_v, 69888);  /* 3 * 132 * 64 * 2 = 50688 */
-    ck_assert_uint_eq(w.counter, 120576);
-    ck_assert_uint_eq(w.bytes, 120832);
+    ck_assert_uint_eq(w.kept, 17920);       /* 3 * 2 * 64 * 4 = 1536 */
+    ck_assert_uint_eq(w.indices, 18176);
+    ck_assert_uint_eq(w.compact_k, 19968);  /* 3 * 132 * 4 = 1584, in 1792 */
+    ck_assert_uint_eq(w.compact_v, 70656);  /* 3 * 132 * 64 * 2 = 50688 */
+    ck_assert_uint_eq(w.counter, 121344);
+    ck_assert_uint_eq(w.bytes, 121600);
 }
 END_TEST
 
@@ -326,10 +326,10 @@ START_TEST(workspace_of_dense_plans)
     ck_assert_uint_eq(w.mean, 2304);
     ck_assert_uint_eq(w.partial, 3584);
     ck_assert_uint_eq(w.lse2, 4608);
-    ck_assert_uint_eq(w.kept, 4864);
-    ck_assert_uint_eq(w.indices, 5120);
-    ck_assert_uint_eq(w.counter, 7680);
-    ck_assert_uint_eq(w.bytes, 7936);
+    ck_assert_uint_eq(w.kept, 5120);
+    ck_assert_uint_eq(w.indices, 5376);
+    ck_assert_uint_eq(w.counter, 7936);
+    ck_assert_uint_eq(w.bytes, 8192);
 
     problem.seq_len = 21;
     problem.batch = 2;
