@@ -35,6 +35,7 @@ struct seen {
 static struct {
     int count;
     struct seen list[LAUNCHES_MAX];
+    long blocking; /* calls up to when the plan was made */
 } seen;
 
 static bool tma; /* the store's kernels are the _tma ones */
@@ -169,6 +170,8 @@ static void expect_launches(const struct gpu_bench *bench, const char *stages, c
     child_expect(strcmp(all, stages) == 0, "%s: launched \"%s\" instead of \"%s\"", what, all, stages);
     bench->counts(&counts);
     child_expect(counts.misuses == 0, "%s: %s", what, counts.misuse);
+    child_expect(counts.blocking == seen.blocking, "%s: %ld calls that allocate, copy or wait", what,
+                 counts.blocking - seen.blocking);
     seen.count = 0;
 }
 
@@ -246,6 +249,9 @@ static void open_shape(struct gpu_bench *bench, const struct shape *shape)
     bench->watch(note_launch, NULL);
     bench_must(tamis_plan_create(&bench->plan, bench->context, bench->store, &problem), "plan");
     bench->assume(AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench->plan));
+    struct fake_cuda_counts counts;
+    bench->counts(&counts);
+    seen.blocking = counts.blocking;
 }
 
 /* ---- tamis_run */

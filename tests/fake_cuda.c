@@ -111,12 +111,21 @@ void fake_cuda_watch(void (*watch)(void *payload, const struct fake_cuda_launch 
 }
 
 /* A call that can fail: take the lock; the code of the failure that is due, or 0. */
+static bool is_blocking(const char *function)
+{
+    static const char *const parts[] = {"cuMemAlloc", "cuMemFree", "cuMemcpy", "Synchronize", "cuLibrary"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strstr(function, parts[i])) return true;
+    return false;
+}
+
 tamisi_cu_result fake_enter(const char *function)
 {
     tamisi_cu_result result = 0;
     pthread_mutex_lock(&fake.lock);
     read_settings();
     fake.counts.calls++;
+    fake.counts.blocking += is_blocking(function);
     for (int i = 0; i < FAKE_FAILURES; i++)
         if (fake.failures[i].nth > 0 &&
             (strcmp(fake.failures[i].function, "*") == 0 || strcmp(fake.failures[i].function, function) == 0) &&

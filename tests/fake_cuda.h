@@ -22,6 +22,7 @@
 struct fake_cuda_counts {
     long calls;    /* that can fail; see fake_cuda_fail */
     long launches; /* that were accepted */
+    long blocking; /* calls that wait for the GPU, or may: memory and code that come and go, synchronisation */
     long retained; /* primary contexts, by reference */
     long pushed;   /* contexts on the stacks of all threads */
     long libraries, streams, events, allocations;
