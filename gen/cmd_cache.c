@@ -84,7 +84,7 @@ static const struct cli_command command_ls = {
     .operand_max = 1,
     .summary = "list what a store holds",
     .description =
-        "List the specs, sources, variants and cubins of STORE, of the user's cache without one: kind, name, "
+        "List the specs, sources, variants, cubins and timings of STORE, of the user's cache without one: kind, name, "
         "architecture, content key, bytes, and whether its checksum fails.",
     .examples = "tamis cache ls\n"
                 "tamis cache ls my.tamis --json\n",
@@ -120,7 +120,7 @@ static const struct cli_command command_gc = {
     .operand_max = 1,
     .summary = "remove what is damaged or no longer referred to",
     .description =
-        "Remove from STORE, from the user's cache without one, damaged items, and sources and cubins that no "
+        "Remove from STORE, from the user's cache without one, damaged items, and sources, cubins and timings that no "
         "variant refers to. A store without variants is a cache: there only damage goes.",
     .examples = "tamis cache gc my.tamis\n",
     .run = run_gc};

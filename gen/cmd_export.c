@@ -36,6 +36,7 @@ static void report(struct cli *cli, const struct export_counts *counts, double s
     json_int(&json, "variants", counts->variants);
     json_int(&json, "sources", counts->sources);
     json_int(&json, "cubins", counts->cubins);
+    json_int(&json, "timings", counts->timings);
     json_int(&json, "bytes", counts->bytes);
     json_real(&json, "seconds", seconds);
     cli_json_end(cli, &json);
@@ -46,7 +47,7 @@ static int export(struct cli *cli, const struct export_set *set)
     const bool as_c = cli_given(cli, "c"), sources_only = cli_given(cli, "sources-only");
     const char *output = cli_value(cli, "output"), *prefix = cli_value(cli, "prefix");
     const double started = cli_seconds();
-    struct export_counts counts = {0, 0, 0, 0, 0};
+    struct export_counts counts = {.bytes = 0};
     int code = sources_only ? CLI_OK : export_check_cubins(cli, set);
     if (code == CLI_OK && as_c) code = export_c(cli, set, output, prefix ? prefix : EXPORT_PREFIX, &counts);
     else if (code == CLI_OK) code = export_bundle(cli, set, output, sources_only, &counts);
@@ -94,7 +95,7 @@ const struct cli_command cmd_export = {
     .operand_max = 1,
     .summary = "write what a host ships: one file, or C sources",
     .description =
-        "Copy specs, variants, sources and cubins of STORE into a bundle: a store of its own, compacted, which "
+        "Copy specs, variants, sources, cubins and timings of STORE into a bundle: a store of its own, compacted, which "
         "replaces PATH when it is whole. A host opens it like any store, on a read-only medium too. Each variant "
         "must be compiled, so that hosts need no NVRTC; of cubins by several compilers the newest goes along.\n"
         "With --c PATH is a folder, absent or empty, that gets C11 sources with the cubins embedded, kernel_args.h "

@@ -173,7 +173,7 @@ const struct cli_command cmd_import = {
     .operand_max = -1,
     .summary = "add what bundles or other stores hold to a store",
     .description =
-        "Add specs, variants, sources and cubins of each BUNDLE, which may be any store, to STORE, all or nothing. "
+        "Add specs, variants, sources, cubins and timings of each BUNDLE, which may be any store, to STORE, all or nothing. "
         "What is there already stays. A spec of one name with other content, or a variant with other content, is a "
         "conflict: each is reported, and without --prefer nothing is written. A spec that loses takes its variants "
         "with it. Damaged items are left out with a warning.",

@@ -34,7 +34,7 @@ tamis_status export_get_cubin(struct tamisi_cubin *out, const struct export_set 
 
 /* export_bundle.c: as a store. */
 struct export_counts {
-    long long specs, variants, sources, cubins, bytes;
+    long long specs, variants, sources, cubins, timings, bytes;
 };
 int export_bundle(struct cli *cli, const struct export_set *set, const char *path, bool sources_only,
                   struct export_counts *counts);

@@ -8,6 +8,7 @@
 #include "error.h"
 #include "new_store.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static tamis_status put_source(tamis_store *into, const struct export_set *set, const struct tamisi_variant *variant)
@@ -42,6 +43,17 @@ static tamis_status put_variant(tamis_store *into, const struct export_set *set,
     return sources_only ? TAMIS_OK : put_cubin(into, set, variant);
 }
 
+/* What was timed of the variants at hand, so that a host's plans choose as they do here. */
+static tamis_status put_timings(tamis_store *into, const struct export_set *set)
+{
+    struct tamisi_hash *sources = malloc((set->variant_count + 1) * sizeof *sources);
+    if (!sources) return tamisi_fail(TAMIS_ENOMEM, "out of memory for the timings");
+    for (size_t i = 0; i < set->variant_count; i++) sources[i] = set->variants[i].source;
+    const tamis_status status = tamisi_store_copy_timings(into, set->store, sources, set->variant_count);
+    free(sources);
+    return status;
+}
+
 static int put_all(struct cli *cli, tamis_store *into, const struct export_set *set, bool sources_only)
 {
     tamis_status status = TAMIS_OK;
@@ -51,6 +63,7 @@ static int put_all(struct cli *cli, tamis_store *into, const struct export_set *
         if (cli_interrupted()) return cli_error(cli, CLI_INTERRUPTED, "interrupted: nothing was written");
         status = put_variant(into, set, &set->variants[i], sources_only);
     }
+    if (status == TAMIS_OK) status = put_timings(into, set);
     return status == TAMIS_OK ? CLI_OK : cli_fail(cli, status);
 }
 
@@ -61,7 +74,7 @@ static int count_item(void *payload, const struct tamisi_store_item *item)
         const char *kind;
         long long *count;
     } kinds[] = {{"spec", &counts->specs}, {"source", &counts->sources}, {"variant", &counts->variants},
-                 {"cubin", &counts->cubins}};
+                 {"cubin", &counts->cubins}, {"timing", &counts->timings}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) *kinds[i].count += strcmp(item->kind, kinds[i].kind) == 0;
     return 0;
 }

@@ -53,11 +53,12 @@ static bool column_is(sqlite3_stmt *statement, int column, const char *wanted)
 static tamis_status check_schema(tamis_store *store)
 {
     sqlite3_stmt *statement = NULL;
-    int matching = 0, rows = 0;
+    int matching = 0, rows = 0, tables = 0;
     int code = sqlite3_prepare_v2(store->db, "SELECT type, name, tbl_name, sql FROM sqlite_master", -1, &statement, NULL);
 
+    while (tables < TAMISI_TABLES && tamisi_table_format((enum tamisi_table)tables) <= store->format) tables++;
     if (code == SQLITE_OK) code = sqlite3_step(statement);
-    for (; code == SQLITE_ROW && rows < TAMISI_TABLES; rows++) {
+    for (; code == SQLITE_ROW && rows < tables; rows++) {
         const struct tamisi_table_info *info = tamisi_table_info((enum tamisi_table)rows);
 
         matching += column_is(statement, 0, "table") && column_is(statement, 1, info->name) &&
@@ -66,9 +67,8 @@ static tamis_status check_schema(tamis_store *store)
     }
     sqlite3_finalize(statement);
     if (code != SQLITE_ROW && code != SQLITE_DONE) return tamisi_store_fail(store, "open");
-    if (code == SQLITE_ROW || matching != TAMISI_TABLES)
-        return tamisi_fail(TAMIS_ECORRUPT, "store %s: its tables are not those of format %d", store->path,
-                           TAMISI_STORE_FORMAT);
+    if (code == SQLITE_ROW || matching != tables)
+        return tamisi_fail(TAMIS_ECORRUPT, "store %s: its tables are not those of format %d", store->path, store->format);
     return TAMIS_OK;
 }
 
@@ -83,8 +83,8 @@ static tamis_status check_content(tamis_store *store)
     if (format > TAMISI_STORE_FORMAT)
         return tamisi_fail(TAMIS_EVERSION, "store %s has format %d, but this tamis knows formats up to %d", store->path,
                            format, TAMISI_STORE_FORMAT);
-    if (format < TAMISI_STORE_FORMAT)
-        return tamisi_fail(TAMIS_ECORRUPT, "store %s has format %d, which never was", store->path, format);
+    if (format < 1) return tamisi_fail(TAMIS_ECORRUPT, "store %s has format %d, which never was", store->path, format);
+    store->format = format;
     return check_schema(store);
 }
 
@@ -97,6 +97,7 @@ static tamis_status write_schema(tamis_store *store)
     TAMIS_TRY(tamisi_store_execute(store, sql, "create"));
     for (int i = 0; i < TAMISI_TABLES; i++)
         TAMIS_TRY(tamisi_store_execute(store, tamisi_table_info((enum tamisi_table)i)->create, "create"));
+    store->format = TAMISI_STORE_FORMAT;
     return TAMIS_OK;
 }
 

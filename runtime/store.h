@@ -1,5 +1,6 @@
 /*
- * store.h: the store file: specs, variants, sources and cubins in SQLite. Layer: above compile (whose structs it keeps).
+ * store.h: the store file: specs, variants, sources, cubins and timings in SQLite. Layer: above compile and choice.h (whose
+ * structs it keeps).
  *
  * One schema, three uses (a user's cache, a shipped bundle, a read-only layer). Every row carries a checksum over all its
  * columns; a row that fails it counts as absent, one warning to the log. Writers of the same entry race freely: the loser
@@ -9,12 +10,13 @@
 #define TAMISI_STORE_H
 
 #include "buf.h"
+#include "choice.h"
 #include "compile.h"
 #include "error.h"
 #include "hash.h"
 #include "tamis.h"
 
-#define TAMISI_STORE_FORMAT 1             /* PRAGMA user_version; a newer one is TAMIS_EVERSION */
+#define TAMISI_STORE_FORMAT 2             /* PRAGMA user_version; a newer one is TAMIS_EVERSION. 1: no timings */
 #define TAMISI_STORE_APPLICATION 0x54414d53 /* PRAGMA application_id, "TAMS" */
 
 #define TAMISI_ANY (-1) /* dtype of a variant that does not depend on it */
@@ -103,9 +105,23 @@ struct tamisi_variant_query {
 tamis_status tamisi_store_find_variants(struct tamisi_variant **out, size_t *count, tamis_store *store,
                                         const struct tamisi_variant_query *query);
 
+/*
+ * Timings. A key is what was timed, where and of which problem: source, bucket, GPU. It has one result and, while a tuner is
+ * at it, one journal row (TAMISI_STARTED), so that who died over a candidate is known afterwards. A result is replaced by
+ * one that tamisi_timing_supersedes() it, and by no other. A store of format 1 becomes one of format 2 with the first row.
+ */
+tamis_status tamisi_store_put_timing(tamis_store *store, const struct tamisi_timing *timing);
+/* Remove the journal row of a key, if there is one. */
+tamis_status tamisi_store_end_timing(tamis_store *store, const struct tamisi_timing *timing);
+/* Those of a family on an architecture for a head_dim and a compute capability; free(). */
+tamis_status tamisi_store_find_timings(struct tamisi_timing **out, size_t *count, tamis_store *store, const char *family,
+                                       const char *arch, int head_dim, int cc);
+/* The results for these sources, for `tamis export`. */
+tamis_status tamisi_store_copy_timings(tamis_store *into, tamis_store *from, const struct tamisi_hash *sources, size_t count);
+
 /* Maintenance, for `tamis cache`. */
 struct tamisi_store_item {
-    char kind[16]; /* spec, source, variant, cubin */
+    char kind[16]; /* spec, source, variant, cubin, timing */
     char name[TAMISI_SYMBOL_SIZE + 32];
     char key[TAMISI_HASH_HEX_SIZE]; /* of its content; "" for specs */
     char arch[16];                  /* "" where none */
@@ -116,7 +132,7 @@ struct tamisi_store_item {
 tamis_status tamisi_store_visit(tamis_store *store, int (*visit)(void *payload, const struct tamisi_store_item *item),
                                 void *payload);
 struct tamisi_store_gc_result {
-    long long removed;     /* rows: damaged ones, cubins and sources that no variant refers to */
+    long long removed;     /* rows: damaged ones; cubins, sources and timings that no variant refers to */
     long long freed_bytes; /* of the file */
 };
 /* A store without variants is a cache, whose kernels the variants of other stores refer to: there only damage goes. */
@@ -128,7 +144,7 @@ tamis_status tamisi_store_check(tamis_store *store, struct tamisi_buf *problem);
 /*
  * Union, for `tamis import` and `merge`: the intact rows of `from` into `into`, in one transaction, or the one that is open.
  * A spec of one name with other content, and a variant of one key with other content, is a conflict; which spec loses, its
- * variants lose too. `from` may be `into`'s own file.
+ * variants lose too. Of two timings of one key that stays which supersedes the other. `from` may be `into`'s own file.
  */
 struct tamisi_store_conflict {
     const char *kind;           /* "spec" or "variant" */

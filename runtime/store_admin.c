@@ -65,6 +65,10 @@ static bool visit_row(void *payload, const struct tamisi_row *row)
         copy_cubin_key(item.key, row);
         copy_text(item.arch, sizeof item.arch, &row->values[TAMISI_CUBIN_ARCH]);
         break;
+    case TAMISI_TIMINGS:
+        copy_hex(item.key, &row->values[TAMISI_TIMING_SOURCE]);
+        copy_text(item.arch, sizeof item.arch, &row->values[TAMISI_TIMING_ARCH]);
+        break;
     case TAMISI_SPECS:
     case TAMISI_TABLES:
         break;
@@ -137,6 +141,7 @@ static bool collect_row(void *payload, const struct tamisi_row *row)
 static tamis_status collect_table(tamis_store *store, enum tamisi_table table, struct garbage *garbage, long long *removed)
 {
     garbage->ids.count = 0;
+    if (!tamisi_table_exists(store, table)) return TAMIS_OK;
     TAMIS_TRY(tamisi_table_scan(store, table, TAMISI_RANGE_ALL, TAMISI_SCAN_QUIET | TAMISI_SCAN_DAMAGED, collect_row,
                                 garbage));
     if (garbage->failed || garbage->ids.failed) return tamisi_fail(TAMIS_ENOMEM, "out of memory");
@@ -147,7 +152,8 @@ static tamis_status collect_table(tamis_store *store, enum tamisi_table table, s
 
 static tamis_status collect(tamis_store *store, long long *removed)
 {
-    static const enum tamisi_table order[] = {TAMISI_SPECS, TAMISI_VARIANTS, TAMISI_SOURCES, TAMISI_CUBINS};
+    static const enum tamisi_table order[] = {TAMISI_SPECS, TAMISI_VARIANTS, TAMISI_SOURCES, TAMISI_CUBINS,
+                                               TAMISI_TIMINGS};
     struct garbage garbage = {.keeps_all = true};
     tamis_status status;
     bool own;

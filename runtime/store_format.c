@@ -23,11 +23,21 @@ static const struct tamisi_table_info tables[TAMISI_TABLES] = {
     [TAMISI_CUBINS] = {"cubin", "httttb",
                        "CREATE TABLE cubin(id INTEGER PRIMARY KEY, checksum, source, arch, options, nvrtc, resources, "
                        "data)"},
+    [TAMISI_TIMINGS] = {"timing", "htttnnnnniinnnnnintnnnnnrrrrit",
+                        "CREATE TABLE timing(id INTEGER PRIMARY KEY, checksum, source, family, variant, arch, dtype, "
+                        "head_dim, q_heads, kv_heads, batch, seq_len, kept, dense, scope, window, cc, sm_count, l2_bytes, "
+                        "driver, gpu, state, rigor, rounds, dropped, sm_mhz, median_us, mad_us, cold_us, warm_us, "
+                        "measured, note)"},
 };
 
 const struct tamisi_table_info *tamisi_table_info(enum tamisi_table table)
 {
     return &tables[table];
+}
+
+int tamisi_table_format(enum tamisi_table table)
+{
+    return table == TAMISI_TIMINGS ? 2 : 1;
 }
 
 /* ------------------------------------------------------------------------------------------------- building rows */
@@ -116,6 +126,16 @@ static int64_t make_id(enum tamisi_table table, const struct tamisi_hash_part *k
     return (int64_t)(id >> 1); /* never negative, so that a range's end does not overflow */
 }
 
+static int64_t make_block(enum tamisi_table table, const struct tamisi_hash_part *key, size_t count)
+{
+    return make_id(table, key, count) >> 48 << 48;
+}
+
+static int64_t in_block(int64_t block, int64_t id)
+{
+    return block + (id & (((int64_t)1 << 48) - 1));
+}
+
 int64_t tamisi_spec_id(const char *name)
 {
     return make_id(TAMISI_SPECS, &(struct tamisi_hash_part){name, strlen(name)}, 1);
@@ -130,9 +150,9 @@ int64_t tamisi_source_id(const struct tamisi_hash *hash)
 struct tamisi_range tamisi_variant_range(const char *family, const char *arch)
 {
     struct tamisi_hash_part key[] = {{family, strlen(family)}, {arch, strlen(arch)}};
-    int64_t first = make_id(TAMISI_VARIANTS, key, 2) >> 48 << 48;
+    int64_t first = make_block(TAMISI_VARIANTS, key, 2);
 
-    return (struct tamisi_range){first, first + ((int64_t)1 << 48) - 1};
+    return (struct tamisi_range){first, in_block(first, -1)};
 }
 
 static int64_t variant_id(const struct tamisi_variant *variant)
@@ -145,7 +165,7 @@ static int64_t variant_id(const struct tamisi_variant *variant)
 
     put_integer(numbers, (uint64_t)variant->dtype);
     put_integer(numbers + 8, (uint64_t)variant->head_dim);
-    return range.first + (make_id(TAMISI_VARIANTS, key, 3) & (((int64_t)1 << 48) - 1));
+    return in_block(range.first, make_id(TAMISI_VARIANTS, key, 3));
 }
 
 /* The compiler is not in the id: its cubins take the range's slots in the order they come, the newest highest. */
@@ -157,6 +177,34 @@ struct tamisi_range tamisi_cubin_range(const struct tamisi_hash *source, const c
     int64_t first = make_id(TAMISI_CUBINS, key, 3) / TAMISI_STORE_SLOTS * TAMISI_STORE_SLOTS;
 
     return (struct tamisi_range){first, first + TAMISI_STORE_SLOTS - 1};
+}
+
+struct tamisi_range tamisi_timing_range(const char *family, const char *arch, int head_dim, int cc)
+{
+    unsigned char numbers[16];
+    struct tamisi_hash_part key[] = {{family, strlen(family)}, {arch, strlen(arch)}, {numbers, sizeof numbers}};
+    int64_t first;
+
+    put_integer(numbers, (uint64_t)head_dim);
+    put_integer(numbers + 8, (uint64_t)cc);
+    first = make_block(TAMISI_TIMINGS, key, 3);
+    return (struct tamisi_range){first, in_block(first, -1)};
+}
+
+/* A journal row has an id of its own, so that it stands beside the result of an earlier run. */
+static int64_t timing_id(const struct tamisi_timing *timing)
+{
+    const struct tamisi_bucket *bucket = &timing->bucket;
+    const struct tamisi_gpu_identity *gpu = &timing->gpu;
+    const int64_t values[] = {bucket->dtype, bucket->q_heads, bucket->kv_heads, bucket->batch, bucket->seq_len, bucket->kept,
+                              bucket->dense, bucket->scope, bucket->window, gpu->sm_count, gpu->l2_bytes, gpu->driver_major,
+                              timing->state == TAMISI_STARTED};
+    unsigned char numbers[8 * sizeof values / sizeof *values];
+    struct tamisi_hash_part key[] = {{timing->source.bytes, sizeof timing->source.bytes}, {numbers, sizeof numbers}};
+
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) put_integer(numbers + 8 * i, (uint64_t)values[i]);
+    return in_block(tamisi_timing_range(timing->family, timing->arch, bucket->head_dim, gpu->cc).first,
+                    make_id(TAMISI_TIMINGS, key, 2));
 }
 
 /* --------------------------------------------------------------------------------- lists in text: "word ... number\n" */
@@ -347,6 +395,81 @@ bool tamisi_row_to_cubin(struct tamisi_cubin *out, const struct tamisi_row *row)
            read_resources(out->resources, &out->resource_count, value[TAMISI_CUBIN_RESOURCES].data);
 }
 
+void tamisi_row_from_timing(struct tamisi_row *row, const struct tamisi_timing *timing)
+{
+    const struct tamisi_bucket *bucket = &timing->bucket;
+    const struct tamisi_gpu_identity *gpu = &timing->gpu;
+
+    tamisi_row_init(row, TAMISI_TIMINGS, timing_id(timing));
+    add_bytes(row, timing->source.bytes, sizeof timing->source.bytes);
+    add_text(row, timing->family);
+    add_text(row, timing->variant);
+    add_text(row, timing->arch);
+    add_integer(row, bucket->dtype);
+    add_integer(row, bucket->head_dim);
+    add_integer(row, bucket->q_heads);
+    add_integer(row, bucket->kv_heads);
+    add_integer(row, bucket->batch);
+    add_integer(row, bucket->seq_len);
+    add_integer(row, bucket->kept);
+    add_integer(row, bucket->dense);
+    add_integer(row, bucket->scope);
+    add_integer(row, bucket->window);
+    add_integer(row, gpu->cc);
+    add_integer(row, gpu->sm_count);
+    add_integer(row, gpu->l2_bytes);
+    add_integer(row, gpu->driver_major);
+    add_text(row, gpu->name);
+    add_integer(row, timing->state);
+    add_integer(row, timing->rigor);
+    add_integer(row, timing->rounds);
+    add_integer(row, timing->dropped);
+    add_integer(row, timing->sm_mhz);
+    add_real(row, timing->median_us);
+    add_real(row, timing->mad_us);
+    add_real(row, timing->cold_us);
+    add_real(row, timing->warm_us);
+    add_integer(row, timing->when);
+    add_text(row, timing->note);
+}
+
+bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *row)
+{
+    const struct tamisi_value *value = row->values;
+
+    *out = (struct tamisi_timing){.bucket = {.dtype = (int)value[4].integer,
+                                             .head_dim = (int)value[5].integer,
+                                             .q_heads = (int)value[6].integer,
+                                             .kv_heads = (int)value[7].integer,
+                                             .batch = (int)value[8].integer,
+                                             .seq_len = value[9].integer,
+                                             .kept = value[10].integer,
+                                             .dense = value[11].integer != 0,
+                                             .scope = (int)value[12].integer,
+                                             .window = (int)value[13].integer},
+                                  .gpu = {.cc = (int)value[14].integer,
+                                          .sm_count = (int)value[15].integer,
+                                          .l2_bytes = value[16].integer,
+                                          .driver_major = (int)value[17].integer},
+                                  .state = (enum tamisi_timing_state)value[19].integer,
+                                  .rigor = (enum tamisi_rigor)value[20].integer,
+                                  .rounds = (int)value[21].integer,
+                                  .dropped = (int)value[22].integer,
+                                  .sm_mhz = (int)value[23].integer,
+                                  .median_us = value[24].real,
+                                  .mad_us = value[25].real,
+                                  .cold_us = value[26].real,
+                                  .warm_us = value[27].real,
+                                  .when = value[28].integer};
+    memcpy(out->source.bytes, value[TAMISI_TIMING_SOURCE].data, sizeof out->source.bytes);
+    return value[19].integer >= 0 && value[19].integer < TAMISI_TIMING_STATES && value[20].integer >= TAMISI_QUICK &&
+           value[20].integer <= TAMISI_EXHAUSTIVE && read_text(out->family, sizeof out->family, &value[1]) &&
+           read_text(out->variant, sizeof out->variant, &value[TAMISI_TIMING_VARIANT]) &&
+           read_text(out->arch, sizeof out->arch, &value[TAMISI_TIMING_ARCH]) &&
+           read_text(out->gpu.name, sizeof out->gpu.name, &value[18]) &&
+           read_text(out->note, sizeof out->note, &value[29]);
+}
+
 /* ------------------------------------------------------------------------------------------------- judging rows */
 
 static bool problem_in_range(const struct tamisi_row *row)
@@ -361,6 +484,7 @@ bool tamisi_row_well_formed(const struct tamisi_row *row)
 {
     struct tamisi_variant variant;
     struct tamisi_cubin cubin;
+    struct tamisi_timing timing;
 
     for (int i = 0; i < row->count; i++) {
         const struct tamisi_value *value = &row->values[i];
@@ -386,6 +510,8 @@ bool tamisi_row_well_formed(const struct tamisi_row *row)
         return tamisi_row_to_variant(&variant, row);
     case TAMISI_CUBINS:
         return tamisi_row_to_cubin(&cubin, row);
+    case TAMISI_TIMINGS:
+        return tamisi_row_to_timing(&timing, row);
     case TAMISI_SOURCES:
     case TAMISI_TABLES:
         break;
@@ -393,11 +519,11 @@ bool tamisi_row_well_formed(const struct tamisi_row *row)
     return true;
 }
 
-/* A spec's, source's or variant's name; a cubin's first kernel. */
+/* A spec's, source's or variant's name; a cubin's first kernel; the variant that was timed. */
 void tamisi_row_label(const struct tamisi_row *row, char *out, size_t size)
 {
     static const int places[TAMISI_TABLES] = {TAMISI_SPEC_NAME, TAMISI_SOURCE_NAME, TAMISI_VARIANT_NAME,
-                                              TAMISI_CUBIN_RESOURCES};
+                                              TAMISI_CUBIN_RESOURCES, TAMISI_TIMING_VARIANT};
     const struct tamisi_value *value = &row->values[places[row->table]];
     size_t length = row->table == TAMISI_CUBINS ? strcspn(value->data, " ") : value->bytes;
 

@@ -3,7 +3,7 @@
  *
  * From the bottom: store_format.c (what a row is: columns, checksum, text forms; no SQL), store_path.c (file names),
  * store_scan.c (reading rows), store_table.c (writing them, transactions), store.c (opening and modes), store_rows.c,
- * store_kernels.c, store_admin.c and store_merge.c (what store.h promises). There are no indices: a row's id is made from its
+ * store_kernels.c, store_timings.c, store_admin.c and store_merge.c (what store.h promises). There are no indices: a row's id is made from its
  * key, so that a lookup walks one tree and a damaged page costs the rows on it and no others.
  */
 #ifndef TAMISI_STORE_INTERNAL_H
@@ -17,9 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum tamisi_table { TAMISI_SPECS, TAMISI_SOURCES, TAMISI_VARIANTS, TAMISI_CUBINS, TAMISI_TABLES };
+enum tamisi_table { TAMISI_SPECS, TAMISI_SOURCES, TAMISI_VARIANTS, TAMISI_CUBINS, TAMISI_TIMINGS, TAMISI_TABLES };
 
-#define TAMISI_STORE_COLUMNS 17                /* the most a table has, id and checksum not counted */
+#define TAMISI_STORE_COLUMNS 30                /* the most a table has, id and checksum not counted */
 #define TAMISI_STORE_MAX_VALUE (64 * 1024 * 1024) /* bytes of one value; more is a lie or a mistake */
 #define TAMISI_STORE_SLOTS 256                 /* ids that a cubin of several compilers may have */
 #define TAMISI_STORE_BUSY_MS 30000             /* how long to wait for another process's write */
@@ -31,6 +31,7 @@ struct tamis_store {
     struct tamisi_log log;
     pthread_mutex_t lock; /* recursive: held by every call, and from begin to commit */
     atomic_bool writable;
+    int format;      /* of the file when it was last looked at; TAMISI_TIMINGS came with 2 */
     bool in_transaction;
     bool sound;      /* the structure was checked, once, before the first write */
     bool cut_short;  /* opened although pages are missing at its end */
@@ -80,10 +81,14 @@ bool tamisi_row_well_formed(const struct tamisi_row *row); /* given right types:
 bool tamisi_row_agree(const struct tamisi_row *a, const struct tamisi_row *b, int values); /* in that many first ones */
 void tamisi_row_label(const struct tamisi_row *row, char *out, size_t size); /* printable, of damaged rows too */
 
+int tamisi_table_format(enum tamisi_table table); /* the first format that has it */
+
 int64_t tamisi_spec_id(const char *name);
 int64_t tamisi_source_id(const struct tamisi_hash *hash);
 struct tamisi_range tamisi_variant_range(const char *family, const char *arch);
 struct tamisi_range tamisi_cubin_range(const struct tamisi_hash *source, const char *arch, const char *options);
+/* Where the timings lie that one plan asks for. */
+struct tamisi_range tamisi_timing_range(const char *family, const char *arch, int head_dim, int cc);
 
 /* Structs to rows, which borrow from them and from `text`, and back. Reading copies; false: malformed or no memory. */
 void tamisi_row_from_spec(struct tamisi_row *row, const struct tamisi_spec_row *spec);
@@ -92,9 +97,12 @@ void tamisi_row_from_variant(struct tamisi_row *row, const struct tamisi_variant
 void tamisi_row_from_cubin(struct tamisi_row *row, const struct tamisi_hash *source, const char *arch,
                            const char *options, const char *nvrtc, const struct tamisi_compiled *compiled,
                            struct tamisi_buf *text);
+void tamisi_row_from_timing(struct tamisi_row *row, const struct tamisi_timing *timing);
 void tamisi_row_to_problem(tamis_problem *out, const struct tamisi_row *row);
 bool tamisi_row_to_variant(struct tamisi_variant *out, const struct tamisi_row *row);
 bool tamisi_row_to_cubin(struct tamisi_cubin *out, const struct tamisi_row *row); /* all but data, which stays NULL */
+
+bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *row);
 
 /* Places of values that other files look at. */
 enum { TAMISI_SPEC_NAME = 0, TAMISI_SPEC_LAYERS = 14, TAMISI_SPEC_SPARSE = 15, TAMISI_SPEC_TEXT = 16 };
@@ -110,6 +118,8 @@ enum {
     TAMISI_CUBIN_KEYS = 4 /* values that make its key */
 };
 
+enum { TAMISI_TIMING_SOURCE = 0, TAMISI_TIMING_VARIANT = 2, TAMISI_TIMING_ARCH = 3 };
+
 /* ---------------------------------------------------------------------------------- store_scan.c, store_table.c */
 
 void tamisi_store_lock(tamis_store *store);
@@ -122,6 +132,9 @@ bool tamisi_is_damage(int code); /* of SQLite: the file's content, not its mediu
 /* Set the message for SQLite's last error on this handle: "store PATH: cannot <what>: why". */
 tamis_status tamisi_store_fail(tamis_store *store, const char *what);
 tamis_status tamisi_store_execute(tamis_store *store, const char *sql, const char *what);
+
+/* A file of an older format lacks tables that came later: it has none of their rows until the first one is put. */
+bool tamisi_table_exists(tamis_store *store, enum tamisi_table table);
 
 enum tamisi_scan_flags {
     TAMISI_SCAN_NEWEST = 1, /* highest id first */

@@ -3,7 +3,8 @@
  *
  * A spec and its variants go together. Where two stores have a spec of one name and other content, the variants of the one
  * that loses were expanded from a text that will not be there, so they stay out too. Sources and cubins are keyed by
- * content and cannot conflict. Layer: above store, beside store_rows.
+ * content and cannot conflict; of two timings the one that supersedes the other stays, whichever came first. What a tuner
+ * has begun elsewhere is its own matter: journal rows stay out. Layer: above store, beside store_rows.
  */
 #include "store_internal.h"
 
@@ -93,12 +94,30 @@ static tamis_status settle(struct union_state *state, const struct tamisi_row *r
     return state->lost.failed ? tamisi_fail(TAMIS_ENOMEM, "out of memory") : TAMIS_OK;
 }
 
+/* Of timings there is no conflict: put_timing() knows which of two stays. */
+static tamis_status add_timing(struct union_state *state, const struct tamisi_row *row)
+{
+    struct tamisi_timing timing;
+    enum presence presence;
+
+    if (!tamisi_row_to_timing(&timing, row) || timing.state == TAMISI_STARTED) return TAMIS_OK;
+    TAMIS_TRY(find_presence(&presence, state->into, row, (struct tamisi_range){row->id, row->id}, row->count));
+    if (presence == SAME) {
+        state->merge->kept++;
+        return TAMIS_OK;
+    }
+    TAMIS_TRY(tamisi_store_put_timing(state->into, &timing));
+    state->merge->added++;
+    return TAMIS_OK;
+}
+
 static tamis_status add_row(struct union_state *state, const struct tamisi_row *row)
 {
     struct tamisi_range range = {row->id, row->id};
     enum presence presence;
     int keys = row->count;
 
+    if (row->table == TAMISI_TIMINGS) return add_timing(state, row);
     if (row->table == TAMISI_SOURCES) keys = TAMISI_SOURCE_HASH + 1;
     if (row->table == TAMISI_CUBINS) {
         struct tamisi_hash source;
@@ -133,7 +152,8 @@ static bool visit_row(void *payload, const struct tamisi_row *row)
 
 static tamis_status add_tables(struct union_state *state, tamis_store *from)
 {
-    static const enum tamisi_table order[] = {TAMISI_SPECS, TAMISI_VARIANTS, TAMISI_SOURCES, TAMISI_CUBINS};
+    static const enum tamisi_table order[] = {TAMISI_SPECS, TAMISI_VARIANTS, TAMISI_SOURCES, TAMISI_CUBINS,
+                                               TAMISI_TIMINGS};
 
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         TAMIS_TRY(tamisi_table_scan(from, order[i], TAMISI_RANGE_ALL, TAMISI_SCAN_DAMAGED, visit_row, state));

@@ -25,6 +25,21 @@ int tamisi_table_prepare(tamis_store *store, sqlite3_stmt **out, const char *for
     return sqlite3_prepare_v2(store->db, sql, -1, out, NULL);
 }
 
+/* In a transaction the answer may be rolled back, so it is not kept. */
+bool tamisi_table_exists(tamis_store *store, enum tamisi_table table)
+{
+    sqlite3_stmt *statement = NULL;
+    int format = store->format;
+
+    if (store->format >= tamisi_table_format(table)) return true;
+    if (sqlite3_prepare_v2(store->db, "PRAGMA user_version", -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        format = sqlite3_column_int(statement, 0);
+    sqlite3_finalize(statement);
+    if (sqlite3_get_autocommit(store->db)) store->format = format;
+    return format >= tamisi_table_format(table);
+}
+
 /* ------------------------------------------------------------------------------------------------------- warnings */
 
 static void warn_row(tamis_store *store, const struct tamisi_row *row)
@@ -191,14 +206,16 @@ tamis_status tamisi_table_scan(tamis_store *store, enum tamisi_table table, stru
 {
     struct scan scan = {store, table, range, flags, visit, payload, range, false, 0, false};
     bool whole = range.first == INT64_MIN && range.last == INT64_MAX;
-    bool small = table == TAMISI_SPECS || table == TAMISI_VARIANTS;
+    bool small = table == TAMISI_SPECS || table == TAMISI_VARIANTS, timings = table == TAMISI_TIMINGS;
 
+    if (!tamisi_table_exists(store, table)) return TAMIS_OK;
     if (whole) return walk(&scan);
     /* Tables of large rows are looked through on a miss only: most handles find there what they want. */
     if (small) TAMIS_TRY(look_for_damage(store, table));
     if (!(store->broken & 1U << table)) {
         TAMIS_TRY(walk(&scan));
-        if (scan.stopped || small) return TAMIS_OK;
+        /* A timing that is missed costs a choice, which is not worth a walk through all of them. */
+        if (scan.stopped || small || (timings && !(store->broken & 1U << table))) return TAMIS_OK;
         TAMIS_TRY(look_for_damage(store, table));
         if (!(store->broken & 1U << table)) return TAMIS_OK;
     }

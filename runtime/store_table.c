@@ -193,7 +193,7 @@ static tamis_status insert(tamis_store *store, const struct tamisi_row *row)
     const char *kinds = tamisi_table_info(row->table)->kinds;
     struct tamisi_hash checksum = tamisi_row_checksum(row);
     sqlite3_stmt *statement = NULL;
-    char sql[96] = "INSERT OR REPLACE INTO %s VALUES(?,?";
+    char sql[128] = "INSERT OR REPLACE INTO %s VALUES(?,?";
     size_t length = strlen(sql);
     tamis_status status = TAMIS_OK;
     int code;

@@ -147,11 +147,13 @@ static const struct {
      TAMIS_ECORRUPT, "is not a tamis store"},
     {"CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT, "is not a tamis store"},
     {"PRAGMA journal_mode=WAL; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT, "it has a write-ahead log"},
-    {"PRAGMA application_id=1413565779; PRAGMA user_version=2; CREATE TABLE t(a)", NULL, TAMIS_EVERSION,
-     "has format 2, but this tamis knows formats up to 1"},
+    {"PRAGMA application_id=1413565779; PRAGMA user_version=3; CREATE TABLE t(a)", NULL, TAMIS_EVERSION,
+     "has format 3, but this tamis knows formats up to 2"},
     {"PRAGMA application_id=1413565779; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT, "has format 0"},
     {"PRAGMA application_id=1413565779; PRAGMA user_version=1; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT,
      "its tables are not those of format 1"},
+    {"PRAGMA application_id=1413565779; PRAGMA user_version=2; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT,
+     "its tables are not those of format 2"},
 };
 
 START_TEST(test_not_a_store)
@@ -213,14 +215,18 @@ START_TEST(test_foreign_schema)
         "DROP TABLE spec; CREATE VIEW spec AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n",
         "ALTER TABLE cubin ADD COLUMN x",
         "DROP TABLE variant",
+        "DROP TABLE timing",
+        "PRAGMA user_version=1",
     };
+    const int last = (int)(sizeof changes / sizeof *changes) - 1;
     tamis_store *store;
 
-    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    for (int i = 0; i <= last; i++) {
         unlink(store_file);
         store_make(1);
         store_execute(changes[i]);
-        store_expect(store_open(&store, TAMIS_STORE_WRITE), TAMIS_ECORRUPT, "its tables are not those of format 1");
+        store_expect(store_open(&store, TAMIS_STORE_WRITE), TAMIS_ECORRUPT,
+                     i < last ? "its tables are not those of format 2" : "its tables are not those of format 1");
     }
 }
 END_TEST
@@ -305,5 +311,6 @@ Suite *store_suite(void)
     suite_add_tcase(suite, store_content_case());
     suite_add_tcase(suite, store_damage_case());
     suite_add_tcase(suite, store_merge_case());
+    suite_add_tcase(suite, store_timings_case());
     return suite;
 }

@@ -1,0 +1,179 @@
+/*
+ * store_timings.c: timings, put and found. What follows from them is choice.c's matter. Layer: above store, beside
+ * store_kernels.
+ */
+#include "store_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENDS(array) (memchr(array, '\0', sizeof(array)) != NULL)
+
+static tamis_status check_timing(const struct tamisi_timing *timing, const struct tamisi_row *row)
+{
+    if (!ENDS(timing->family) || !ENDS(timing->arch) || !ENDS(timing->gpu.name) || !ENDS(timing->variant) ||
+        !ENDS(timing->note))
+        return tamisi_fail(TAMIS_EINVAL, "timing: a text is too long");
+    if (!isfinite(timing->median_us) || !isfinite(timing->mad_us) || !isfinite(timing->cold_us) ||
+        !isfinite(timing->warm_us) || !tamisi_row_well_formed(row))
+        return tamisi_fail(TAMIS_EINVAL, "timing of %s: a number is none, or its state is", timing->variant);
+    return TAMIS_OK;
+}
+
+/* In a transaction: a file of format 1 gets the table. */
+static tamis_status require_table(tamis_store *store)
+{
+    char sql[64];
+
+    if (tamisi_table_exists(store, TAMISI_TIMINGS)) return TAMIS_OK;
+    TAMIS_TRY(tamisi_store_execute(store, tamisi_table_info(TAMISI_TIMINGS)->create, "write"));
+    sqlite3_snprintf(sizeof sql, sql, "PRAGMA user_version=%d", TAMISI_STORE_FORMAT);
+    return tamisi_store_execute(store, sql, "write");
+}
+
+struct rival {
+    const struct tamisi_timing *timing;
+    bool stays; /* what is there is not superseded */
+};
+
+static bool visit_rival(void *payload, const struct tamisi_row *row)
+{
+    struct rival *rival = payload;
+    struct tamisi_timing there;
+
+    if (tamisi_row_to_timing(&there, row) && tamisi_timing_same_key(&there, rival->timing))
+        rival->stays = !tamisi_timing_supersedes(rival->timing, &there);
+    return false;
+}
+
+static tamis_status put_row(tamis_store *store, struct tamisi_row *row, const struct tamisi_timing *timing)
+{
+    struct tamisi_range range = {row->id, row->id};
+    struct rival rival = {timing, false};
+
+    TAMIS_TRY(require_table(store));
+    TAMIS_TRY(tamisi_table_scan(store, TAMISI_TIMINGS, range, 0, visit_rival, &rival));
+    return rival.stays ? TAMIS_OK : tamisi_table_put(store, row, range, row->count);
+}
+
+tamis_status tamisi_store_put_timing(tamis_store *store, const struct tamisi_timing *timing)
+{
+    struct tamisi_row row;
+    tamis_status status;
+    bool own;
+
+    tamisi_row_from_timing(&row, timing);
+    TAMIS_TRY(check_timing(timing, &row));
+    tamisi_store_lock(store);
+    own = !store->in_transaction;
+    status = own ? tamisi_store_begin(store) : TAMIS_OK;
+    if (status == TAMIS_OK) {
+        status = put_row(store, &row, timing);
+        if (own && status == TAMIS_OK) status = tamisi_store_commit(store);
+        if (own && status != TAMIS_OK) tamisi_store_rollback(store);
+    }
+    tamisi_store_unlock(store);
+    return status;
+}
+
+tamis_status tamisi_store_end_timing(tamis_store *store, const struct tamisi_timing *timing)
+{
+    struct tamisi_timing started = *timing;
+    struct tamisi_row row;
+    tamis_status status;
+    bool own;
+
+    started.state = TAMISI_STARTED;
+    tamisi_row_from_timing(&row, &started);
+    tamisi_store_lock(store);
+    status = tamisi_write_enter(store, &own);
+    if (status == TAMIS_OK && tamisi_table_exists(store, TAMISI_TIMINGS))
+        status = tamisi_table_delete(store, TAMISI_TIMINGS, &row.id, 1, NULL);
+    status = tamisi_write_leave(store, own, status);
+    tamisi_store_unlock(store);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------------------ finding */
+
+struct timing_search {
+    const char *family;
+    const char *arch;
+    int head_dim, cc;
+    struct tamisi_timing *timings;
+    size_t count, capacity;
+    bool failed;
+};
+
+static bool visit_timing(void *payload, const struct tamisi_row *row)
+{
+    struct timing_search *search = payload;
+    struct tamisi_timing timing;
+
+    if (!tamisi_row_to_timing(&timing, row) || strcmp(timing.family, search->family) != 0 ||
+        strcmp(timing.arch, search->arch) != 0 || timing.bucket.head_dim != search->head_dim || timing.gpu.cc != search->cc)
+        return false;
+    if (search->count == search->capacity) {
+        size_t capacity = search->capacity > 0 ? 2 * search->capacity : 64;
+        struct tamisi_timing *timings = realloc(search->timings, capacity * sizeof *timings);
+
+        search->failed = timings == NULL;
+        if (search->failed) return true;
+        search->timings = timings;
+        search->capacity = capacity;
+    }
+    search->timings[search->count++] = timing;
+    return false;
+}
+
+tamis_status tamisi_store_find_timings(struct tamisi_timing **out, size_t *count, tamis_store *store, const char *family,
+                                       const char *arch, int head_dim, int cc)
+{
+    struct timing_search search = {family, arch, head_dim, cc, NULL, 0, 0, false};
+    tamis_status status;
+
+    tamisi_store_lock(store);
+    status = tamisi_table_scan(store, TAMISI_TIMINGS, tamisi_timing_range(family, arch, head_dim, cc), 0, visit_timing,
+                               &search);
+    tamisi_store_unlock(store);
+    if (status == TAMIS_OK && search.failed) status = tamisi_fail(TAMIS_ENOMEM, "out of memory");
+    if (status != TAMIS_OK) {
+        free(search.timings);
+        return status;
+    }
+    *out = search.timings;
+    *count = search.count;
+    return TAMIS_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- copying */
+
+struct timing_copy {
+    tamis_store *into;
+    const struct tamisi_hash *sources;
+    size_t count;
+    tamis_status status;
+};
+
+static bool copy_timing(void *payload, const struct tamisi_row *row)
+{
+    struct timing_copy *copy = payload;
+    struct tamisi_timing timing;
+
+    if (!tamisi_row_to_timing(&timing, row) || timing.state == TAMISI_STARTED) return false;
+    for (size_t i = 0; i < copy->count; i++) {
+        if (!tamisi_hash_equal(&copy->sources[i], &timing.source)) continue;
+        copy->status = tamisi_store_put_timing(copy->into, &timing);
+        break;
+    }
+    return copy->status != TAMIS_OK;
+}
+
+tamis_status tamisi_store_copy_timings(tamis_store *into, tamis_store *from, const struct tamisi_hash *sources, size_t count)
+{
+    struct timing_copy copy = {into, sources, count, TAMIS_OK};
+
+    TAMIS_TRY(tamisi_table_scan(from, TAMISI_TIMINGS, TAMISI_RANGE_ALL, 0, copy_timing, &copy));
+    return copy.status;
+}
