@@ -25,6 +25,7 @@ Suite *space_suite(void);
 Suite *spec_suite(void);
 Suite *store_suite(void);
 Suite *template_suite(void);
+Suite *tune_suite(void);
 
 /* From the lowest layer up: the first failure is then the nearest to its cause. */
 static const struct {
@@ -34,7 +35,7 @@ static const struct {
               {"cpu", cpu_suite},       {"plan", plan_suite},   {"gpu_plan", gpu_plan_suite}, {"api", api_suite},
               {"npy", npy_suite},       {"spec", spec_suite},   {"template", template_suite}, {"space", space_suite},
               {"bench", bench_suite},   {"export", export_suite}, {"explain", explain_suite},
-              {"import", import_suite}, {"choice", choice_suite}};
+              {"import", import_suite}, {"choice", choice_suite}, {"tune", tune_suite}};
 
 #define SUITE_COUNT (sizeof suites / sizeof suites[0])
 

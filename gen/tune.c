@@ -1,0 +1,401 @@
+/*
+ * tune.c: one task: who enters, the rounds, and what is written down. See tune.h.
+ */
+#include "tune.h"
+
+#include "error.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_ROUNDS 64 /* that are kept of one contender */
+
+static const struct effort {
+    int first_rounds, second_rounds, final_rounds; /* together */
+    size_t finalists;
+    double give_up; /* so many times the best's time after the first rounds: out */
+} efforts[] = {[TAMISI_QUICK] = {1, 2, 5, 2, 1.3},
+               [TAMISI_NORMAL] = {1, 3, 9, 4, 1.5},
+               [TAMISI_EXHAUSTIVE] = {15, 15, 15, (size_t)-1, INFINITY}};
+
+#define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */
+
+enum place {
+    OUTSIDE, /* not entered: known already, not in the sample, or bad */
+    RUNNING,
+    STOPPED
+};
+
+struct contender {
+    enum place place;
+    double us[MAX_ROUNDS], cold_us[MAX_ROUNDS], warm_us[MAX_ROUNDS];
+    int rounds, dropped, sm_mhz;
+    double median_us; /* of the rounds so far */
+    bool fresh;       /* nothing was known of it before */
+    bool known_good;  /* its result of an earlier run stands */
+};
+
+struct contest {
+    const struct tune_task *task;
+    const struct tune_options *options;
+    const struct tune_device *device;
+    const struct tune_journal *journal;
+    const struct effort *effort;
+    struct tune_outcome *out;
+    struct contender *contenders; /* as many as candidates, in their order */
+    int turn;                     /* rounds so far, whoever ran: the order rotates */
+};
+
+/* ---- rows */
+
+static struct tamisi_timing row_of(const struct contest *contest, size_t i, enum tamisi_timing_state state)
+{
+    const struct tamisi_variant *variant = &contest->task->candidates[i];
+    struct tamisi_timing row = {.source = variant->source,
+                                .bucket = contest->task->bucket,
+                                .gpu = contest->device->gpu,
+                                .state = state,
+                                .rigor = contest->options->rigor,
+                                .when = contest->options->when};
+    snprintf(row.family, sizeof row.family, "%s", contest->task->family);
+    memcpy(row.arch, variant->arch, sizeof row.arch);
+    memcpy(row.variant, variant->name, sizeof row.variant);
+    return row;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    const double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+/* Leaves the values as they are. The lower of two middle ones counts half. */
+static double median(const double *values, int count)
+{
+    double sorted[MAX_ROUNDS];
+    memcpy(sorted, values, (size_t)count * sizeof *sorted);
+    qsort(sorted, (size_t)count, sizeof *sorted, compare_doubles);
+    return count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+}
+
+static struct tamisi_timing result_of(const struct contest *contest, size_t i, enum tamisi_timing_state state)
+{
+    const struct contender *contender = &contest->contenders[i];
+    struct tamisi_timing row = row_of(contest, i, state);
+    double deviations[MAX_ROUNDS];
+    row.rounds = contender->rounds;
+    row.dropped = contender->dropped;
+    row.sm_mhz = contender->sm_mhz;
+    row.median_us = contender->median_us;
+    for (int r = 0; r < contender->rounds; r++) deviations[r] = fabs(contender->us[r] - row.median_us);
+    row.mad_us = median(deviations, contender->rounds);
+    row.cold_us = median(contender->cold_us, contender->rounds);
+    row.warm_us = median(contender->warm_us, contender->rounds);
+    return row;
+}
+
+/* A candidate that will not be tried again. */
+static tamis_status condemn(struct contest *contest, size_t i, enum tune_verdict verdict, const char *why)
+{
+    static const enum tamisi_timing_state states[] = {
+        [TUNE_REFUSED] = TAMISI_REFUSED, [TUNE_WRONG] = TAMISI_WRONG, [TUNE_FAULT] = TAMISI_FAULT, [TUNE_HANG] = TAMISI_HANG};
+    struct tamisi_timing row = row_of(contest, i, states[verdict]);
+    snprintf(row.note, sizeof row.note, "%s", why);
+    contest->contenders[i].place = OUTSIDE;
+    contest->contenders[i].fresh = false;
+    contest->contenders[i].known_good = false;
+    *(verdict == TUNE_REFUSED ? &contest->out->refused : &contest->out->bad) += 1;
+    return contest->journal->finish(contest->journal->payload, &row, 1);
+}
+
+static tamis_status broken(void)
+{
+    char why[256];
+    snprintf(why, sizeof why, "%s", *tamis_last_error() ? tamis_last_error() : "the device is of no use any more");
+    return tamisi_fail(TAMIS_ECUDA, "%s", why);
+}
+
+static bool stopped(struct contest *contest)
+{
+    if (!contest->out->interrupted) contest->out->interrupted = contest->device->stop(contest->device->payload);
+    return contest->out->interrupted;
+}
+
+/* ---- entering */
+
+/* Compiled, judged and checked, with a journal row before it runs for the first time. */
+static tamis_status enter(struct contest *contest, size_t i)
+{
+    const struct tune_device *device = contest->device;
+    const struct tamisi_variant *variant = &contest->task->candidates[i];
+    struct tamisi_resource resources[TAMISI_MAX_ENTRIES];
+    struct tamisi_timing started = row_of(contest, i, TAMISI_STARTED), earlier;
+    char why[TUNE_WHY] = "";
+    int count = 0;
+    enum tune_verdict verdict = device->compile(device->payload, variant, resources, &count, why);
+    if (verdict == TUNE_BROKEN) return broken();
+    /* The default is what runs without tuning: it is measured against, whatever the compiler says of it. */
+    if (verdict == TUNE_RIGHT && i > 0 && tune_reports_loss(why, resources, count)) verdict = TUNE_REFUSED;
+    if (verdict != TUNE_RIGHT) return condemn(contest, i, verdict, why);
+
+    started.rounds = 1;
+    snprintf(started.note, sizeof started.note, "%s", contest->options->boot);
+    if (contest->journal->find(contest->journal->payload, &started, &earlier)) {
+        started.rounds = earlier.rounds + 1;
+        if (strcmp(earlier.note, started.note) != 0)
+            return condemn(contest, i, TUNE_FAULT, "the machine went down while it ran");
+        if (started.rounds > TUNE_MOST_STARTS)
+            return condemn(contest, i, TUNE_FAULT, "the tuner did not come back from it, time after time");
+    }
+    TAMIS_TRY(contest->journal->begin(contest->journal->payload, &started));
+    verdict = device->check(device->payload, contest->task, variant, why);
+    if (verdict == TUNE_BROKEN) return broken();
+    if (verdict != TUNE_RIGHT) return condemn(contest, i, verdict, why);
+    contest->contenders[i].place = RUNNING;
+    contest->out->timed++;
+    return contest->journal->end(contest->journal->payload, &started);
+}
+
+/* ---- rounds */
+
+static tamis_status time_one(struct contest *contest, size_t i)
+{
+    const struct tune_device *device = contest->device;
+    struct contender *contender = &contest->contenders[i];
+    struct tune_round round = {0};
+    char why[TUNE_WHY] = "";
+    const enum tune_verdict verdict = device->time(device->payload, contest->task, &contest->task->candidates[i], &round, why);
+    if (verdict == TUNE_BROKEN) return broken();
+    if (verdict != TUNE_RIGHT) return condemn(contest, i, verdict, why);
+    contender->sm_mhz = round.sm_mhz;
+    if (round.throttled) contender->dropped++;
+    if (round.throttled || contender->rounds == MAX_ROUNDS) return TAMIS_OK;
+    contender->us[contender->rounds] = round.us;
+    contender->cold_us[contender->rounds] = round.cold_us;
+    contender->warm_us[contender->rounds++] = round.warm_us;
+    contender->median_us = median(contender->us, contender->rounds);
+    return TAMIS_OK;
+}
+
+static size_t count_running(const struct contest *contest)
+{
+    size_t running = 0;
+    for (size_t i = 0; i < contest->task->count; i++) running += contest->contenders[i].place == RUNNING;
+    return running;
+}
+
+/* All that run and have fewer than `rounds` run once, each time another one first. A GPU that is throttled for good would
+   never come to an end: after so many turns what there is must do. */
+static tamis_status run_rounds(struct contest *contest, int rounds)
+{
+    const size_t count = contest->task->count;
+    const int most_turns = contest->turn + 3 * rounds + 3;
+    bool more = true;
+    while (more && contest->turn < most_turns && !stopped(contest)) {
+        more = false;
+        for (size_t k = 0; k < count && !stopped(contest); k++) {
+            const size_t i = (k + (size_t)contest->turn) % count;
+            if (contest->contenders[i].place != RUNNING || contest->contenders[i].rounds >= rounds) continue;
+            TAMIS_TRY(time_one(contest, i));
+            more = true;
+        }
+        contest->turn++;
+    }
+    return TAMIS_OK;
+}
+
+/* The least median of those that run; `count`, the number of candidates, where no one has a round. */
+static size_t find_best(const struct contest *contest)
+{
+    size_t best = contest->task->count;
+    for (size_t i = 0; i < contest->task->count; i++) {
+        const struct contender *contender = &contest->contenders[i];
+        if (contender->place != RUNNING || contender->rounds == 0) continue;
+        if (best == contest->task->count || contender->median_us < contest->contenders[best].median_us) best = i;
+    }
+    return best;
+}
+
+/* Stop the slowest until `keep` are left; and all that take more than `give_up` times the best's time. Never the default. */
+static void stop_losers(struct contest *contest, size_t keep, double give_up)
+{
+    const size_t best = find_best(contest), count = contest->task->count;
+    if (best == count) return;
+    const double limit = contest->contenders[best].median_us * give_up;
+    for (size_t running = count_running(contest); running > 0; running--) {
+        size_t slowest = 0;
+        for (size_t i = 1; i < count; i++) {
+            const struct contender *contender = &contest->contenders[i];
+            if (contender->place == RUNNING && i != best &&
+                (slowest == 0 || contender->median_us > contest->contenders[slowest].median_us))
+                slowest = i;
+        }
+        if (slowest == 0) return;
+        if (running <= keep && contest->contenders[slowest].median_us <= limit) return;
+        contest->contenders[slowest].place = STOPPED;
+    }
+}
+
+/* ---- local search */
+
+/* What lies beside `best` and was never tried enters. */
+static tamis_status enter_beside(struct contest *contest, size_t best, size_t *entered)
+{
+    const struct tune_task *task = contest->task;
+    *entered = 0;
+    for (size_t i = 0; i < task->count && !stopped(contest); i++) {
+        struct contender *contender = &contest->contenders[i];
+        if (!contender->fresh || contender->place != OUTSIDE || !tune_beside(task->candidates, task->count, best, i)) continue;
+        TAMIS_TRY(enter(contest, i));
+        *entered += contender->place == RUNNING;
+    }
+    return TAMIS_OK;
+}
+
+static tamis_status climb(struct contest *contest)
+{
+    size_t best = find_best(contest), entered = 1;
+    while (best < contest->task->count && entered > 0 && !stopped(contest)) {
+        TAMIS_TRY(enter_beside(contest, best, &entered));
+        if (entered == 0) break;
+        TAMIS_TRY(run_rounds(contest, contest->effort->second_rounds));
+        stop_losers(contest, contest->effort->finalists, contest->effort->give_up);
+        best = find_best(contest);
+    }
+    return TAMIS_OK;
+}
+
+/* ---- the whole */
+
+/* Mark what is known; returns how many are not. The best known one stays to be measured against. */
+static size_t look_up(struct contest *contest)
+{
+    size_t unknown = 0;
+    for (size_t i = 0; i < contest->task->count; i++) {
+        struct contender *contender = &contest->contenders[i];
+        struct tamisi_timing wanted = row_of(contest, i, TAMISI_TIMED), found;
+        const bool known = contest->journal->find(contest->journal->payload, &wanted, &found);
+        const bool stands = known && !contest->options->again && found.rigor >= contest->options->rigor;
+        contender->fresh = !stands && !(known && !contest->options->again && found.state >= TAMISI_REFUSED);
+        contender->known_good = stands && found.state == TAMISI_TIMED;
+        contender->median_us = contender->known_good ? found.median_us : 0;
+        unknown += contender->fresh;
+    }
+    return unknown;
+}
+
+/* Of what was timed before, the default and the best run along: times of two days do not compare. */
+static tamis_status enter_known(struct contest *contest)
+{
+    size_t best = contest->task->count;
+    for (size_t i = 0; i < contest->task->count; i++) {
+        const struct contender *contender = &contest->contenders[i];
+        if (contender->known_good &&
+            (best == contest->task->count || contender->median_us < contest->contenders[best].median_us))
+            best = i;
+    }
+    if (best < contest->task->count) TAMIS_TRY(enter(contest, best));
+    if (best != 0 && contest->contenders[0].known_good) TAMIS_TRY(enter(contest, 0));
+    return TAMIS_OK;
+}
+
+static tamis_status enter_fresh(struct contest *contest, size_t *sample)
+{
+    const size_t count = contest->task->count;
+    const size_t taken = tune_sample(sample, tune_whole_space(contest->options->rigor), count);
+    for (size_t k = 0; k < taken && !stopped(contest); k++)
+        if (contest->contenders[sample[k]].fresh) TAMIS_TRY(enter(contest, sample[k]));
+    return TAMIS_OK;
+}
+
+static tamis_status compete(struct contest *contest)
+{
+    const struct effort *effort = contest->effort;
+    TAMIS_TRY(run_rounds(contest, effort->first_rounds));
+    size_t keep = (count_running(contest) + 1) / 2;
+    if (keep < effort->finalists) keep = effort->finalists;
+    stop_losers(contest, keep, effort->give_up);
+    TAMIS_TRY(run_rounds(contest, effort->second_rounds));
+    TAMIS_TRY(climb(contest));
+    stop_losers(contest, effort->finalists, effort->give_up);
+    return run_rounds(contest, effort->final_rounds);
+}
+
+/* An interrupted task's rounds are of the least rigor: a later run does them again. */
+static tamis_status write_results(struct contest *contest)
+{
+    struct tamisi_timing *rows = malloc((contest->task->count + 1) * sizeof *rows);
+    const int least = contest->out->interrupted ? LEAST_ROUNDS : 1;
+    size_t count = 0;
+    bool whole = true;
+    if (!rows) return tamisi_fail(TAMIS_ENOMEM, "out of memory for the timings");
+    for (size_t i = 0; i < contest->task->count; i++) {
+        const struct contender *contender = &contest->contenders[i];
+        if (contender->place == OUTSIDE) continue;
+        if (contender->place == RUNNING) whole = whole && contender->rounds >= least;
+        if (contender->rounds > 0)
+            rows[count++] = result_of(contest, i, contender->place == RUNNING ? TAMISI_TIMED : TAMISI_STOPPED);
+        if (contest->out->interrupted && count > 0) rows[count - 1].rigor = TAMISI_QUICK;
+    }
+    const tamis_status status = whole ? contest->journal->finish(contest->journal->payload, rows, count) : TAMIS_OK;
+    free(rows);
+    return status;
+}
+
+static tamis_status run_contest(struct contest *contest, size_t *sample)
+{
+    if (look_up(contest) == 0) {
+        contest->out->nothing_to_do = true;
+        return TAMIS_OK;
+    }
+    TAMIS_TRY(enter_known(contest));
+    TAMIS_TRY(enter_fresh(contest, sample));
+    TAMIS_TRY(compete(contest));
+    return write_results(contest);
+}
+
+/* By the rows there are now, as a plan will. */
+static tamis_status tell_choice(struct contest *contest, size_t *order)
+{
+    const size_t count = contest->task->count;
+    struct tamisi_option *options = calloc(count + 1, sizeof *options);
+    struct tamisi_timing *rows = calloc(count + 1, sizeof *rows);
+    struct tamisi_choice choice = {.timed = 0};
+    size_t found = 0;
+    if (options && rows) {
+        for (size_t i = 0; i < count; i++) {
+            const struct tamisi_timing wanted = row_of(contest, i, TAMISI_TIMED);
+            options[i].source = contest->task->candidates[i].source;
+            found += contest->journal->find(contest->journal->payload, &wanted, &rows[found]);
+        }
+        tamisi_choose(&choice, order, options, count, rows, found, &contest->task->bucket, &contest->device->gpu);
+    }
+    for (size_t i = 0; i < found && choice.timed > 0; i++) {
+        if (tamisi_hash_equal(&rows[i].source, &options[order[0]].source)) contest->out->chosen_us = rows[i].median_us;
+        if (tamisi_hash_equal(&rows[i].source, &options[0].source) && rows[i].state == TAMISI_TIMED)
+            contest->out->default_us = rows[i].median_us;
+    }
+    if (choice.timed > 0) contest->out->chosen = contest->task->candidates[order[0]].name;
+    const bool failed = !options || !rows;
+    free(options);
+    free(rows);
+    return failed ? tamisi_fail(TAMIS_ENOMEM, "out of memory for the timings") : TAMIS_OK;
+}
+
+tamis_status tune_run(struct tune_outcome *out, const struct tune_task *task, const struct tune_options *options,
+                      const struct tune_device *device, const struct tune_journal *journal)
+{
+    struct contest contest = {task, options, device, journal, &efforts[options->rigor], out, NULL, 0};
+    size_t *places = malloc((task->count + 1) * sizeof *places);
+    *out = (struct tune_outcome){.chosen = NULL};
+    contest.contenders = calloc(task->count + 1, sizeof *contest.contenders);
+    tamis_status status = TAMIS_OK;
+    if (!places || !contest.contenders) status = tamisi_fail(TAMIS_ENOMEM, "out of memory for %zu candidates", task->count);
+    if (status == TAMIS_OK) status = run_contest(&contest, places);
+    if (status == TAMIS_OK) status = tell_choice(&contest, places);
+    free(places);
+    free(contest.contenders);
+    return status;
+}

@@ -1,0 +1,493 @@
+/*
+ * check_tune.c: the search with fictional devices: who is found, who is condemned, what a second run does, and what an
+ * interrupted one leaves.
+ */
+#define _GNU_SOURCE
+#include "tune.h"
+
+#include "error.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+Suite *tune_suite(void);
+
+#define MOST 400
+
+/* A device of fiction: the time of each candidate, what is wrong with it, and what it was asked. */
+static struct fiction {
+    double us[MOST];
+    enum tune_verdict compiles[MOST], checks[MOST], times[MOST];
+    int spills[MOST];
+    int checked[MOST], timed[MOST];
+    int throttled[MOST]; /* rounds to come in which the GPU is slow */
+    double noise, drift; /* of a round, relative; of all rounds, upwards for each */
+    int rounds, stop_after; /* rounds after which it is interrupted; 0: never */
+    int die_at; /* checks after which the tuner is killed in the midst of one; 0: never */
+    unsigned random;
+} fiction;
+
+static struct tamisi_variant variants[MOST];
+static struct tamisi_timing rows[4 * MOST];
+static size_t row_count, transactions;
+static struct tune_task task;
+static struct tune_outcome outcome;
+static struct tune_options options;
+
+static size_t place_of(const struct tamisi_variant *variant) { return (size_t)(variant - variants); }
+
+static double random_part(void)
+{
+    fiction.random = fiction.random * 1664525u + 1013904223u;
+    return (double)(fiction.random >> 8) / (1 << 24) * 2 - 1;
+}
+
+static enum tune_verdict compile(void *payload, const struct tamisi_variant *variant, struct tamisi_resource *resources,
+                                 int *count, char why[TUNE_WHY])
+{
+    const size_t i = place_of(variant);
+    (void)payload;
+    resources[0] = (struct tamisi_resource){.symbol = "kernel", .spill_stores = fiction.spills[i]};
+    *count = 1;
+    if (fiction.compiles[i] != TUNE_RIGHT) snprintf(why, TUNE_WHY, "kernel.cu:1: no");
+    return fiction.compiles[i];
+}
+
+static enum tune_verdict check(void *payload, const struct tune_task *of, const struct tamisi_variant *variant,
+                               char why[TUNE_WHY])
+{
+    const size_t i = place_of(variant);
+    (void)payload;
+    ck_assert_ptr_eq(of, &task);
+    fiction.checked[i]++;
+    if (fiction.checks[i] != TUNE_RIGHT) snprintf(why, TUNE_WHY, "error 0.5");
+    if (fiction.die_at > 0 && --fiction.die_at == 0) { /* as if killed: nothing more is written */
+        tamisi_fail(TAMIS_ECUDA, "killed");
+        return TUNE_BROKEN;
+    }
+    return fiction.checks[i];
+}
+
+static enum tune_verdict time_round(void *payload, const struct tune_task *of, const struct tamisi_variant *variant,
+                                    struct tune_round *out, char why[TUNE_WHY])
+{
+    const size_t i = place_of(variant);
+    (void)payload, (void)of;
+    ck_assert_int_gt(fiction.checked[i], 0); /* numbers first */
+    fiction.timed[i]++;
+    fiction.rounds++;
+    const double us = fiction.us[i] * (1 + fiction.noise * random_part()) * (1 + fiction.drift * fiction.rounds);
+    *out = (struct tune_round){.us = us, .cold_us = us * 1.1, .warm_us = us * 0.9, .sm_mhz = 1980};
+    if (fiction.throttled[i] > 0) {
+        fiction.throttled[i]--;
+        out->throttled = true;
+        out->us *= 3;
+    }
+    if (fiction.times[i] != TUNE_RIGHT) snprintf(why, TUNE_WHY, "no answer");
+    return fiction.times[i];
+}
+
+static bool stop(void *payload)
+{
+    (void)payload;
+    return fiction.stop_after > 0 && fiction.rounds >= fiction.stop_after;
+}
+
+static bool find_row(void *payload, const struct tamisi_timing *wanted, struct tamisi_timing *out)
+{
+    (void)payload;
+    for (size_t i = 0; i < row_count; i++)
+        if (tamisi_timing_same_key(&rows[i], wanted)) {
+            *out = rows[i];
+            return true;
+        }
+    return false;
+}
+
+static void put_row(const struct tamisi_timing *row)
+{
+    for (size_t i = 0; i < row_count; i++)
+        if (tamisi_timing_same_key(&rows[i], row)) {
+            if (tamisi_timing_supersedes(row, &rows[i])) rows[i] = *row;
+            return;
+        }
+    rows[row_count++] = *row;
+}
+
+static tamis_status begin_row(void *payload, const struct tamisi_timing *started)
+{
+    (void)payload;
+    put_row(started);
+    return TAMIS_OK;
+}
+
+static tamis_status end_row(void *payload, const struct tamisi_timing *started)
+{
+    struct tamisi_timing key = *started;
+    (void)payload;
+    key.state = TAMISI_STARTED;
+    for (size_t i = 0; i < row_count; i++)
+        if (tamisi_timing_same_key(&rows[i], &key)) rows[i] = rows[--row_count];
+    return TAMIS_OK;
+}
+
+static tamis_status finish_rows(void *payload, const struct tamisi_timing *timings, size_t count)
+{
+    transactions++;
+    for (size_t i = 0; i < count; i++) {
+        put_row(&timings[i]);
+        end_row(payload, &timings[i]);
+    }
+    return TAMIS_OK;
+}
+
+static const struct tune_device device = {.compile = compile,
+                                          .check = check,
+                                          .time = time_round,
+                                          .stop = stop,
+                                          .gpu = {.cc = 90, .sm_count = 132, .l2_bytes = 50 << 20, .driver_major = 13}};
+static const struct tune_journal journal = {.find = find_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
+
+/* `a` by `b` candidates; the time of the first is 100 us. */
+static void set_task(int a, int b)
+{
+    memset(&fiction, 0, sizeof fiction);
+    row_count = transactions = 0;
+    task = (struct tune_task){.family = "attend",
+                              .problem = TAMIS_PROBLEM_INIT,
+                              .bucket = {.head_dim = 128, .q_heads = 32, .kv_heads = 8, .batch = 1, .seq_len = 8192, .kept = 8192,
+                                         .dense = true},
+                              .candidates = variants,
+                              .count = (size_t)(a * b)};
+    for (int i = 0; i < a * b; i++) {
+        struct tamisi_variant *variant = &variants[i];
+        memset(variant, 0, sizeof *variant);
+        snprintf(variant->family, sizeof variant->family, "attend");
+        snprintf(variant->name, sizeof variant->name, "attend_%d", i);
+        snprintf(variant->arch, sizeof variant->arch, "sm_90a");
+        snprintf(variant->params, sizeof variant->params, "block_m=%d stages=%d", 16 * (i / b + 1), i % b + 1);
+        variant->rank = i;
+        variant->source = tamisi_hash_bytes(&i, sizeof i);
+        fiction.us[i] = 100 + i;
+    }
+    options = (struct tune_options){.rigor = TAMISI_NORMAL, .when = 1700000000, .boot = "boot-1"};
+}
+
+static void run(void)
+{
+    memset(fiction.timed, 0, sizeof fiction.timed);
+    memset(fiction.checked, 0, sizeof fiction.checked);
+    fiction.rounds = 0;
+    options.when++;
+    ck_assert_int_eq(tune_run(&outcome, &task, &options, &device, &journal), TAMIS_OK);
+}
+
+static const struct tamisi_timing *row(size_t i)
+{
+    for (size_t r = 0; r < row_count; r++)
+        if (tamisi_hash_equal(&rows[r].source, &variants[i].source) && rows[r].state != TAMISI_STARTED) return &rows[r];
+    return NULL;
+}
+
+static void expect_state(size_t i, enum tamisi_timing_state state)
+{
+    ck_assert_msg(row(i) && row(i)->state == state, "candidate %zu is %s, not %s", i,
+                  row(i) ? tamisi_timing_state_name(row(i)->state) : "without a row", tamisi_timing_state_name(state));
+}
+
+START_TEST(finds_the_fastest)
+{
+    static const enum tamisi_rigor rigors[] = {TAMISI_QUICK, TAMISI_NORMAL, TAMISI_EXHAUSTIVE};
+    set_task(4, 3);
+    fiction.us[7] = 60;
+    fiction.noise = 0.01;
+    fiction.drift = 1e-4; /* a GPU that gets warm */
+    options.rigor = rigors[_i];
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_7");
+    ck_assert_uint_eq(outcome.timed, 12);
+    ck_assert_double_gt(outcome.default_us / outcome.chosen_us, 1.5);
+    expect_state(7, TAMISI_TIMED);
+    expect_state(0, TAMISI_TIMED); /* the default runs to the end, to be measured against */
+    for (size_t i = 0; i < task.count; i++) {
+        ck_assert_ptr_nonnull(row(i));
+        ck_assert_int_eq(row(i)->rigor, options.rigor);
+        ck_assert_int_eq(row(i)->rounds, fiction.timed[i]);
+        if (options.rigor == TAMISI_EXHAUSTIVE) expect_state(i, TAMISI_TIMED);
+    }
+    ck_assert_uint_eq(row_count, task.count); /* no journal row is left */
+    ck_assert_uint_eq(transactions, 1);
+    ck_assert_double_gt(row(7)->cold_us, row(7)->warm_us);
+    ck_assert_int_eq(row(7)->sm_mhz, 1980);
+}
+END_TEST
+
+/* What takes twice the best's time after the first rounds is timed no more. */
+START_TEST(stops_losers)
+{
+    set_task(4, 3);
+    for (int i = 4; i < 12; i++) fiction.us[i] = 400;
+    run();
+    for (size_t i = 4; i < 12; i++) {
+        ck_assert_int_eq(fiction.timed[i], 1);
+        expect_state(i, TAMISI_STOPPED);
+    }
+    fiction.us[0] = 1000; /* but for the default */
+    row_count = 0;
+    run();
+    expect_state(0, TAMISI_TIMED);
+    ck_assert_int_ge(fiction.timed[0], 9);
+}
+END_TEST
+
+/* Two runs with other noise choose alike, and a candidate within the noise of the default does not replace it. */
+START_TEST(runs_agree)
+{
+    set_task(2, 3);
+    const char *chosen = NULL;
+    for (int i = 0; i < 6; i++) fiction.us[i] = 100 - 0.03 * i;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        row_count = 0;
+        fiction.random = seed;
+        fiction.noise = 0.003;
+        run();
+        if (!chosen) chosen = outcome.chosen;
+        ck_assert_str_eq(outcome.chosen, "attend_0");
+        ck_assert_str_eq(outcome.chosen, chosen);
+        ck_assert_double_eq(outcome.chosen_us, outcome.default_us);
+    }
+}
+END_TEST
+
+START_TEST(condemns)
+{
+    set_task(4, 2);
+    fiction.compiles[1] = TUNE_REFUSED;
+    fiction.checks[2] = TUNE_WRONG, fiction.us[2] = 1; /* fast and wrong */
+    fiction.checks[3] = TUNE_HANG;
+    fiction.times[4] = TUNE_FAULT; /* only when it runs often */
+    fiction.spills[5] = 8;
+    run();
+    expect_state(1, TAMISI_REFUSED);
+    expect_state(2, TAMISI_WRONG);
+    expect_state(3, TAMISI_HANG);
+    expect_state(4, TAMISI_FAULT);
+    expect_state(5, TAMISI_REFUSED);
+    ck_assert_ptr_nonnull(strstr(row(5)->note, "spills 8 bytes"));
+    ck_assert_str_eq(row(2)->note, "error 0.5");
+    ck_assert_uint_eq(outcome.refused, 2);
+    ck_assert_uint_eq(outcome.bad, 3);
+    ck_assert_str_eq(outcome.chosen, "attend_0");
+    ck_assert_int_eq(fiction.checked[1] + fiction.checked[5], 0);
+    ck_assert_int_eq(fiction.timed[2] + fiction.timed[3], 0);
+    ck_assert_int_eq(fiction.timed[4], 1);
+    run(); /* and none of them is tried again */
+    ck_assert(outcome.nothing_to_do);
+    ck_assert_int_eq(fiction.rounds, 0);
+    options.rigor = TAMISI_EXHAUSTIVE;
+    run();
+    for (int i = 1; i < 6; i++) ck_assert_int_eq(fiction.checked[i], 0);
+    ck_assert_int_eq(fiction.checked[6], 1);
+    options.again = true; /* unless asked for */
+    fiction.checks[2] = TUNE_RIGHT;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_2");
+}
+END_TEST
+
+/* The default may spill: it is what runs without tuning. */
+START_TEST(default_is_kept)
+{
+    set_task(2, 2);
+    fiction.spills[0] = 100;
+    run();
+    expect_state(0, TAMISI_TIMED);
+    set_task(2, 2);
+    fiction.checks[0] = TUNE_WRONG;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_1");
+    ck_assert_double_eq(outcome.default_us, 0);
+}
+END_TEST
+
+START_TEST(throttled_rounds)
+{
+    set_task(2, 2);
+    fiction.us[1] = 50;
+    fiction.throttled[1] = 2;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_1");
+    ck_assert_int_eq(row(1)->dropped, 2);
+    ck_assert_double_eq_tol(row(1)->median_us, 50, 1e-9);
+    set_task(2, 2);
+    for (int i = 0; i < 4; i++) fiction.throttled[i] = 1 << 20; /* for good: it still comes to an end */
+    run();
+    ck_assert_ptr_null(outcome.chosen);
+}
+END_TEST
+
+/* A rerun times what is new, beside the default and the best; more rigor times all; less nothing. */
+START_TEST(resumes)
+{
+    set_task(4, 3);
+    task.count = 9;
+    fiction.us[4] = 50;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_4");
+    run();
+    ck_assert(outcome.nothing_to_do);
+    ck_assert_str_eq(outcome.chosen, "attend_4"); /* said all the same */
+    ck_assert_int_eq(fiction.rounds, 0);
+    options.rigor = TAMISI_QUICK;
+    run();
+    ck_assert(outcome.nothing_to_do);
+    options.rigor = TAMISI_NORMAL;
+    task.count = 12;
+    fiction.us[11] = 40;
+    run();
+    for (size_t i = 0; i < task.count; i++) ck_assert_int_eq(fiction.timed[i] > 0, i == 0 || i == 4 || i >= 9);
+    ck_assert_str_eq(outcome.chosen, "attend_11");
+    options.rigor = TAMISI_EXHAUSTIVE;
+    run();
+    for (size_t i = 0; i < task.count; i++) ck_assert_int_ge(fiction.timed[i], 15);
+}
+END_TEST
+
+START_TEST(interrupted)
+{
+    set_task(4, 2);
+    fiction.us[3] = 50;
+    fiction.stop_after = 5; /* before everyone has run once */
+    run();
+    ck_assert(outcome.interrupted);
+    ck_assert_uint_eq(row_count, 0);
+    fiction.stop_after = 18; /* in the final rounds: what is there is worth something */
+    run();
+    ck_assert(outcome.interrupted);
+    ck_assert_str_eq(outcome.chosen, "attend_3");
+    ck_assert_int_eq(row(3)->rigor, TAMISI_QUICK);
+    fiction.stop_after = 0;
+    run();
+    ck_assert(!outcome.interrupted && !outcome.nothing_to_do);
+    ck_assert_int_eq(row(3)->rigor, TAMISI_NORMAL);
+}
+END_TEST
+
+static void be_killed_at(int check)
+{
+    fiction.die_at = check;
+    ck_assert_int_eq(tune_run(&outcome, &task, &options, &device, &journal), TAMIS_ECUDA);
+    fiction.die_at = 0;
+}
+
+/* Journal rows: a killed tuner is no reason to blame a candidate at once; a machine that went down is. */
+START_TEST(left_behind)
+{
+    set_task(3, 2);
+    be_killed_at(3);
+    ck_assert_uint_eq(row_count, 1);
+    ck_assert_int_eq(rows[0].state, TAMISI_STARTED);
+    run();
+    expect_state(2, TAMISI_TIMED);
+    ck_assert_uint_eq(row_count, task.count);
+
+    set_task(3, 2);
+    be_killed_at(3);
+    options.boot = "boot-2";
+    run();
+    expect_state(2, TAMISI_FAULT);
+    ck_assert_int_eq(fiction.checked[2], 0);
+
+    set_task(3, 2);
+    for (int i = 0; i < TUNE_MOST_STARTS; i++) be_killed_at(3);
+    run();
+    expect_state(2, TAMISI_FAULT);
+    ck_assert_int_eq(fiction.checked[2], 0);
+    ck_assert_uint_eq(row_count, task.count);
+}
+END_TEST
+
+/* A large space with one valley: found from a sample, by steps, with a part of the candidates tried. */
+START_TEST(local_search)
+{
+    set_task(20, 20);
+    int tried = 0;
+    for (int i = 0; i < 400; i++) fiction.us[i] = 50 + 3 * abs(i / 20 - 13) + 2 * abs(i % 20 - 6);
+    fiction.noise = 0.002;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_266"); /* 13, 6 */
+    for (int i = 0; i < 400; i++) tried += fiction.checked[i] > 0;
+    ck_assert_int_lt(tried, 120);
+    ck_assert_int_gt(tried, 32);
+}
+END_TEST
+
+START_TEST(beside)
+{
+    set_task(3, 3);
+    ck_assert(tune_beside(variants, 9, 0, 1));
+    ck_assert(tune_beside(variants, 9, 0, 3));
+    ck_assert(!tune_beside(variants, 9, 0, 2)); /* 1 lies between */
+    ck_assert(!tune_beside(variants, 9, 0, 4)); /* two differ */
+    ck_assert(!tune_beside(variants, 9, 0, 0));
+    snprintf(variants[1].params, sizeof variants[1].params, "block_m=16 warps=2"); /* another template */
+    ck_assert(!tune_beside(variants, 9, 0, 1));
+    ck_assert(tune_beside(variants, 9, 0, 2)); /* and nothing between any more */
+}
+END_TEST
+
+START_TEST(tasks_of_shapes)
+{
+    static const char *const families[] = {"score", "select", "compress", "attend", "decompress"};
+    const long long lengths[] = {1000, 8192, 16384};
+    const double ratios[] = {0.75, 0.5};
+    struct tune_shapes shapes = {TAMIS_PROBLEM_INIT, lengths, 3, ratios, 2, true};
+    struct tamisi_variant all[7];
+    struct tune_tasks tasks;
+    shapes.problem.q_heads = 32, shapes.problem.kv_heads = 8, shapes.problem.head_dim = 128;
+    for (int i = 0; i < 7; i++) {
+        all[i] = (struct tamisi_variant){.dtype = TAMISI_ANY, .rank = i > 4};
+        snprintf(all[i].family, sizeof all[i].family, "%s", families[i < 5 ? i : 3]);
+    }
+    all[6].dtype = TAMIS_FP16;
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 7), TAMIS_OK);
+    /* 1000 tokens are dense whatever the ratio: one task. Else dense attention, the score once, four families a ratio. */
+    ck_assert_uint_eq(tasks.count, 1 + 2 * (1 + 1 + 2 * 4));
+    ck_assert_str_eq(tasks.tasks[0].family, "attend");
+    ck_assert_uint_eq(tasks.tasks[0].count, 2); /* of the problem's dtype */
+    ck_assert(tasks.tasks[1].bucket.dense && tasks.tasks[1].bucket.seq_len == 8192);
+    ck_assert_str_eq(tasks.tasks[2].family, "score");
+    ck_assert_int_eq(tasks.tasks[3].bucket.kept, 6048 + 128);
+    ck_assert_double_gt(tune_cost(&tasks.tasks[11]), tune_cost(&tasks.tasks[1]));
+    tune_tasks_free(&tasks);
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 4), TAMIS_EINVAL);
+    ck_assert_ptr_nonnull(strstr(tamis_last_error(), "decompress"));
+    shapes.ratio_count = 0;
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 7), TAMIS_OK);
+    ck_assert_uint_eq(tasks.count, 3);
+    tune_tasks_free(&tasks);
+}
+END_TEST
+
+Suite *tune_suite(void)
+{
+    Suite *suite = suite_create("tune");
+    TCase *search = tcase_create("search");
+    tcase_add_loop_test(search, finds_the_fastest, 0, 3);
+    tcase_add_test(search, stops_losers);
+    tcase_add_test(search, runs_agree);
+    tcase_add_test(search, condemns);
+    tcase_add_test(search, default_is_kept);
+    tcase_add_test(search, throttled_rounds);
+    tcase_add_test(search, resumes);
+    tcase_add_test(search, interrupted);
+    tcase_add_test(search, left_behind);
+    tcase_add_test(search, local_search);
+    tcase_add_test(search, beside);
+    tcase_add_test(search, tasks_of_shapes);
+    suite_add_tcase(suite, search);
+    return suite;
+}
