@@ -10,6 +10,7 @@
 #include "device.h"
 #include "error.h"
 #include "explain.h"
+#include "explain_choice.h"
 #include "gpu.h"
 #include "selection_options.h"
 #include "space.h"
@@ -33,6 +34,7 @@ struct job {
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
     struct explain_kernels kernels;
+    struct explain_choice choice;
     struct explain_part parts[EXPLAIN_PARTS];
     struct explain_launch launches[EXPLAIN_LAUNCHES];
     int launch_count;
@@ -158,35 +160,31 @@ static bool is_for(const struct tamisi_variant *variant, const char *family, con
 /* The variant that a plan would take, with what its cubin tells, if the store has one. */
 static tamis_status add_stored(struct job *job, const char *family)
 {
-    const tamis_problem *p = &job->problem;
-    const struct tamisi_variant_query query = {
-        .family = family, .arch = job->arch, .dtype = (int)p->dtype, .head_dim = p->head_dim};
-    struct tamisi_variant *variants;
+    struct tamisi_gpu_identity gpu;
+    struct tamisi_ranking ranking;
     struct tamisi_cubin cubin = {.data = NULL};
     char options[TAMISI_OPTIONS_SIZE];
-    size_t count, at = 0;
-    TAMIS_TRY(tamisi_store_find_variants(&variants, &count, job->store, &query));
-    while (at < count && !is_for(&variants[at], family, p)) at++;
-    tamis_status status = TAMIS_ENOTFOUND;
-    if (at < count) {
-        tamisi_compile_options(options, job->arch);
-        if (tamisi_store_get_cubin(&cubin, job->store, &variants[at].source, job->arch, options, NULL) != TAMIS_OK)
-            cubin.resource_count = 0;
-        status = explain_add(&job->kernels, &variants[at], cubin.resources, cubin.resource_count);
-        tamisi_cubin_free(&cubin);
-    } else {
-        status = tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
-                             tamisi_store_path(job->store), family, p->head_dim, spec_dtype_name(p->dtype), job->arch, job->arch);
-    }
-    free(variants);
+    explain_identify(&gpu, job->device.context, job->arch);
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, job->store, family, job->arch, &job->problem, &job->facts, TAMIS_TUNING_USE, &gpu));
+    tamisi_compile_options(options, job->arch);
+    if (tamisi_store_get_cubin(&cubin, job->store, &ranking.variants[0].source, job->arch, options, NULL) != TAMIS_OK)
+        cubin.resource_count = 0;
+    const tamis_status status = explain_add(&job->kernels, &ranking.variants[0], cubin.resources, cubin.resource_count);
+    explain_choice_add(&job->choice, &ranking.variants[0], &ranking.choice);
+    tamisi_cubin_free(&cubin);
+    tamisi_ranking_free(&ranking);
     return status;
 }
 
 static tamis_status add_generated(struct job *job, const char *family)
 {
-    for (size_t i = 0; i < job->space.variant_count; i++)
-        if (is_for(&job->space.variants[i].variant, family, &job->problem))
-            return explain_add(&job->kernels, &job->space.variants[i].variant, NULL, 0);
+    const struct tamisi_choice untimed = {.reason = TAMISI_BY_DEFAULT, .gain = 1, .regret = -1};
+    for (size_t i = 0; i < job->space.variant_count; i++) {
+        const struct tamisi_variant *variant = &job->space.variants[i].variant;
+        if (!is_for(variant, family, &job->problem)) continue;
+        explain_choice_add(&job->choice, variant, &untimed);
+        return explain_add(&job->kernels, variant, NULL, 0);
+    }
     return tamisi_fail(TAMIS_EUNSUPPORTED, "%s makes no %s kernel for %s", job->spec_name, family, job->arch);
 }
 
@@ -385,6 +383,7 @@ static void print_json(struct job *job, bool all)
         json_object(&json, "workspace");
         for (int i = 0; i < EXPLAIN_PARTS; i++) json_int(&json, job->parts[i].name, job->parts[i].bytes);
         json_object_end(&json);
+        if (job->choice.count > 0) explain_choice_json(&job->choice, &json);
         add_json_launches(job, &json);
         add_json_floors(job, &json);
     }
@@ -407,6 +406,7 @@ static int run(struct cli *cli)
         if (!cli->json) print_facts(&job);
         if (!cli->json && all) {
             print_parts(&job);
+            if (job.choice.count > 0) explain_choice_print(&job.choice, cli);
             if (job.launch_count > 0) print_launches(&job);
             print_floors(&job);
         }
@@ -425,7 +425,8 @@ static const struct cli_option options[] = {
     {"spec", 0, "NAME", "this spec of a store of several"},
     {"arch", 0, "ARCH", "kernels for this architecture; default: the only one there is"},
     {"device", 0, "DEVICE", "none, cpu or cuda:N, whose architecture then counts; default: none"},
-    {"explain", 0, NULL, "the workspace in parts, each launch, and the least that each stage must move and compute"},
+    {"explain", 0, NULL, "the workspace in parts, why each variant, each launch, and the least that each stage must move and "
+                         "compute"},
     {"assume-kept", 0, "X", "part of the candidates that is kept where only the device will know; default: 0.5"},
     {"bandwidth", 0, "X", "GB/s of memory: with --rate, the least time of each stage"},
     {"rate", 0, "X", "TFLOP/s of the tensor cores"},
@@ -444,7 +445,8 @@ const struct cli_command cmd_plan = {
     .summary = "say what the library would do for a problem, and what it must cost",
     .description =
         "Print what follows from a problem: how many tokens may be chosen and are kept, how much workspace it takes. "
-        "With --explain also the workspace in parts, the launches of tamis_run in order, and floors: what each stage "
+        "With --explain also the workspace in parts, which variant of each kernel is taken and by what, the "
+        "launches of tamis_run in order, and floors: what each stage "
         "must read, write and compute by the operator's definition, each input read once a pass and each result "
         "written once. Model and selection are the spec's unless options say otherwise. Needs no GPU: nothing is "
         "compiled or run. Registers are told where the store has the compiled kernel.",

@@ -25,29 +25,83 @@ static tamis_status check_arguments(const tamis_context *context, const tamis_st
     return tamisi_problem_check(problem);
 }
 
-tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *given)
+/* NULL: the defaults. */
+static tamis_status read_options(tamis_plan_options *out, const tamis_plan_options *given)
 {
-    tamis_problem problem;
+    *out = (tamis_plan_options)TAMIS_PLAN_OPTIONS_INIT;
+    if (!given) return TAMIS_OK;
+    TAMIS_TRY(tamisi_options_check(given, sizeof *given, sizeof *given, "options", "TAMIS_PLAN_OPTIONS_INIT"));
+    if ((int)given->tuning < TAMIS_TUNING_USE || (int)given->tuning > TAMIS_TUNING_REQUIRE)
+        return tamisi_fail(TAMIS_EINVAL, "options: tuning is %d: it must be a tamis_tuning", (int)given->tuning);
+    if ((int)given->compiling < TAMIS_COMPILE_MISSING || (int)given->compiling > TAMIS_COMPILE_NEVER)
+        return tamisi_fail(TAMIS_EINVAL, "options: compiling is %d: it must be a tamis_compiling", (int)given->compiling);
+    *out = *given;
+    out->struct_size = sizeof *out;
+    return TAMIS_OK;
+}
+
+/* Of arguments that were checked. */
+static tamis_status make_plan(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *problem,
+                              const tamis_plan_options *options, const struct tamisi_force *force)
+{
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
+    tamisi_facts_make(&facts, problem);
+    TAMIS_TRY(tamisi_workspace_make(&workspace, problem, &facts));
+
+    tamis_plan *plan = calloc(1, sizeof *plan);
+    if (!plan) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
+    *plan = (tamis_plan){context, *problem, facts, workspace, NULL, *options, *force};
+    const tamis_status status = context->backend->plan_open(plan, store);
+    plan->force = (struct tamisi_force){NULL, NULL};
+    if (status != TAMIS_OK) {
+        free(plan);
+        return status;
+    }
+    atomic_fetch_add(&context->counters.plans, 1);
+    *out = plan;
+    return TAMIS_OK;
+}
+
+tamis_status tamisi_plan_create_forced(tamis_plan **out, tamis_context *context, tamis_store *store,
+                                       const tamis_problem *given, const tamis_plan_options *given_options,
+                                       const struct tamisi_force *force)
+{
+    tamis_problem problem;
+    tamis_plan_options options;
     tamisi_error_clear();
     TAMIS_TRY(tamisi_check_pointer(out, "out"));
     *out = NULL;
     TAMIS_TRY(tamisi_check_pointer(context, "context"));
     TAMIS_TRY(read_problem(&problem, given));
+    TAMIS_TRY(read_options(&options, given_options));
     TAMIS_TRY(check_arguments(context, store, &problem));
-    tamisi_facts_make(&facts, &problem);
-    TAMIS_TRY(tamisi_workspace_make(&workspace, &problem, &facts));
+    return make_plan(out, context, store, &problem, &options, force);
+}
 
-    tamis_plan *plan = calloc(1, sizeof *plan);
-    if (!plan) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
-    *plan = (tamis_plan){context, problem, facts, workspace, NULL};
-    const tamis_status status = context->backend->plan_open(plan, store);
-    if (status != TAMIS_OK) {
-        free(plan);
-        return status;
-    }
-    *out = plan;
+tamis_status tamis_plan_create_with(tamis_plan **out, tamis_context *context, tamis_store *store,
+                                    const tamis_problem *problem, const tamis_plan_options *options)
+{
+    return tamisi_plan_create_forced(out, context, store, problem, options, &(struct tamisi_force){NULL, NULL});
+}
+
+tamis_status tamis_plan_create(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *problem)
+{
+    return tamis_plan_create_with(out, context, store, problem, NULL);
+}
+
+tamis_status tamis_context_counters(tamis_counters *out, const tamis_context *context)
+{
+    tamisi_error_clear();
+    TAMIS_TRY(tamisi_check_pointer(out, "out"));
+    TAMIS_TRY(tamisi_check_pointer(context, "context"));
+    TAMIS_TRY(tamisi_options_check(out, sizeof *out, out->struct_size, "out", "TAMIS_COUNTERS_INIT"));
+    const struct tamisi_counters *counters = &context->counters;
+    out->plans = atomic_load(&counters->plans);
+    out->found = atomic_load(&counters->found);
+    out->compiled = atomic_load(&counters->compiled);
+    out->passed_over = atomic_load(&counters->passed_over);
+    out->compile_ms = (double)atomic_load(&counters->compile_us) / 1000;
     return TAMIS_OK;
 }
 

@@ -41,7 +41,8 @@ static tamis_status read_device(struct tamisi_gpu *gpu, int ordinal)
         int *out;
     } reads[] = {{TAMISI_CU_ATTR_CC_MAJOR, &gpu->cc_major},
                  {TAMISI_CU_ATTR_CC_MINOR, &gpu->cc_minor},
-                 {TAMISI_CU_ATTR_SM_COUNT, &gpu->sm_count}};
+                 {TAMISI_CU_ATTR_SM_COUNT, &gpu->sm_count},
+                 {TAMISI_CU_ATTR_L2_BYTES, &gpu->l2_bytes}};
     for (size_t i = 0; i < sizeof reads / sizeof *reads; i++)
         TAMIS_TRY(tamisi_cuda_check(cuda, cuda->device_get_attribute(reads[i].out, reads[i].attribute, gpu->device),
                                     "cannot read the GPU's attributes"));

@@ -15,7 +15,7 @@ struct tamisi_gpu {
     tamisi_cu_context primary; /* retained; made current around every call that needs a context */
     char name[128];
     int cc_major, cc_minor;
-    int sm_count;
+    int sm_count, l2_bytes;
     bool starts_early; /* kernels may start while the one before them ends: from 9.0, and CUDA 12.3 to be captured so */
     char arch[16]; /* whose variants and cubins this device runs: "sm_90a" */
 };
@@ -50,7 +50,26 @@ struct tamisi_gpu_plan {
     tamisi_cu_library libraries[TAMISI_FAMILY_COUNT];
     struct tamisi_variant variants[TAMISI_FAMILY_COUNT];
     struct tamisi_resource resources[TAMISI_STAGE_COUNT];
+    struct tamisi_choice choices[TAMISI_FAMILY_COUNT]; /* why each variant */
 };
+
+/* ---- gpu_choice.c: a family's variants for a plan, in the order in which they are tried */
+
+struct tamisi_ranking {
+    struct tamisi_variant *variants; /* owned; the best first */
+    size_t count;                    /* at least one */
+    struct tamisi_choice choice;     /* of the first */
+};
+
+extern const char *const tamisi_gpu_families[TAMISI_FAMILY_COUNT];
+void tamisi_gpu_identify(struct tamisi_gpu_identity *out, const struct tamisi_gpu *gpu);
+/* `gpu` of the identity alone is looked at, so that a plan for an absent GPU can be explained. Statuses of a plan. */
+tamis_status tamisi_gpu_rank(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
+                             const tamis_problem *problem, const struct tamisi_facts *facts, tamis_tuning tuning,
+                             const struct tamisi_gpu_identity *gpu);
+void tamisi_ranking_free(struct tamisi_ranking *ranking);
+/* "timed for the nearest shape (seq_len 32768, kept 16448); 1.08 times as fast as the default" */
+void tamisi_choice_describe(struct tamisi_buf *out, const struct tamisi_choice *choice);
 
 tamis_status tamisi_gpu_enter(const struct tamis_context *context); /* make the primary context current */
 void tamisi_gpu_leave(const struct tamis_context *context);

@@ -1,14 +1,14 @@
 /*
- * gpu_plan.c: from a problem to loaded kernels: find each family's variant in the store, get its cubin (store, user's cache,
- * compiler: in this order), load it and look up its entries. Everything that can fail for want of a kernel fails here.
+ * gpu_plan.c: from a problem to loaded kernels: take each family's best variant (gpu_choice.c), get its cubin (store, user's
+ * cache, compiler: in this order), load it and look up its entries; where that fails, the next best. Everything that can fail
+ * for want of a kernel fails here.
  */
+#define _GNU_SOURCE
 #include "gpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const families[TAMISI_FAMILY_COUNT] = {"score", "select", "compress", "attend", "decompress"};
 
 static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_SCORE_STATS] = "score_stats",     [TAMISI_SCORE_STATS_TMA] = "score_stats_tma",
@@ -17,32 +17,6 @@ static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_SELECT_BUDGET] = "select_budget", [TAMISI_SELECT_TOKENS] = "select_tokens",
     [TAMISI_COMPRESS] = "compress",           [TAMISI_ATTEND] = "attend",
     [TAMISI_ATTEND_TMA] = "attend_tma",       [TAMISI_DECOMPRESS] = "decompress"};
-
-/* The best-ranked variant of a family for this problem that this library can launch. */
-static tamis_status choose_variant(struct tamisi_variant *out, tamis_store *store, const char *family, const char *arch,
-                                   const tamis_problem *problem)
-{
-    const struct tamisi_variant_query query = {
-        .family = family, .arch = arch, .dtype = (int)problem->dtype, .head_dim = problem->head_dim};
-    struct tamisi_variant *variants = NULL;
-    size_t count = 0;
-    TAMIS_TRY(tamisi_store_find_variants(&variants, &count, store, &query));
-    size_t usable = 0;
-    while (usable < count && variants[usable].abi != TAMIS_KERNEL_ABI) usable++;
-    tamis_status status = TAMIS_OK;
-    if (usable < count)
-        *out = variants[usable];
-    else if (count > 0)
-        status = tamisi_fail(TAMIS_EUNSUPPORTED, "%s: its %s kernels are for another libtamis (interface %d, this one has %d): "
-                                                 "run tamis gen again",
-                             tamisi_store_path(store), family, variants[0].abi, TAMIS_KERNEL_ABI);
-    else
-        status = tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
-                             tamisi_store_path(store), family, problem->head_dim,
-                             problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", arch, arch);
-    free(variants);
-    return status;
-}
 
 /* Keep a cubin just compiled: in the store, else in the user's cache, else not at all. Never a reason to fail. */
 static void keep_cubin(const tamis_context *context, tamis_store *store, tamis_store *cache,
@@ -58,16 +32,27 @@ static void keep_cubin(const tamis_context *context, tamis_store *store, tamis_s
         tamisi_log(&context->log, TAMIS_LOG_WARNING, "%s is kept in memory only: no writable store or cache", variant->name);
 }
 
-static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_context *context, tamis_store *store,
+static void tell(const tamis_plan *plan, const struct tamisi_variant *variant, double milliseconds)
+{
+    const tamis_plan_options *told = &plan->options;
+    if (told->on_compile) told->on_compile(told->on_compile_payload, variant->name, variant->arch, milliseconds);
+}
+
+static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_plan *plan, tamis_store *store,
                                     tamis_store *cache, const struct tamisi_variant *variant, const char *options)
 {
+    tamis_context *context = plan->context;
     struct tamisi_buf source = TAMISI_BUF_INIT;
     struct tamisi_compiled compiled = {0};
     TAMIS_TRY(tamisi_store_get_source(&source, store, &variant->source));
     tamisi_log(&context->log, TAMIS_LOG_INFO, "compiling %s for %s", variant->name, variant->arch);
+    tell(plan, variant, -1);
     tamis_status status = tamisi_compile(&compiled, variant->name, source.data, variant->arch);
     tamisi_buf_free(&source);
     if (status != TAMIS_OK) return status;
+    atomic_fetch_add(&context->counters.compiled, 1);
+    atomic_fetch_add(&context->counters.compile_us, (long long)(1000 * compiled.milliseconds));
+    tell(plan, variant, compiled.milliseconds);
     keep_cubin(context, store, cache, variant, options, &compiled);
     *out = (struct tamisi_cubin){.data = compiled.cubin, .bytes = compiled.cubin_bytes,
                                  .resource_count = compiled.resource_count};
@@ -80,12 +65,16 @@ static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_contex
     return TAMIS_OK;
 }
 
-static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_context *context, tamis_store *store,
+static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_plan *plan, tamis_store *store,
                               const struct tamisi_variant *variant)
 {
+    tamis_context *context = plan->context;
     char options[TAMISI_OPTIONS_SIZE];
     tamisi_compile_options(options, variant->arch);
-    if (tamisi_store_get_cubin(out, store, &variant->source, variant->arch, options, NULL) == TAMIS_OK) return TAMIS_OK;
+    if (tamisi_store_get_cubin(out, store, &variant->source, variant->arch, options, NULL) == TAMIS_OK) {
+        atomic_fetch_add(&context->counters.found, 1);
+        return TAMIS_OK;
+    }
 
     /* Only a store that cannot take the cubin itself leaves it to the user's cache. */
     tamis_store *cache = NULL;
@@ -95,7 +84,13 @@ static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_context *con
     }
     tamis_status status = TAMIS_ENOTFOUND;
     if (cache) status = tamisi_store_get_cubin(out, cache, &variant->source, variant->arch, options, NULL);
-    if (status != TAMIS_OK) status = compile_variant(out, context, store, cache, variant, options);
+    if (status == TAMIS_OK)
+        atomic_fetch_add(&context->counters.found, 1);
+    else if (plan->options.compiling == TAMIS_COMPILE_NEVER)
+        status = tamisi_fail(TAMIS_ENOTFOUND, "%s: %s is not compiled for %s, and TAMIS_COMPILE_NEVER was asked for",
+                             tamisi_store_path(store), variant->name, variant->arch);
+    else
+        status = compile_variant(out, plan, store, cache, variant, options);
     tamis_store_free(cache);
     return status;
 }
@@ -160,17 +155,97 @@ static tamis_status load_library(tamisi_cu_library *out, const struct tamisi_cud
                        tamis_last_error(), major, minor, cuda->version / 1000, cuda->version % 1000 / 10);
 }
 
-static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family)
+static tamis_status load_variant(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family,
+                                 const struct tamisi_variant *variant)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
-    struct tamisi_variant *variant = &loaded->variants[family];
-    TAMIS_TRY(choose_variant(variant, store, families[family], gpu->arch, &plan->problem));
     struct tamisi_cubin cubin = {0};
-    TAMIS_TRY(get_cubin(&cubin, plan->context, store, variant));
+    loaded->variants[family] = *variant;
+    TAMIS_TRY(get_cubin(&cubin, plan, store, variant));
     tamis_status status = load_library(&loaded->libraries[family], gpu->cuda, &cubin, variant->name);
     for (int i = 0; i < variant->entry_count && status == TAMIS_OK; i++)
         status = load_entry(loaded, gpu->cuda, loaded->libraries[family], &variant->entries[i], &cubin);
     tamisi_cubin_free(&cubin);
+    return status;
+}
+
+/* Undo what a variant that does not load has left. */
+static void unload_variant(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, int family)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    const struct tamisi_variant *variant = &loaded->variants[family];
+    for (int i = 0; i < variant->entry_count; i++) {
+        const int stage = find_stage(variant->entries[i].stage);
+        if (stage >= 0) loaded->kernels[stage] = (struct tamisi_kernel){.function = NULL};
+    }
+    if (loaded->libraries[family]) gpu->cuda->library_unload(loaded->libraries[family]);
+    loaded->libraries[family] = NULL;
+}
+
+/* May another variant fare better? Not where memory or a file is to blame. */
+static bool is_its_own_fault(tamis_status status)
+{
+    return status == TAMIS_ECUDA || status == TAMIS_ECOMPILE || status == TAMIS_EUNSUPPORTED || status == TAMIS_ENOTFOUND ||
+           status == TAMIS_ECORRUPT;
+}
+
+static tamis_status load_next(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family,
+                              const struct tamisi_ranking *ranking, size_t at)
+{
+    unload_variant(loaded, plan, family);
+    tamisi_log(&plan->context->log, TAMIS_LOG_WARNING, "%s is passed over: %s", ranking->variants[at - 1].name,
+               tamis_last_error());
+    atomic_fetch_add(&plan->context->counters.passed_over, 1);
+    loaded->choices[family].reason = TAMISI_BY_FALLBACK;
+    return load_variant(loaded, plan, store, family, &ranking->variants[at]);
+}
+
+/* The first variant of a ranking that loads. Where none does, the best one's failure is told. */
+static tamis_status load_first(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family,
+                               const struct tamisi_ranking *ranking)
+{
+    const tamis_status first = load_variant(loaded, plan, store, family, &ranking->variants[0]);
+    if (first == TAMIS_OK || ranking->count == 1 || !is_its_own_fault(first)) return first;
+    char *message = strdup(tamis_last_error()), *detail = strdup(tamis_last_error_detail());
+    tamis_status status = first;
+    for (size_t i = 1; i < ranking->count && is_its_own_fault(status); i++)
+        status = load_next(loaded, plan, store, family, ranking, i);
+    if (status == TAMIS_OK) tamisi_error_clear();
+    if (is_its_own_fault(status)) {
+        status = tamisi_fail(first, "%s", message ? message : "no variant loads");
+        if (detail) tamisi_error_detail(detail);
+    }
+    free(message);
+    free(detail);
+    return status;
+}
+
+/* Leave of a ranking the one that the plan is forced to take. */
+static tamis_status keep_forced(struct tamisi_ranking *ranking, const struct tamisi_force *force)
+{
+    for (size_t i = 0; i < ranking->count; i++) {
+        if (strcmp(ranking->variants[i].name, force->variant) != 0) continue;
+        ranking->variants[0] = ranking->variants[i];
+        ranking->count = 1;
+        ranking->choice = (struct tamisi_choice){.reason = TAMISI_BY_FORCE, .gain = 1, .regret = -1};
+        return TAMIS_OK;
+    }
+    return tamisi_fail(TAMIS_ENOTFOUND, "no %s kernel is named %s", force->family, force->variant);
+}
+
+static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    const char *name = tamisi_gpu_families[family];
+    struct tamisi_gpu_identity identity;
+    struct tamisi_ranking ranking;
+    tamisi_gpu_identify(&identity, gpu);
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, plan->options.tuning, &identity));
+    tamis_status status = TAMIS_OK;
+    if (plan->force.family && strcmp(plan->force.family, name) == 0) status = keep_forced(&ranking, &plan->force);
+    loaded->choices[family] = ranking.choice;
+    if (status == TAMIS_OK) status = load_first(loaded, plan, store, family, &ranking);
+    tamisi_ranking_free(&ranking);
     return status;
 }
 
@@ -216,5 +291,10 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
         tamisi_buf_printf(out, "%s: %s, %d threads, %d registers, %d bytes shared\n", stage_names[stage], entry->symbol,
                           entry->threads, loaded->resources[stage].registers,
                           entry->shared_bytes + loaded->resources[stage].shared_bytes);
+    }
+    for (int family = 0; family < TAMISI_FAMILY_COUNT; family++) {
+        tamisi_buf_printf(out, "variant of %s: %s: ", tamisi_gpu_families[family], loaded->variants[family].name);
+        tamisi_choice_describe(out, &loaded->choices[family]);
+        tamisi_buf_puts(out, "\n");
     }
 }

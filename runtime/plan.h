@@ -11,6 +11,8 @@
 #include "store.h"
 #include "tamis.h"
 
+#include <stdatomic.h>
+
 /* What follows from a problem alone; names as in tamis.h. */
 struct tamisi_facts {
     int group;             /* Hq / Hkv */
@@ -52,11 +54,23 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
 
 struct tamisi_backend;
 
+/* tamis_counters, as plans of many threads count them up. */
+struct tamisi_counters {
+    atomic_llong plans, found, compiled, passed_over, compile_us;
+};
+
+/* One variant that a plan must take, and no other in its place. */
+struct tamisi_force {
+    const char *family; /* NULL: none */
+    const char *variant;
+};
+
 struct tamis_context {
     int device; /* ordinal or TAMIS_DEVICE_CPU */
     struct tamisi_log log;
     const struct tamisi_backend *backend;
     void *state; /* the backend's: struct tamisi_gpu or struct tamisi_cpu */
+    struct tamisi_counters counters;
 };
 
 struct tamis_plan {
@@ -65,7 +79,14 @@ struct tamis_plan {
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
     void *state; /* the backend's: its loaded kernels */
+    tamis_plan_options options;
+    struct tamisi_force force; /* only while the plan is made */
 };
+
+/* tamis_plan_create_with(), for those who time variants. `options` may be NULL. */
+tamis_status tamisi_plan_create_forced(tamis_plan **out, tamis_context *context, tamis_store *store,
+                                       const tamis_problem *problem, const tamis_plan_options *options,
+                                       const struct tamisi_force *force);
 
 /*
  * A device kind: the CPU or a GPU. The API layer has checked all arguments; pointers are non-NULL where tamis.h demands it.

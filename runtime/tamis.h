@@ -237,6 +237,59 @@ TAMIS_API tamis_status tamis_plan_create(tamis_plan **out, tamis_context *contex
                                          const tamis_problem *problem);
 TAMIS_API void tamis_plan_free(tamis_plan *plan);
 
+/** Which variant of a kernel a plan takes, where the store has several. */
+typedef enum tamis_tuning {
+    TAMIS_TUNING_USE = 0,    /* what `tamis tune` found the fastest for the nearest shape; else the default variant */
+    TAMIS_TUNING_OFF = 1,    /* the default variant, whatever was timed */
+    TAMIS_TUNING_REQUIRE = 2 /* like USE, but a kernel that was not timed on such a GPU, within an octave of length, fails */
+} tamis_tuning;
+
+/** What a plan does for a kernel that neither the store nor the user's cache has compiled. */
+typedef enum tamis_compiling {
+    TAMIS_COMPILE_MISSING = 0, /* compile it, with NVRTC: seconds */
+    TAMIS_COMPILE_NEVER = 1    /* fail with TAMIS_ENOTFOUND: nothing but what is there already */
+} tamis_compiling;
+
+/** Told of a kernel before it is compiled, and after that, with the milliseconds it took; before, these are negative. */
+typedef void (*tamis_compile_fn)(void *payload, const char *kernel, const char *arch, double milliseconds);
+
+typedef struct tamis_plan_options {
+    size_t struct_size;
+    tamis_tuning tuning;
+    tamis_compiling compiling;
+    tamis_compile_fn on_compile; /* called inside tamis_plan_create_with(), on its thread; NULL: not told */
+    void *on_compile_payload;
+} tamis_plan_options;
+
+#define TAMIS_PLAN_OPTIONS_INIT {sizeof(tamis_plan_options), TAMIS_TUNING_USE, TAMIS_COMPILE_MISSING, NULL, NULL}
+
+/**
+ * As tamis_plan_create(), which is this with the defaults. The CPU backend has no kernels to choose from: there only
+ * TAMIS_TUNING_REQUIRE means something, and is met.
+ *
+ * A variant that does not load is passed over for the next best, with a warning to the context's log.
+ *
+ * @param options  NULL: the defaults of TAMIS_PLAN_OPTIONS_INIT.
+ * @return as tamis_plan_create(); TAMIS_ENOTFOUND too for what the options forbid to make up for.
+ */
+TAMIS_API tamis_status tamis_plan_create_with(tamis_plan **out, tamis_context *context, tamis_store *store,
+                                              const tamis_problem *problem, const tamis_plan_options *options);
+
+/** What the plans of a context have cost since it was made. */
+typedef struct tamis_counters {
+    size_t struct_size;
+    int64_t plans;        /* that were made */
+    int64_t found;        /* kernels that the store or the user's cache had compiled: hits */
+    int64_t compiled;     /* kernels that had to be: misses */
+    int64_t passed_over;  /* variants that did not load */
+    double compile_ms;    /* spent compiling */
+} tamis_counters;
+
+#define TAMIS_COUNTERS_INIT {sizeof(tamis_counters), 0, 0, 0, 0, 0.0}
+
+/** @param out  Must come with `struct_size` set (TAMIS_COUNTERS_INIT). */
+TAMIS_API tamis_status tamis_context_counters(tamis_counters *out, const tamis_context *context);
+
 /** Bytes of device memory that tamis_run and the steps need as workspace; 0 for NULL. */
 TAMIS_API size_t tamis_plan_workspace_bytes(const tamis_plan *plan);
 

@@ -344,5 +344,6 @@ Suite *gpu_plan_suite(void)
     suite_add_tcase(suite, gpu_launch_case());
     suite_add_tcase(suite, gpu_maps_case());
     suite_add_tcase(suite, gpu_fault_case());
+    suite_add_tcase(suite, gpu_choice_case());
     return suite;
 }

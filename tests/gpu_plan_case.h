@@ -55,6 +55,7 @@ struct gpu_bench {
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
 TCase *gpu_maps_case(void);   /* check_gpu_maps.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
+TCase *gpu_choice_case(void); /* check_gpu_choice.c */
 
 void gpu_plan_set_up(void); /* folder_remove clears up after it */
 void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in the test's folder */

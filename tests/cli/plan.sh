@@ -30,6 +30,7 @@ out_has 'attend_tma + zero rows'
 out_lacks decompress
 out_has 'lists, Hi: 8; compact heads, Hc: 8'
 out_has 'an SM each, at most '
+out_has "CHOSEN AS"
 want 0 "$tamis" plan llama-3.1-8b --arch sm_90a --explain --ratio 0.5 --bandwidth 4300 --rate 790
 grep -q '^score, pass 1 .* 0.1740$' out || fail "the score's least time is another"
 out_has 'at 4300 GB/s and 790 TFLOP/s: at least 45.'
@@ -47,6 +48,8 @@ json_ok plan
 out_has '"batch":3,"q_heads":32,"kv_heads":8,"head_dim":128,"seq_len":20000,"policy":"count","scope":"head","candidates":19872,"capacity":5128,'
 out_has '"dense":false,"kept":5128,"kept_is_assumed":false,"workspace_bytes":'
 out_has '{"stage":"compress","what":"K, V",'
+out_has '"variants":[{"family":"score","name":"score_'
+out_has ',"chosen_as":"default"}'
 # The parts add up to the whole.
 tr '{},' '\n' <out | sed -n 's/^"\(workspace_bytes\|score\|rank\|mean\|partial\|lse2\|kept\|indices\|compact_[kv]\|counter\)":\([0-9]*\)$/\1 \2/p' >numbers
 awk '$1 == "workspace_bytes" {whole = $2; next} whole {sum += $2; n++} END {exit !(n == 10 && sum == whole)}' numbers ||

@@ -1,0 +1,138 @@
+/*
+ * gpu_choice.c: a family's variants for a plan, ordered by what was timed. The order itself is choice.c's, rows are the
+ * store's; gpu_plan.c loads the first of them that loads. Layer: below gpu_plan.c.
+ */
+#include "gpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const tamisi_gpu_families[TAMISI_FAMILY_COUNT] = {"score", "select", "compress", "attend", "decompress"};
+
+/* How much is kept by coverage is known on the device alone. The published figures are about this part of the tokens. */
+#define COVERAGE_KEEPS 0.75
+#define FARTHEST 1.0 /* TAMIS_TUNING_REQUIRE takes no timing from farther away, in octaves of length */
+
+void tamisi_gpu_identify(struct tamisi_gpu_identity *out, const struct tamisi_gpu *gpu)
+{
+    *out = (struct tamisi_gpu_identity){.cc = 10 * gpu->cc_major + gpu->cc_minor,
+                                        .sm_count = gpu->sm_count,
+                                        .l2_bytes = gpu->l2_bytes,
+                                        .driver_major = gpu->cuda->version / 1000};
+    snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, gpu->name);
+}
+
+void tamisi_ranking_free(struct tamisi_ranking *ranking)
+{
+    free(ranking->variants);
+    *ranking = (struct tamisi_ranking){.variants = NULL};
+}
+
+/* Variants that this library can launch, by rank; the same kernel of two specs once. */
+static tamis_status find_usable(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
+                                const tamis_problem *problem)
+{
+    const struct tamisi_variant_query query = {
+        .family = family, .arch = arch, .dtype = (int)problem->dtype, .head_dim = problem->head_dim};
+    size_t count = 0;
+    int abi = 0;
+    TAMIS_TRY(tamisi_store_find_variants(&out->variants, &count, store, &query));
+    for (size_t i = 0; i < count; i++) {
+        const struct tamisi_variant variant = out->variants[i];
+        bool usable = variant.abi == TAMIS_KERNEL_ABI;
+        if (i == 0) abi = variant.abi;
+        for (size_t j = 0; j < out->count && usable; j++)
+            usable = !tamisi_hash_equal(&out->variants[j].source, &variant.source);
+        if (usable) out->variants[out->count++] = variant;
+    }
+    if (out->count > 0) return TAMIS_OK;
+    if (count > 0)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: its %s kernels are for another libtamis (interface %d, this one has %d): "
+                                               "run tamis gen again",
+                           tamisi_store_path(store), family, abi, TAMIS_KERNEL_ABI);
+    return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
+                       tamisi_store_path(store), family, problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16",
+                       arch, arch);
+}
+
+static void make_bucket(struct tamisi_bucket *out, const char *family, const tamis_problem *problem,
+                        const struct tamisi_facts *facts)
+{
+    const long long assumed = (long long)(COVERAGE_KEEPS * (double)facts->candidates) + problem->selection.window;
+    tamisi_bucket_make(out, family, problem, facts->fixed_keep < 0 ? assumed : facts->capacity, facts->dense);
+}
+
+/* Put the variants into the order that the timings give. */
+static tamis_status order_variants(struct tamisi_ranking *ranking, const struct tamisi_timing *timings, size_t timing_count,
+                                   const struct tamisi_bucket *bucket, const struct tamisi_gpu_identity *gpu)
+{
+    const size_t count = ranking->count;
+    struct tamisi_option *options = calloc(count, sizeof *options);
+    size_t *order = calloc(count, sizeof *order);
+    struct tamisi_variant *ordered = calloc(count, sizeof *ordered);
+    const bool enough = options && order && ordered;
+    for (size_t i = 0; i < count && enough; i++) options[i].source = ranking->variants[i].source;
+    if (enough) tamisi_choose(&ranking->choice, order, options, count, timings, timing_count, bucket, gpu);
+    for (size_t i = 0; i < count && enough; i++) ordered[i] = ranking->variants[order[i]];
+    free(options);
+    free(order);
+    if (!enough) {
+        free(ordered);
+        return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
+    }
+    free(ranking->variants);
+    ranking->variants = ordered;
+    return TAMIS_OK;
+}
+
+static tamis_status require_timing(tamis_store *store, const char *family, const tamis_problem *problem,
+                                   const struct tamisi_choice *choice)
+{
+    const bool near = choice->reason == TAMISI_BY_BUCKET ||
+                      (choice->reason == TAMISI_BY_NEAREST && choice->distance <= FARTHEST);
+    if (near) return TAMIS_OK;
+    return tamisi_fail(TAMIS_ENOTFOUND, "%s: no %s kernel was timed on this GPU for a seq_len near %lld: run tamis tune",
+                       tamisi_store_path(store), family, (long long)problem->seq_len);
+}
+
+static tamis_status rank(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
+                         const tamis_problem *problem, const struct tamisi_facts *facts, tamis_tuning tuning,
+                         const struct tamisi_gpu_identity *gpu)
+{
+    struct tamisi_timing *timings = NULL;
+    struct tamisi_bucket bucket;
+    size_t count = 0;
+    TAMIS_TRY(find_usable(out, store, family, arch, problem));
+    if (tuning == TAMIS_TUNING_OFF) return TAMIS_OK;
+    TAMIS_TRY(tamisi_store_find_timings(&timings, &count, store, family, arch, problem->head_dim, gpu->cc));
+    make_bucket(&bucket, family, problem, facts);
+    tamis_status status = order_variants(out, timings, count, &bucket, gpu);
+    free(timings);
+    /* A dense plan runs attention alone: what it would take of the rest does not matter. */
+    if (status == TAMIS_OK && tuning == TAMIS_TUNING_REQUIRE && (!facts->dense || strcmp(family, "attend") == 0))
+        status = require_timing(store, family, problem, &out->choice);
+    return status;
+}
+
+tamis_status tamisi_gpu_rank(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
+                             const tamis_problem *problem, const struct tamisi_facts *facts, tamis_tuning tuning,
+                             const struct tamisi_gpu_identity *gpu)
+{
+    *out = (struct tamisi_ranking){.choice = {.reason = TAMISI_BY_DEFAULT, .gain = 1, .regret = -1}};
+    const tamis_status status = rank(out, store, family, arch, problem, facts, tuning, gpu);
+    if (status != TAMIS_OK) tamisi_ranking_free(out);
+    return status;
+}
+
+void tamisi_choice_describe(struct tamisi_buf *out, const struct tamisi_choice *choice)
+{
+    const bool other = choice->reason == TAMISI_BY_NEAREST || choice->reason == TAMISI_BY_OTHER_GPU;
+    tamisi_buf_puts(out, tamisi_reason_text(choice->reason));
+    if (other) tamisi_buf_printf(out, " (seq_len %lld", (long long)choice->bucket.seq_len);
+    if (other && choice->bucket.kept > 0) tamisi_buf_printf(out, ", kept %lld", (long long)choice->bucket.kept);
+    if (other) tamisi_buf_puts(out, ")");
+    if (choice->gain > 1) tamisi_buf_printf(out, "; %.3f times as fast as the default", choice->gain);
+    if (other && choice->regret >= 0)
+        tamisi_buf_printf(out, "; loses at most %.1f %% in the shapes beside it", 100 * choice->regret);
+}
