@@ -38,6 +38,7 @@ struct bench {
     bool watch_open;
     unsigned long long random; /* the generator's state */
     int rounds;
+    bool sparing; /* a check looks at fewer heads and rows: where every candidate is checked, at every length */
     uint16_t *pool; /* random numbers that tensors are filled from */
     size_t pool_count;
     tamis_dtype pool_dtype;

@@ -86,6 +86,22 @@ static bool read_ratios(struct cli *cli, const char *name, const char *fallback,
     return true;
 }
 
+bool bench_options_lengths(struct cli *cli, const char *fallback, struct bench_list *out)
+{
+    return read_integers(cli, "lengths", MAX_SEQ_LEN, fallback, out);
+}
+
+bool bench_options_ratios(struct cli *cli, const char *fallback, double out[BENCH_MAX_LIST], int *count)
+{
+    return read_ratios(cli, "ratios", fallback, out, count);
+}
+
+bool bench_options_dtypes(struct cli *cli, const char *fallback, struct bench_list *out)
+{
+    static const char *const names[] = {"bf16", "fp16", NULL};
+    return read_names(cli, "dtypes", names, fallback, out);
+}
+
 static bool check_head_dims(struct cli *cli, const struct bench_list *list)
 {
     for (int i = 0; i < list->count; i++) {
@@ -99,12 +115,11 @@ static bool check_head_dims(struct cli *cli, const struct bench_list *list)
 /* What both commands have. */
 static bool read_common(struct bench_options *out, struct cli *cli)
 {
-    static const char *const dtypes[] = {"bf16", "fp16", NULL};
     long long q_heads = 32, kv_heads = 8, rounds = 7;
     *out = (struct bench_options){.seed = 1, .batch = 1};
-    if (!read_integers(cli, "lengths", MAX_SEQ_LEN, "8192,32768,131072", &out->lengths) ||
+    if (!bench_options_lengths(cli, "8192,32768,131072", &out->lengths) ||
         !read_integers(cli, "head-dims", 256, NULL, &out->head_dims) || !check_head_dims(cli, &out->head_dims) ||
-        !read_names(cli, "dtypes", dtypes, "bf16", &out->dtypes) || !cli_integer(cli, "q-heads", 1, MAX_HEADS, &q_heads) ||
+        !bench_options_dtypes(cli, "bf16", &out->dtypes) || !cli_integer(cli, "q-heads", 1, MAX_HEADS, &q_heads) ||
         !cli_integer(cli, "kv-heads", 1, MAX_HEADS, &kv_heads) ||
         !cli_integer(cli, "rounds", 1, BENCH_MAX_ROUNDS, &rounds) || !cli_integer(cli, "seed", 0, 1ll << 62, &out->seed))
         return false;
@@ -135,7 +150,7 @@ int bench_operator_options_read(struct bench_options *out, struct cli *cli)
     long long batch = 1, window = s->window, pool = s->pool, min_tokens = s->min_tokens;
     if (cli_given(cli, "ratios") && cli_given(cli, "coverage"))
         return cli_usage(cli, "--ratios and --coverage: only one of them decides how many tokens are kept");
-    if (!read_ratios(cli, "ratios", "0.75,0.5,0.25", out->ratios, &out->ratio_count) ||
+    if (!bench_options_ratios(cli, "0.75,0.5,0.25", out->ratios, &out->ratio_count) ||
         !cli_real(cli, "coverage", 0, 1, &s->coverage) || !cli_choice(cli, "scope", scopes, &scope) ||
         !cli_integer(cli, "batch", 1, 65535, &batch) || !cli_integer(cli, "window", 1, 1024, &window) ||
         !cli_integer(cli, "pool", 1, 63, &pool) || !cli_integer(cli, "min-tokens", 0, MAX_SEQ_LEN, &min_tokens))

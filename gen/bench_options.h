@@ -25,6 +25,11 @@ struct bench_options {
     long long seed;
 };
 
+/* Lists that `tune` has too: of lengths, ratios and dtypes; `fallback` where the option is not given. False: message printed. */
+bool bench_options_lengths(struct cli *cli, const char *fallback, struct bench_list *out);
+bool bench_options_ratios(struct cli *cli, const char *fallback, double out[BENCH_MAX_LIST], int *count);
+bool bench_options_dtypes(struct cli *cli, const char *fallback, struct bench_list *out);
+
 /* Of `bench attention` and of `bench operator`. CLI_OK or CLI_USAGE. */
 int bench_options_read(struct bench_options *out, struct cli *cli);
 int bench_operator_options_read(struct bench_options *out, struct cli *cli);

@@ -25,6 +25,7 @@ enum cli_exit {
     CLI_NO_DEVICE = 4,
     CLI_COMPILE = 5,
     CLI_NUMERICS = 6,
+    CLI_PARTIAL = 7,
     CLI_INTERRUPTED = 130
 };
 

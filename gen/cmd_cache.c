@@ -16,8 +16,12 @@
 static int open_store(tamis_store **out, struct cli *cli, tamis_store_mode mode)
 {
     const char *path = cli->operand_count ? cli->operands[0] : NULL;
-    const tamis_store_options options = {sizeof options, mode, cli_log, cli};
-    const tamis_status status = tamis_store_open(out, path, &options);
+    tamis_store_options options = {sizeof options, mode, cli_log, cli};
+    tamis_status status = tamis_store_open(out, path, &options);
+    if (status == TAMIS_EIO && mode == TAMIS_STORE_READ) { /* after a write that was cut off: opening it so mends it */
+        options.mode = TAMIS_STORE_WRITE;
+        status = tamis_store_open(out, path, &options);
+    }
     if (status == TAMIS_OK) return CLI_OK;
     *out = NULL;
     if (path || status != TAMIS_ENOTFOUND) return cli_fail(cli, status);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {&cmd_gen,  &cmd_show, &cmd_plan,  &cmd_run,    &cmd_verify, &cmd_bench,
-                                                     &cmd_spec, &cmd_cache, &cmd_export, &cmd_import, &cmd_merge,
+                                                     &cmd_tune, &cmd_spec, &cmd_cache, &cmd_export, &cmd_import, &cmd_merge,
                                                      &cmd_doctor, NULL};
 
 static const struct cli_command tool = {
@@ -96,6 +96,7 @@ int main(int argc, char **argv)
     int at = 1;
     setlocale(LC_ALL, "C"); /* numbers are written and read alike everywhere */
     if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) return version();
+    if (argc > 1 && strcmp(argv[1], cmd_tune_worker.name) == 0) return run(&cmd_tune_worker, argc - 2, argv + 2);
     const bool asked = argc > 1 && (strcmp(argv[1], "help") == 0 || is_help(argv[1]));
     if (asked) at++;
     while (command->children) {

@@ -8,6 +8,8 @@
 
 #include "tamis.h"
 
+#include <stdbool.h>
+
 struct nvml {
     void *library; /* NULL: there is no clock */
     void *device;
@@ -16,11 +18,17 @@ struct nvml {
         int (*shutdown)(void);
         int (*handle_by_pci)(const char *, void **);
         int (*clock_info)(void *, int, unsigned *);
+        int (*clock_reasons)(void *, unsigned long long *); /* NULL: the library does not tell */
     } call;
 };
 
 void nvml_open(struct nvml *out, tamis_context *context); /* nvml_close() is due in any case */
 void nvml_close(struct nvml *nvml);
 int nvml_sm_mhz(const struct nvml *nvml); /* now; 0: unknown */
+/*
+ * Is the clock held down now by heat, or by a supply that gives less than the card may take? Not by the card's own power
+ * limit: at that a kernel that keeps the tensor cores busy always runs.
+ */
+bool nvml_throttled(const struct nvml *nvml);
 
 #endif

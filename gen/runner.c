@@ -14,6 +14,8 @@
 const char *const runner_step_names[RUNNER_STEPS] = {"score", "select", "compress", "attend", "decompress"};
 
 #define POISON_BYTES ((size_t)1 << 20)
+#define GUARD_BYTES 256 /* behind each array */
+#define GUARD 0xa5
 
 /* A device array. */
 struct array {
@@ -76,13 +78,38 @@ static size_t bytes_of(const struct runner *runner, enum array_id id)
     return 0;
 }
 
+static tamis_status guard(struct runner *runner, const struct array *array)
+{
+    unsigned char bytes[GUARD_BYTES];
+    memset(bytes, GUARD, sizeof bytes);
+    return tamis_memory_write(runner->context, (char *)array->data + array->bytes, bytes, sizeof bytes, runner->stream);
+}
+
 static tamis_status allocate(struct runner *runner, enum array_id first, enum array_id last)
 {
     for (int id = (int)first; id <= (int)last; id++) {
         struct array *array = &runner->arrays[id];
         if (array->data) continue;
         array->bytes = bytes_of(runner, (enum array_id)id);
-        TAMIS_TRY(tamis_memory_alloc(&array->data, runner->context, array->bytes ? array->bytes : 1));
+        TAMIS_TRY(tamis_memory_alloc(&array->data, runner->context, array->bytes + GUARD_BYTES));
+        TAMIS_TRY(guard(runner, array));
+    }
+    return TAMIS_OK;
+}
+
+tamis_status runner_find_overrun(struct runner *runner, const char **name)
+{
+    static const char *const names[ARRAYS] = {"q",     "k",    "v",    "workspace", "output",    "score",     "lse",
+                                              "kept",  "indices", "rank", "mean",   "compact q", "compact k", "compact v",
+                                              "compact output", "compact lse"};
+    *name = NULL;
+    for (int id = 0; id < ARRAYS && !*name; id++) {
+        const struct array *array = &runner->arrays[id];
+        unsigned char found[GUARD_BYTES];
+        if (!array->data) continue;
+        TAMIS_TRY(tamis_memory_read(runner->context, found, (char *)array->data + array->bytes, sizeof found, runner->stream));
+        for (int i = 0; i < GUARD_BYTES; i++)
+            if (found[i] != GUARD) *name = names[id];
     }
     return TAMIS_OK;
 }
@@ -120,9 +147,19 @@ static tamis_status upload(struct runner *runner, const struct case_input *input
     return TAMIS_OK;
 }
 
-static tamis_status open_parts(struct runner *runner, tamis_store *store, const struct case_input *input)
+static tamis_status open_plan(struct runner *runner, tamis_store *store, const struct tamisi_force *force)
 {
-    TAMIS_TRY(tamis_plan_create(&runner->plan, runner->context, store, &runner->problem));
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+    if (!force) return tamis_plan_create(&runner->plan, runner->context, store, &runner->problem);
+    options.tuning = TAMIS_TUNING_OFF;
+    options.compiling = TAMIS_COMPILE_NEVER;
+    return tamisi_plan_create_forced(&runner->plan, runner->context, store, &runner->problem, &options, force);
+}
+
+static tamis_status open_parts(struct runner *runner, tamis_store *store, const struct case_input *input,
+                               const struct tamisi_force *force)
+{
+    TAMIS_TRY(open_plan(runner, store, force));
     TAMIS_TRY(tamis_stream_create(&runner->stream, runner->context));
     TAMIS_TRY(stopwatch_open(&runner->watch, runner->context));
     runner->watch_open = true;
@@ -131,12 +168,18 @@ static tamis_status open_parts(struct runner *runner, tamis_store *store, const 
 
 tamis_status runner_open(struct runner **out, tamis_context *context, tamis_store *store, const struct case_input *input)
 {
+    return runner_open_forced(out, context, store, input, NULL);
+}
+
+tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
+                                const struct case_input *input, const struct tamisi_force *force)
+{
     *out = NULL;
     struct runner *runner = calloc(1, sizeof *runner);
     if (!runner) return tamisi_fail(TAMIS_ENOMEM, "out of memory");
     runner->context = context;
     runner->problem = input->problem;
-    const tamis_status status = open_parts(runner, store, input);
+    const tamis_status status = open_parts(runner, store, input, force);
     if (status == TAMIS_OK)
         *out = runner;
     else

@@ -6,6 +6,7 @@
 #define RUNNER_H
 
 #include "case.h"
+#include "plan.h"
 #include "tamis.h"
 
 enum runner_step { RUNNER_SCORE, RUNNER_SELECT, RUNNER_COMPRESS, RUNNER_ATTEND, RUNNER_DECOMPRESS, RUNNER_STEPS };
@@ -30,7 +31,12 @@ struct runner;
 
 /* Copies the inputs to the device. Statuses of tamis_plan_create and tamis_memory_alloc. */
 tamis_status runner_open(struct runner **out, tamis_context *context, tamis_store *store, const struct case_input *input);
+/* With a plan that takes one variant and no other; such a plan is not tuned otherwise, and compiles nothing. */
+tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
+                                const struct case_input *input, const struct tamisi_force *force);
 void runner_close(struct runner *runner);
+/* Behind each array lie bytes that no kernel may touch: the name of one whose were, NULL if none. */
+tamis_status runner_find_overrun(struct runner *runner, const char **name);
 const tamis_plan *runner_plan(const struct runner *runner);
 
 /* tamis_run. Outputs are NaN and -1 in every bit before. */

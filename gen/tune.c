@@ -277,9 +277,11 @@ static size_t look_up(struct contest *contest)
         struct contender *contender = &contest->contenders[i];
         struct tamisi_timing wanted = row_of(contest, i, TAMISI_TIMED), found;
         const bool known = contest->journal->find(contest->journal->payload, &wanted, &found);
-        const bool stands = known && !contest->options->again && found.rigor >= contest->options->rigor;
-        contender->fresh = !stands && !(known && !contest->options->again && found.state >= TAMISI_REFUSED);
-        contender->known_good = stands && found.state == TAMISI_TIMED;
+        const bool again = contest->options->again;
+        const bool stands = known && found.rigor >= contest->options->rigor;
+        const bool bad = (known && found.state >= TAMISI_REFUSED) || contest->journal->is_bad(contest->journal->payload, &wanted);
+        contender->fresh = again || !(stands || bad);
+        contender->known_good = !again && !bad && stands && found.state == TAMISI_TIMED;
         contender->median_us = contender->known_good ? found.median_us : 0;
         unknown += contender->fresh;
     }

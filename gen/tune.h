@@ -59,6 +59,8 @@ struct tune_journal {
     void *payload;
     /* The result of a key, or its journal row, as `wanted->state` says; false: none. */
     bool (*find)(void *payload, const struct tamisi_timing *wanted, struct tamisi_timing *out);
+    /* Was this source wrong, a fault or a hang in any bucket, on such a GPU? Then it is not tried in others. */
+    bool (*is_bad)(void *payload, const struct tamisi_timing *wanted);
     tamis_status (*begin)(void *payload, const struct tamisi_timing *started); /* before a candidate runs first */
     tamis_status (*end)(void *payload, const struct tamisi_timing *started);   /* it came back */
     /* Results, and the end of their journal rows, in one transaction. */

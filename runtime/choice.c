@@ -178,7 +178,7 @@ static bool is_bad(const struct scene *scene, size_t option)
     for (size_t i = 0; i < scene->timing_count; i++) {
         const struct tamisi_timing *timing = &scene->timings[i];
 
-        if (timing->state >= TAMISI_REFUSED && timing->gpu.cc == scene->gpu->cc &&
+        if (timing->state >= TAMISI_WRONG && timing->gpu.cc == scene->gpu->cc &&
             tamisi_hash_equal(&timing->source, &scene->options[option].source))
             return true;
     }
@@ -225,6 +225,7 @@ static enum class class_of(const struct scene *scene, size_t option, bool known)
 
     if (is_bad(scene, option)) return BAD;
     if (!timing) return UNTIMED;
+    if (timing->state == TAMISI_REFUSED) return BAD;
     return timing->state == TAMISI_TIMED ? TIMED : STOPPED;
 }
 

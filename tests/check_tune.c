@@ -14,6 +14,7 @@
 #include <string.h>
 
 Suite *tune_suite(void);
+TCase *tune_trial_case(void); /* check_tune_trial.c */
 
 #define MOST 400
 
@@ -107,6 +108,14 @@ static bool find_row(void *payload, const struct tamisi_timing *wanted, struct t
     return false;
 }
 
+static bool is_bad_row(void *payload, const struct tamisi_timing *wanted)
+{
+    (void)payload;
+    for (size_t i = 0; i < row_count; i++)
+        if (rows[i].state >= TAMISI_WRONG && tamisi_hash_equal(&rows[i].source, &wanted->source)) return true;
+    return false;
+}
+
 static void put_row(const struct tamisi_timing *row)
 {
     for (size_t i = 0; i < row_count; i++)
@@ -149,7 +158,7 @@ static const struct tune_device device = {.compile = compile,
                                           .time = time_round,
                                           .stop = stop,
                                           .gpu = {.cc = 90, .sm_count = 132, .l2_bytes = 50 << 20, .driver_major = 13}};
-static const struct tune_journal journal = {.find = find_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
+static const struct tune_journal journal = {.find = find_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
 
 /* `a` by `b` candidates; the time of the first is 100 us. */
 static void set_task(int a, int b)
@@ -287,6 +296,10 @@ START_TEST(condemns)
     run(); /* and none of them is tried again */
     ck_assert(outcome.nothing_to_do);
     ck_assert_int_eq(fiction.rounds, 0);
+    task.bucket.seq_len = task.bucket.kept = 16384; /* nor where the shape is another, but for what was refused */
+    run();
+    for (int i = 2; i < 5; i++) ck_assert_int_eq(fiction.checked[i], 0);
+    task.bucket.seq_len = task.bucket.kept = 8192;
     options.rigor = TAMISI_EXHAUSTIVE;
     run();
     for (int i = 1; i < 6; i++) ck_assert_int_eq(fiction.checked[i], 0);
@@ -489,5 +502,6 @@ Suite *tune_suite(void)
     tcase_add_test(search, beside);
     tcase_add_test(search, tasks_of_shapes);
     suite_add_tcase(suite, search);
+    suite_add_tcase(suite, tune_trial_case());
     return suite;
 }

@@ -1,6 +1,7 @@
 /*
  * fake_nvml.c: the management library that is none, in one file with the fake libcuda, whose GPUs it knows by their PCI
- * addresses. TAMIS_LIBNVML names it. Environment: FAKE_NVML_MHZ, the clock (1665); "none": that cannot be read.
+ * addresses. TAMIS_LIBNVML names it. Environment: FAKE_NVML_MHZ, the clock (1665); "none": that cannot be read. FAKE_NVML_REASONS, the bits of what holds it
+ * down (4, the power limit).
  */
 #include "tamis.h"
 
@@ -12,6 +13,7 @@ TAMIS_API int nvmlInit_v2(void);
 TAMIS_API int nvmlShutdown(void);
 TAMIS_API int nvmlDeviceGetHandleByPciBusId_v2(const char *address, void **device);
 TAMIS_API int nvmlDeviceGetClockInfo(void *device, int type, unsigned *mhz);
+TAMIS_API int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons);
 
 enum { UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_FOUND = 6 }; /* nvmlReturn_t */
 
@@ -43,5 +45,14 @@ int nvmlDeviceGetClockInfo(void *device, int type, unsigned *mhz)
     if (type != 1 || place < devices || place >= devices + sizeof devices) return INVALID_ARGUMENT;
     if (clock && strcmp(clock, "none") == 0) return NOT_FOUND;
     *mhz = clock ? (unsigned)strtoul(clock, NULL, 10) : 1665;
+    return 0;
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons)
+{
+    const char *bits = getenv("FAKE_NVML_REASONS");
+    if (users == 0) return UNINITIALIZED;
+    (void)device;
+    *reasons = bits ? strtoull(bits, NULL, 0) : 4;
     return 0;
 }

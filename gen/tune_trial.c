@@ -1,0 +1,305 @@
+/*
+ * tune_trial.c: see tune_trial.h.
+ */
+#include "tune_trial.h"
+
+#include "error.h"
+#include "gpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GUARD_BYTES 256
+#define GUARD 0x5a
+#define LONG_US 20000.0 /* a run as long as that sees little of what the L2 cache held before it */
+
+void tune_trial_init(struct tune_trial *trial, struct bench *bench, tamis_store *store, size_t l2_bytes)
+{
+    *trial = (struct tune_trial){.bench = bench, .store = store, .l2_bytes = l2_bytes};
+}
+
+static void drop_plans(struct tune_trial *trial)
+{
+    for (int i = 0; i < trial->plan_count; i++) tamis_plan_free(trial->plans[i].plan);
+    trial->plan_count = 0;
+}
+
+void tune_trial_free(struct tune_trial *trial)
+{
+    drop_plans(trial);
+    for (int id = 0; id < TUNE_ARRAYS; id++) tamis_memory_free(trial->bench->context, trial->arrays[id].data);
+}
+
+/* ---- arrays */
+
+static void find_sizes(struct tune_trial *trial)
+{
+    const tamis_problem *p = &trial->problem;
+    struct tamisi_facts facts;
+    struct tamisi_workspace workspace = {.bytes = 0};
+    tamisi_facts_make(&facts, p);
+    tamisi_workspace_make(&workspace, p, &facts);
+    const size_t batch = (size_t)p->batch, rows = batch * (size_t)p->seq_len, row_bytes = 2 * (size_t)p->head_dim;
+    const size_t kept = batch * (size_t)facts.capacity, scores = batch * (size_t)facts.candidates * sizeof(float);
+    const size_t compact = facts.dense ? 0 : kept * (size_t)facts.compact_heads * row_bytes;
+    const size_t sizes[TUNE_ARRAYS] = {[TUNE_Q] = rows * (size_t)p->q_heads * row_bytes,
+                                       [TUNE_K] = rows * (size_t)p->kv_heads * row_bytes,
+                                       [TUNE_V] = rows * (size_t)p->kv_heads * row_bytes,
+                                       [TUNE_OUTPUT] = rows * (size_t)p->q_heads * row_bytes,
+                                       [TUNE_WORKSPACE] = workspace.bytes,
+                                       [TUNE_KEPT] = batch * sizeof(int32_t),
+                                       [TUNE_INDICES] = kept * (size_t)facts.index_heads * sizeof(int32_t),
+                                       [TUNE_SCORE] = scores * (size_t)p->q_heads,
+                                       [TUNE_RANK] = scores * (size_t)facts.index_heads,
+                                       [TUNE_MEAN] = scores,
+                                       [TUNE_COMPACT_K] = compact,
+                                       [TUNE_COMPACT_V] = compact,
+                                       [TUNE_FLUSH] = 2 * trial->l2_bytes};
+    for (int id = 0; id < TUNE_ARRAYS; id++) trial->arrays[id].bytes = sizes[id];
+}
+
+static tamis_status write_guard(struct tune_trial *trial, int id)
+{
+    unsigned char guard[GUARD_BYTES];
+    memset(guard, GUARD, sizeof guard);
+    return tamis_memory_write(trial->bench->context, (char *)trial->arrays[id].data + trial->arrays[id].bytes, guard,
+                              sizeof guard, trial->bench->stream);
+}
+
+/* Random numbers are as good for a shorter problem as for the one that they were made for. */
+static tamis_status provide(struct tune_trial *trial, int id, bool same_type)
+{
+    const tamis_problem *p = &trial->problem;
+    const int heads = p->batch * (id == TUNE_Q ? p->q_heads : p->kv_heads), shifts[] = {0, 40, 24};
+    const bool grows = trial->arrays[id].bytes > trial->arrays[id].room || !trial->arrays[id].data;
+    if (grows) {
+        tamis_memory_free(trial->bench->context, trial->arrays[id].data);
+        trial->arrays[id].data = NULL;
+        trial->arrays[id].room = 0;
+        TAMIS_TRY(tamis_memory_alloc(&trial->arrays[id].data, trial->bench->context, trial->arrays[id].bytes + GUARD_BYTES));
+        trial->arrays[id].room = trial->arrays[id].bytes;
+    }
+    if (id > TUNE_V) return write_guard(trial, id);
+    if (!grows && same_type) return TAMIS_OK;
+    return bench_fill(trial->bench, trial->arrays[id].data, p, heads, p->seq_len, shifts[id]);
+}
+
+/* Members of problems come zeroed over the wire, gaps too. */
+tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem)
+{
+    const bool same_type = trial->problem.dtype == problem->dtype;
+    if (memcmp(&trial->problem, problem, sizeof *problem) == 0) return TAMIS_OK;
+    drop_plans(trial);
+    memset(&trial->problem, 0, sizeof trial->problem); /* until all is there */
+    struct tune_trial wanted = *trial;
+    wanted.problem = *problem;
+    find_sizes(&wanted);
+    tamis_status status = TAMIS_OK;
+    for (int id = 0; id < TUNE_ARRAYS && status == TAMIS_OK; id++) status = provide(&wanted, id, same_type);
+    memcpy(trial->arrays, wanted.arrays, sizeof wanted.arrays);
+    if (status == TAMIS_OK) trial->problem = *problem;
+    return status;
+}
+
+/* The first array whose end was written over. */
+static tamis_status find_overrun(struct tune_trial *trial, const char **name)
+{
+    static const struct {
+        enum tune_array id;
+        const char *name;
+    } written[] = {{TUNE_OUTPUT, "output"}, {TUNE_WORKSPACE, "workspace"}, {TUNE_KEPT, "kept"}, {TUNE_INDICES, "indices"},
+                   {TUNE_SCORE, "score"},   {TUNE_RANK, "rank"},           {TUNE_MEAN, "mean"}, {TUNE_COMPACT_K, "compact k"},
+                   {TUNE_COMPACT_V, "compact v"}};
+    *name = NULL;
+    for (size_t i = 0; i < sizeof written / sizeof *written && !*name; i++) {
+        unsigned char found[GUARD_BYTES];
+        const char *data = trial->arrays[written[i].id].data;
+        TAMIS_TRY(tamis_memory_read(trial->bench->context, found, data + trial->arrays[written[i].id].bytes, sizeof found,
+                                    trial->bench->stream));
+        for (int b = 0; b < GUARD_BYTES; b++)
+            if (found[b] != GUARD) *name = written[i].name;
+    }
+    return TAMIS_OK;
+}
+
+/* ---- work on the stream */
+
+static tamis_tensor tensor_of(const struct tune_trial *trial, enum tune_array id, int heads, long long rows)
+{
+    const long long dim = trial->problem.head_dim;
+    return (tamis_tensor){trial->arrays[id].data, heads * rows * dim, rows * dim, dim};
+}
+
+static tamis_status run(struct tune_trial *trial, const tamis_plan *plan, bool lists)
+{
+    const tamis_problem *p = &trial->problem;
+    tamis_run_args args = TAMIS_RUN_ARGS_INIT;
+    args.q = tensor_of(trial, TUNE_Q, p->q_heads, p->seq_len);
+    args.k = tensor_of(trial, TUNE_K, p->kv_heads, p->seq_len);
+    args.v = tensor_of(trial, TUNE_V, p->kv_heads, p->seq_len);
+    args.output = tensor_of(trial, TUNE_OUTPUT, p->q_heads, p->seq_len);
+    if (lists) {
+        args.kept = trial->arrays[TUNE_KEPT].data;
+        args.indices = trial->arrays[TUNE_INDICES].data;
+    }
+    return tamis_run(plan, &args, trial->arrays[TUNE_WORKSPACE].data, trial->arrays[TUNE_WORKSPACE].bytes,
+                     trial->bench->stream);
+}
+
+/* The launches that a family has a part in. */
+static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, const char *family)
+{
+    const tamis_problem *p = &trial->problem;
+    void *workspace = trial->arrays[TUNE_WORKSPACE].data;
+    const size_t bytes = trial->arrays[TUNE_WORKSPACE].bytes;
+    const tamis_stream stream = trial->bench->stream;
+    const tamis_tensor q = tensor_of(trial, TUNE_Q, p->q_heads, p->seq_len), k = tensor_of(trial, TUNE_K, p->kv_heads, p->seq_len);
+    const tamis_tensor v = tensor_of(trial, TUNE_V, p->kv_heads, p->seq_len);
+    float *score = trial->arrays[TUNE_SCORE].data, *rank = trial->arrays[TUNE_RANK].data, *mean = trial->arrays[TUNE_MEAN].data;
+    int32_t *kept = trial->arrays[TUNE_KEPT].data, *indices = trial->arrays[TUNE_INDICES].data;
+    const bool selects = strcmp(family, "select") == 0; /* its first kernel is part of the score's step */
+    if (selects || strcmp(family, "score") == 0) {
+        TAMIS_TRY(tamis_score(plan, &q, &k, score, rank, mean, workspace, bytes, stream));
+        return selects ? tamis_select(plan, rank, mean, kept, indices, workspace, bytes, stream) : TAMIS_OK;
+    }
+    if (strcmp(family, "compress") != 0) return run(trial, plan, false);
+    const long long rows = tamis_plan_capacity(plan);
+    const int heads = tamis_plan_compact_heads(plan);
+    const tamis_tensor compact_k = tensor_of(trial, TUNE_COMPACT_K, heads, rows);
+    const tamis_tensor compact_v = tensor_of(trial, TUNE_COMPACT_V, heads, rows);
+    return tamis_compress(plan, NULL, &k, &v, kept, indices, NULL, &compact_k, &compact_v, workspace, bytes, stream);
+}
+
+/* ---- plans */
+
+/* With a run, which loads its code, fills the lists that a step reads, and shows whether it runs at all. */
+static tamis_status open_plan(struct tune_trial *trial, const struct tamisi_force *force, tamis_plan **out)
+{
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+    options.tuning = TAMIS_TUNING_OFF;
+    options.compiling = TAMIS_COMPILE_NEVER;
+    if (trial->plan_count == TUNE_MOST_PLANS) drop_plans(trial);
+    const int at = trial->plan_count;
+    TAMIS_TRY(tamisi_plan_create_forced(&trial->plans[at].plan, trial->bench->context, trial->store, &trial->problem, &options,
+                                        force));
+    snprintf(trial->plans[at].family, sizeof trial->plans[at].family, "%s", force->family);
+    snprintf(trial->plans[at].variant, sizeof trial->plans[at].variant, "%s", force->variant);
+    trial->plan_count++;
+    *out = trial->plans[at].plan;
+    TAMIS_TRY(run(trial, *out, true));
+    return tamis_stream_synchronize(trial->bench->context, trial->bench->stream);
+}
+
+static tamis_status find_plan(struct tune_trial *trial, const struct tamisi_force *force, tamis_plan **out)
+{
+    for (int i = 0; i < trial->plan_count; i++)
+        if (strcmp(trial->plans[i].family, force->family) == 0 && strcmp(trial->plans[i].variant, force->variant) == 0) {
+            *out = trial->plans[i].plan;
+            return TAMIS_OK;
+        }
+    return open_plan(trial, force, out);
+}
+
+/* ---- the check */
+
+static tamis_status check_samples(struct tune_trial *trial, const tamis_plan *plan, char why[TUNE_WHY])
+{
+    struct bench *bench = trial->bench;
+    const tamis_problem *p = &trial->problem;
+    struct bench_figure figure = {.right = false};
+    struct bench_arrays arrays = {.q = trial->arrays[TUNE_Q].data,
+                                  .k = trial->arrays[TUNE_K].data,
+                                  .v = trial->arrays[TUNE_V].data,
+                                  .output = trial->arrays[TUNE_OUTPUT].data,
+                                  .kv_heads = p->kv_heads,
+                                  .rows = p->seq_len,
+                                  .index_heads = tamis_plan_index_heads(plan),
+                                  .capacity = tamis_plan_capacity(plan),
+                                  .kept = tamis_plan_capacity(plan)};
+    int32_t kept = 0, *lists = NULL;
+    TAMIS_TRY(tamis_memory_read(bench->context, &kept, trial->arrays[TUNE_KEPT].data, sizeof kept, bench->stream));
+    if (kept != arrays.kept) {
+        snprintf(why, TUNE_WHY, "it keeps %d tokens, not %lld", kept, arrays.kept);
+        return TAMIS_OK;
+    }
+    if (!plan->facts.dense) {
+        const size_t bytes = (size_t)arrays.index_heads * (size_t)arrays.capacity * sizeof *lists;
+        lists = malloc(bytes);
+        if (!lists) return tamisi_fail(TAMIS_ENOMEM, "out of memory for the kept tokens' positions");
+        arrays.lists = lists;
+        const tamis_status status =
+            tamis_memory_read(bench->context, lists, trial->arrays[TUNE_INDICES].data, bytes, bench->stream);
+        if (status != TAMIS_OK) {
+            free(lists);
+            return status;
+        }
+    }
+    const tamis_status status = bench_check(bench, &figure, p, &arrays);
+    if (status == TAMIS_OK && !figure.right)
+        snprintf(why, TUNE_WHY, "the error is %.3g, at most %g is right", figure.error, figure.error_limit);
+    free(lists);
+    return status;
+}
+
+tamis_status tune_trial_check(struct tune_trial *trial, const struct tamisi_force *force, char why[TUNE_WHY])
+{
+    static const enum tune_array poisoned[] = {TUNE_OUTPUT, TUNE_KEPT, TUNE_INDICES};
+    struct bench *bench = trial->bench;
+    tamis_plan *plan = NULL;
+    const char *overrun;
+    why[0] = '\0';
+    TAMIS_TRY(find_plan(trial, force, &plan));
+    for (size_t i = 0; i < sizeof poisoned / sizeof *poisoned; i++)
+        TAMIS_TRY(bench_poison(bench, trial->arrays[poisoned[i]].data, trial->arrays[poisoned[i]].bytes));
+    TAMIS_TRY(run(trial, plan, true));
+    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(tamis_stream_synchronize(bench->context, bench->stream));
+    TAMIS_TRY(find_overrun(trial, &overrun));
+    if (overrun) snprintf(why, TUNE_WHY, "it writes behind the end of %s", overrun);
+    return overrun ? TAMIS_OK : check_samples(trial, plan, why);
+}
+
+/* ---- a round */
+
+static tamis_status flush_cache(struct tune_trial *trial)
+{
+    const struct tamisi_gpu *gpu = trial->bench->context->state;
+    const tamisi_cu_deviceptr data = (tamisi_cu_deviceptr)(uintptr_t)trial->arrays[TUNE_FLUSH].data;
+    if (trial->arrays[TUNE_FLUSH].bytes == 0) return TAMIS_OK;
+    TAMIS_TRY(tamisi_gpu_enter(trial->bench->context));
+    const tamis_status status = tamisi_cuda_check(
+        gpu->cuda, gpu->cuda->memset_d8_async(data, 1, trial->arrays[TUNE_FLUSH].bytes, trial->bench->stream),
+        "cannot empty the cache");
+    tamisi_gpu_leave(trial->bench->context);
+    return status;
+}
+
+/* One run after the other: the second finds in the cache what the first has left there. */
+tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force *force, struct tune_round *out)
+{
+    struct bench *bench = trial->bench;
+    struct stopwatch *watch = &bench->watch;
+    tamis_plan *plan = NULL;
+    double ms[STOPWATCH_MARKS];
+    TAMIS_TRY(find_plan(trial, force, &plan));
+    watch->count = 0; /* of a round that failed */
+    TAMIS_TRY(flush_cache(trial));
+    TAMIS_TRY(stopwatch_mark(watch, bench->stream));
+    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(stopwatch_mark(watch, bench->stream));
+    out->sm_mhz = nvml_sm_mhz(&bench->nvml);
+    out->throttled = nvml_throttled(&bench->nvml);
+    TAMIS_TRY(stopwatch_read(watch, ms));
+    out->us = out->cold_us = out->warm_us = 1000 * ms[0];
+    if (out->cold_us > LONG_US) return TAMIS_OK;
+
+    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(stopwatch_mark(watch, bench->stream));
+    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(stopwatch_mark(watch, bench->stream));
+    TAMIS_TRY(stopwatch_read(watch, ms));
+    out->warm_us = 1000 * ms[0];
+    out->us = (out->cold_us + out->warm_us) / 2;
+    return TAMIS_OK;
+}

@@ -1,0 +1,49 @@
+/*
+ * tune_trial.h: candidates at the shape of their bucket: arrays on the device that all of them share, a plan for each, a
+ * check by samples, and rounds. Layer: above bench and the runtime, below tune_serve.c.
+ *
+ * What is timed is the stage by the steps of the library; attention and the last step in the one call, as hosts run them:
+ * there attention gathers its rows itself, and the last step writes zeros alone.
+ */
+#ifndef TUNE_TRIAL_H
+#define TUNE_TRIAL_H
+
+#include "bench.h"
+#include "plan.h"
+#include "tune.h"
+
+#define TUNE_MOST_PLANS 64 /* loaded at once */
+
+enum tune_array {
+    TUNE_Q, TUNE_K, TUNE_V, TUNE_OUTPUT, TUNE_WORKSPACE, TUNE_KEPT, TUNE_INDICES,
+    TUNE_SCORE, TUNE_RANK, TUNE_MEAN, TUNE_COMPACT_K, TUNE_COMPACT_V,
+    TUNE_FLUSH, /* written over to empty the L2 cache */
+    TUNE_ARRAYS
+};
+
+struct tune_trial {
+    struct bench *bench; /* borrowed */
+    tamis_store *store;  /* the same */
+    tamis_problem problem;
+    struct {
+        void *data;
+        size_t bytes, room; /* of this problem; allocated */
+    } arrays[TUNE_ARRAYS];
+    struct {
+        char family[16], variant[TAMISI_SYMBOL_SIZE];
+        tamis_plan *plan;
+    } plans[TUNE_MOST_PLANS];
+    int plan_count;
+    size_t l2_bytes;
+};
+
+void tune_trial_init(struct tune_trial *trial, struct bench *bench, tamis_store *store, size_t l2_bytes);
+void tune_trial_free(struct tune_trial *trial);
+
+/* Arrays for another problem; plans of the one before go. */
+tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem);
+/* Of a force with "" for names: the defaults. TAMIS_OK with what is wrong in `why`, "" if nothing; TAMIS_ENOMEM of the arrays; else the candidate's failure. */
+tamis_status tune_trial_check(struct tune_trial *trial, const struct tamisi_force *force, char why[TUNE_WHY]);
+tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force *force, struct tune_round *out);
+
+#endif

@@ -1,0 +1,183 @@
+#!/bin/sh
+# tune.sh: tuning with a GPU of fiction: what is found and what plans make of it, planted hangs, faults and wrong numbers,
+# budget, Ctrl-C, and kill -9 at random moments. TAMIS_TUNE_KILLS: how many of these; default 20.
+# shellcheck source=tests/cli/lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+
+if [ -z "${TAMIS_FAKE_TUNE_WORKER:-}" ] || [ -z "${TAMIS_FAKE_CUDA:-}" ]; then
+    skip "tuning: no TAMIS_FAKE_TUNE_WORKER"
+    finish
+    exit 0
+fi
+export TAMIS_TUNE_WORKER="$TAMIS_FAKE_TUNE_WORKER" TAMIS_LIBNVRTC="$TAMIS_FAKE_CUDA" TAMIS_DATA_DIR="$source_dir"
+wide=attend_wgmma_bf16_d128_bm128_bn176
+short='--lengths 8192,16384 --ratios 0.5'
+
+# ---- from nothing to a tuned store
+export FAKE_TUNE_LOG="$work/log" FAKE_TUNE_FAST=$wide
+want 0 "$tamis" tune s.tamis --spec llama-3.1-8b --lengths 8192,16384 --ratios 0.5
+err_has 'variants of llama-3.1-8b for sm_90a generated'
+err_has 'GPU of fiction: llama-3.1-8b'
+err_has 'in the geometric mean'
+[ "$(grep -c '^attend, dense' out)" -eq 2 ] || fail "there are not two dense buckets"
+[ "$(grep -c '^score' out)" -eq 2 ] || fail "the score is not timed once a length"
+grep '^attend' out | grep -v $wide && fail "another variant than the fastest is chosen"
+want 0 "$tamis" cache verify s.tamis
+grep -q '^time' log || fail "nothing was timed"
+# Numbers before times, for each variant and shape.
+awk '{key = $2 $3 $4 $5 $6} $1 == "check" {seen[key]} $1 == "time" && !(key in seen) {exit 1}' log || fail "timed, not checked"
+checks=$((checks + 1))
+
+# ---- what is known is not timed again; more is
+: >log
+want 0 "$tamis" tune s.tamis --lengths 8192,16384 --ratios 0.5 --json
+json_ok tune
+json_ok tune_bucket
+out_has '"known_before":true'
+out_lacks '"known_before":false'
+out_has "\"variant\":\"$wide"
+[ ! -s log ] || fail "what is known was timed again"
+want 0 "$tamis" tune s.tamis --lengths 16384,32768 --ratios 0.5 --quiet
+err_empty
+awk '$4 != 32768 {exit 1}' log || fail "another length than the new one was timed"
+: >log
+want 0 "$tamis" tune s.tamis --lengths 8192 --ratios 0.5 --rigor quick
+[ ! -s log ] || fail "less rigor timed again what more had"
+want 0 "$tamis" tune s.tamis --lengths 8192 --ratios 0.5 --rigor exhaustive
+[ "$(grep -c '^check attend' log)" -ge 32 ] || fail "more rigor did not time all again"
+: >log
+want 0 "$tamis" tune s.tamis --lengths 8192 --ratios 0.5 --again --devices all
+err_has 'GPU 1 is like one that was tuned'
+[ -s log ] || fail "--again timed nothing"
+
+# ---- a new tile size costs itself, beside the default and the best
+mkdir tiles
+printf 'tiles:\n  - family: compress\n    params: {block_m: [64, 128], threads: 256}\n' >tiles/old.yaml
+sed 's/128\]/128, 256]/' tiles/old.yaml >tiles/new.yaml
+for version in old new; do
+    sed -e "s|tiles:.*|tiles: [tiles/$version.yaml, tiles/sm_90a.yaml, tiles/portable.yaml]|" \
+        -e 's/^name: .*/name: mine/' -e 's/^archs: .*/archs: sm_90a/' "$source_dir/specs/llama-3.1-8b.yaml" >my.yaml
+    want 0 "$tamis" gen my.yaml -o m.tamis --no-compile
+    : >log
+    # shellcheck disable=SC2086 # words
+    want 0 "$tamis" tune m.tamis $short
+done
+[ "$(grep '^check' log | cut -d' ' -f2 | sort -u)" = compress ] || fail "other families were timed for a new compress tile"
+grep -q '^check compress compress_d128_bm256_t256' log || fail "the new tile was not timed"
+[ "$(grep -c '^check' log)" -le 6 ] || fail "more than the new tile, the default and the best ran"
+
+# ---- plans
+export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA"
+want 0 "$tamis" plan s.tamis --device cuda:0 --ratio 0.5 --seq-len 16384 --explain
+grep '^attend  *attend' out | grep "$wide" | grep -q 'timed for this shape; [0-9.]* times as fast' || fail "the plan does not say why"
+want 0 "$tamis" plan s.tamis --device cuda:0 --ratio 0.5 --seq-len 20000 --explain
+grep '^attend  *attend' out | grep -q 'timed for the nearest shape (seq_len 16384, kept 8256)' || fail "the nearest shape is another"
+want 0 "$tamis" plan s.tamis --arch sm_90a --ratio 0.5 --seq-len 16384 --explain --json
+out_has '"chosen_as":"timed on another GPU","timed_seq_len":16384'
+unset TAMIS_LIBCUDA
+want 0 "$tamis" export s.tamis -o bundle.tamis --sources-only --json
+out_lacks '"timings":0'
+want 0 "$tamis" merge bundle.tamis m.tamis -o both.tamis
+want 0 "$tamis" cache ls both.tamis
+[ "$(grep -c '^timing' out)" -gt 100 ] || fail "merge has lost timings"
+
+# ---- planted: a hang, a fault, one that breaks when timed, wrong numbers. Each costs itself alone, once.
+: >log
+unset FAKE_TUNE_FAST
+export FAKE_TUNE_HANG=select_pt128 FAKE_TUNE_FAULT=decompress_d128_bm512 FAKE_TUNE_LATE=decompress_d128_bm128
+export FAKE_TUNE_WRONG=$wide
+# shellcheck disable=SC2086 # words
+want 0 "$tamis" tune p.tamis --spec llama-3.1-8b $short --time-limit 0.4 --json
+json_ok tune
+out_has '"bad":'
+for name in select_pt128_t1024 decompress_d128_bm512_t256 decompress_d128_bm128_t256; do
+    [ "$(grep -c "^check .* $name " log)" -eq 1 ] || fail "$name is not tried once"
+    if grep '"variant":"' out | grep -q "\"variant\":\"$name\""; then fail "$name is chosen"; fi
+done
+[ "$(grep -c "^time .* decompress_d128_bm128_t256" log)" -eq 1 ] || fail "what broke when timed was timed again"
+if grep "^time .* $wide" log; then fail "wrong numbers were timed"; fi
+if grep -q "\"variant\":\"$wide" out; then fail "wrong numbers were chosen"; fi
+: >log
+unset FAKE_TUNE_HANG FAKE_TUNE_FAULT FAKE_TUNE_LATE FAKE_TUNE_WRONG
+# shellcheck disable=SC2086 # words
+want 0 "$tamis" tune p.tamis $short
+[ ! -s log ] || fail "a condemned candidate was tried again"
+
+# ---- budget and Ctrl-C: what there is, is saved, and the rest follows
+export FAKE_TUNE_US=2000
+# shellcheck disable=SC2086 # words
+want 7 "$tamis" tune b.tamis --spec llama-3.1-8b $short --budget 0.7s
+err_has 'the budget is spent'
+want 0 "$tamis" cache verify b.tamis
+want 0 "$tamis" cache ls b.tamis
+[ "$(grep -c '^timing' out)" -gt 0 ] || fail "nothing was saved within the budget"
+# shellcheck disable=SC2086 # words
+want 130 timeout --foreground --preserve-status -s INT 0.7 "$tamis" tune c.tamis --spec llama-3.1-8b $short
+err_has 'interrupted: the best so far is saved'
+want 0 "$tamis" cache verify c.tamis
+want 0 "$tamis" cache ls c.tamis
+[ "$(grep -c '^timing' out)" -gt 0 ] || fail "nothing was saved at Ctrl-C"
+
+# ---- kill -9 at random moments: the store is sound, what was finished stays, the rest follows
+export FAKE_TUNE_US=500
+kills=${TAMIS_TUNE_KILLS:-20}
+i=0
+before=0
+state=12345
+"$tamis" tune k.tamis --spec llama-3.1-8b --lengths 8192 --ratios 0.5 --budget 0.05s >/dev/null 2>&1
+while [ $i -lt "$kills" ]; do
+    i=$((i + 1))
+    state=$(((state * 1103515245 + 12345) % 2147483648))
+    # shellcheck disable=SC2086 # words
+    "$tamis" tune k.tamis --ratios 0.75,0.5,0.25 >/dev/null 2>&1 &
+    tuner=$!
+    sleep "0.$(printf '%03d' $((state / 65536 % 150 + 10)))"
+    kill -9 $tuner 2>/dev/null
+    wait $tuner 2>/dev/null
+    "$tamis" cache verify k.tamis >verified 2>&1 || fail "the store is damaged after kill $i: $(cat verified)"
+    "$tamis" cache ls k.tamis >out 2>err || fail "the store cannot be listed after kill $i"
+    now=$(grep -c '^timing' out)
+    [ "$now" -ge $((before - 1)) ] || fail "finished rows are lost after kill $i: $before before, $now now"
+    before=$now
+    checks=$((checks + 1))
+done
+: >log
+want 0 "$tamis" tune k.tamis --ratios 0.75,0.5,0.25 --json
+out_lacks '"variant":null'
+out_has '"bad":0'
+if grep -q '"bad":[1-9]' out; then fail "a candidate was blamed for a kill"; fi
+: >log
+want 0 "$tamis" tune k.tamis --ratios 0.75,0.5,0.25
+[ ! -s log ] || fail "a rerun of what is whole timed something"
+unset FAKE_TUNE_US
+
+# ---- the process itself, on a GPU whose kernels do nothing: the defaults are wrong, and no one is blamed for that
+want 6 env -u TAMIS_TUNE_WORKER TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" "$tamis" tune w.tamis --spec llama-3.1-8b --lengths 2048
+err_has 'the default kernels: seq_len 777: sequence 0 keeps no possible number of tokens'
+want 0 "$tamis" cache ls w.tamis
+out_lacks wrong
+want 4 env -u TAMIS_TUNE_WORKER TAMIS_LIBCUDA="$work/none" "$tamis" tune w.tamis
+want 4 env -u TAMIS_TUNE_WORKER TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" FAKE_CUDA_CC=7.5 "$tamis" tune w.tamis
+err_has 'compute capability 7.5'
+
+# ---- what cannot be
+FAKE_TUNE_NONE=1 want 4 "$tamis" tune s.tamis
+err_has 'there is no GPU'
+want 1 "$tamis" tune none.tamis
+err_has 'none.tamis has no spec'
+want 1 "$tamis" tune s.tamis --spec nosuch
+err_has nosuch
+want 2 "$tamis" tune
+want 2 "$tamis" tune s.tamis --budget soon
+err_has '5m, 90s or 1h would be one'
+want 2 "$tamis" tune s.tamis --devices 0,,1
+want 2 "$tamis" tune s.tamis --lengths 0
+want 2 "$tamis" tune s.tamis --ratios 2
+want 2 "$tamis" tune s.tamis --rigor much
+TAMIS_LIBNVRTC=$work/none want 5 "$tamis" tune n.tamis --spec llama-3.1-8b --lengths 8192
+err_has 'is not compiled'
+TAMIS_TUNE_WORKER=$work/none want 1 "$tamis" tune s.tamis
+err_has 'cannot start'
+TAMIS_TUNE_WORKER=/bin/true want 1 "$tamis" tune s.tamis
+err_has 'ended with code 0'
+finish
