@@ -372,10 +372,12 @@ static int finish(struct job *job, int code)
     if (job->sum.tasks > 0) print_sum(job);
     if (code != CLI_OK) return code;
     if (cli_interrupted())
-        return cli_error(job->cli, CLI_INTERRUPTED, "interrupted: the best so far is saved; the same command goes on from there");
+        return cli_error(job->cli, CLI_INTERRUPTED,
+                         "interrupted: the best so far is saved; the same command goes on from there");
     if (out_of_budget(job) && job->done < job->all)
-        return cli_error(job->cli, CLI_PARTIAL, "the budget is spent, with %zu of %zu buckets tuned; the same command goes on "
-                                                "from there", job->done, job->all);
+        return cli_error(job->cli, CLI_PARTIAL,
+                         "the budget is spent, with %zu of %zu buckets tuned; the same command goes on from there",
+                         job->done, job->all);
     return CLI_OK;
 }
 

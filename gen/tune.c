@@ -279,7 +279,8 @@ static size_t look_up(struct contest *contest)
         const bool known = contest->journal->find(contest->journal->payload, &wanted, &found);
         const bool again = contest->options->again;
         const bool stands = known && found.rigor >= contest->options->rigor;
-        const bool bad = (known && found.state >= TAMISI_REFUSED) || contest->journal->is_bad(contest->journal->payload, &wanted);
+        const bool bad = (known && found.state >= TAMISI_REFUSED) ||
+                         contest->journal->is_bad(contest->journal->payload, &wanted);
         contender->fresh = again || !(stands || bad);
         contender->known_good = !again && !bad && stands && found.state == TAMISI_TIMED;
         contender->median_us = contender->known_good ? found.median_us : 0;

@@ -44,7 +44,8 @@ static tamis_status find_variants(struct tune_set *set, tamis_store *store, cons
 
 /* ---- generating */
 
-static tamis_status put_space(tamis_store *store, const struct spec *spec, const struct space *space, const char *const *archs)
+static tamis_status put_space(tamis_store *store, const struct spec *spec, const struct space *space,
+                              const char *const *archs)
 {
     TAMIS_TRY(tamisi_store_begin(store));
     const tamis_status status = space_put(store, spec, space, archs);

@@ -154,9 +154,11 @@ static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, 
     void *workspace = trial->arrays[TUNE_WORKSPACE].data;
     const size_t bytes = trial->arrays[TUNE_WORKSPACE].bytes;
     const tamis_stream stream = trial->bench->stream;
-    const tamis_tensor q = tensor_of(trial, TUNE_Q, p->q_heads, p->seq_len), k = tensor_of(trial, TUNE_K, p->kv_heads, p->seq_len);
+    const tamis_tensor q = tensor_of(trial, TUNE_Q, p->q_heads, p->seq_len);
+    const tamis_tensor k = tensor_of(trial, TUNE_K, p->kv_heads, p->seq_len);
     const tamis_tensor v = tensor_of(trial, TUNE_V, p->kv_heads, p->seq_len);
-    float *score = trial->arrays[TUNE_SCORE].data, *rank = trial->arrays[TUNE_RANK].data, *mean = trial->arrays[TUNE_MEAN].data;
+    float *score = trial->arrays[TUNE_SCORE].data, *rank = trial->arrays[TUNE_RANK].data;
+    float *mean = trial->arrays[TUNE_MEAN].data;
     int32_t *kept = trial->arrays[TUNE_KEPT].data, *indices = trial->arrays[TUNE_INDICES].data;
     const bool selects = strcmp(family, "select") == 0; /* its first kernel is part of the score's step */
     if (selects || strcmp(family, "score") == 0) {

@@ -42,7 +42,10 @@ void tune_trial_free(struct tune_trial *trial);
 
 /* Arrays for another problem; plans of the one before go. */
 tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem);
-/* Of a force with "" for names: the defaults. TAMIS_OK with what is wrong in `why`, "" if nothing; TAMIS_ENOMEM of the arrays; else the candidate's failure. */
+/*
+ * Of a force with "" for names: the defaults. TAMIS_OK with what is wrong in `why`, "" if nothing; TAMIS_ENOMEM of the
+ * arrays; else the candidate's failure.
+ */
 tamis_status tune_trial_check(struct tune_trial *trial, const struct tamisi_force *force, char why[TUNE_WHY]);
 tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force *force, struct tune_round *out);
 

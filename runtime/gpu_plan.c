@@ -240,7 +240,8 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
     struct tamisi_gpu_identity identity;
     struct tamisi_ranking ranking;
     tamisi_gpu_identify(&identity, gpu);
-    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, plan->options.tuning, &identity));
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, plan->options.tuning,
+                              &identity));
     tamis_status status = TAMIS_OK;
     if (plan->force.family && strcmp(plan->force.family, name) == 0) status = keep_forced(&ranking, &plan->force);
     loaded->choices[family] = ranking.choice;

@@ -24,7 +24,8 @@ static void put_time(tamis_store *store, const char *family, const char *name, l
     struct tamisi_variant *variants;
     struct tamisi_facts facts;
     size_t count = 0;
-    struct tamisi_timing row = {.gpu = {.cc = 90, .sm_count = sm_count ? sm_count : 132, .l2_bytes = 50 << 20, .driver_major = 13},
+    struct tamisi_timing row = {.gpu = {.cc = 90, .sm_count = sm_count ? sm_count : 132, .l2_bytes = 50 << 20,
+                                        .driver_major = 13},
                                 .state = TAMISI_TIMED, .rigor = TAMISI_NORMAL, .rounds = 9, .median_us = us, .when = 1};
     tamisi_facts_make(&facts, &problem);
     tamisi_bucket_make(&row.bucket, family, &problem, facts.capacity, facts.dense);

@@ -158,7 +158,8 @@ static const struct tune_device device = {.compile = compile,
                                           .time = time_round,
                                           .stop = stop,
                                           .gpu = {.cc = 90, .sm_count = 132, .l2_bytes = 50 << 20, .driver_major = 13}};
-static const struct tune_journal journal = {.find = find_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
+static const struct tune_journal journal = {
+    .find = find_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
 
 /* `a` by `b` candidates; the time of the first is 100 us. */
 static void set_task(int a, int b)
@@ -167,8 +168,8 @@ static void set_task(int a, int b)
     row_count = transactions = 0;
     task = (struct tune_task){.family = "attend",
                               .problem = TAMIS_PROBLEM_INIT,
-                              .bucket = {.head_dim = 128, .q_heads = 32, .kv_heads = 8, .batch = 1, .seq_len = 8192, .kept = 8192,
-                                         .dense = true},
+                              .bucket = {.head_dim = 128, .q_heads = 32, .kv_heads = 8, .batch = 1, .seq_len = 8192,
+                                         .kept = 8192, .dense = true},
                               .candidates = variants,
                               .count = (size_t)(a * b)};
     for (int i = 0; i < a * b; i++) {

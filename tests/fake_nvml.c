@@ -1,7 +1,7 @@
 /*
  * fake_nvml.c: the management library that is none, in one file with the fake libcuda, whose GPUs it knows by their PCI
- * addresses. TAMIS_LIBNVML names it. Environment: FAKE_NVML_MHZ, the clock (1665); "none": that cannot be read. FAKE_NVML_REASONS, the bits of what holds it
- * down (4, the power limit).
+ * addresses. TAMIS_LIBNVML names it. Environment: FAKE_NVML_MHZ, the clock (1665); "none": that cannot be read.
+ * FAKE_NVML_REASONS, the bits of what holds it down (4, the power limit).
  */
 #include "tamis.h"
 

@@ -10,6 +10,7 @@ run
 verify
 bench attention
 bench operator
+tune
 spec check
 spec show
 spec keys
