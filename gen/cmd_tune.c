@@ -295,10 +295,24 @@ static bool is_tuned(struct job *job)
     return false;
 }
 
+/* Variants of another dtype are not needed: they go, and are not compiled. */
+static void keep_dtypes(struct job *job)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < job->set.count; i++) {
+        const int dtype = job->set.variants[i].dtype;
+        bool wanted = dtype == TAMISI_ANY || (job->dtypes.count == 0 && dtype == (int)job->set.problem.dtype);
+        for (int d = 0; d < job->dtypes.count; d++) wanted = wanted || job->dtypes.values[d] == dtype;
+        if (wanted) job->set.variants[kept++] = job->set.variants[i];
+    }
+    job->set.count = kept;
+}
+
 static int tune_set(struct job *job)
 {
     const tamis_dtype own = job->set.problem.dtype;
     int code = CLI_OK;
+    keep_dtypes(job);
     const tamis_status status =
         tune_build_start(&job->build, job->store, job->set.variants, job->set.count, (int)job->threads);
     if (status != TAMIS_OK) code = cli_fail(job->cli, status);

@@ -125,6 +125,18 @@ static tamis_status find_overrun(struct tune_trial *trial, const char **name)
 
 /* ---- work on the stream */
 
+static tamis_status device_fill(struct tune_trial *trial, enum tune_array id, unsigned char value)
+{
+    const struct tamisi_gpu *gpu = trial->bench->context->state;
+    const tamisi_cu_deviceptr data = (tamisi_cu_deviceptr)(uintptr_t)trial->arrays[id].data;
+    if (trial->arrays[id].bytes == 0) return TAMIS_OK;
+    TAMIS_TRY(tamisi_gpu_enter(trial->bench->context));
+    const tamis_status status = tamisi_cuda_check(
+        gpu->cuda, gpu->cuda->memset_d8_async(data, value, trial->arrays[id].bytes, trial->bench->stream), "cannot fill memory");
+    tamisi_gpu_leave(trial->bench->context);
+    return status;
+}
+
 static tamis_tensor tensor_of(const struct tune_trial *trial, enum tune_array id, int heads, long long rows)
 {
     const long long dim = trial->problem.head_dim;
@@ -147,6 +159,12 @@ static tamis_status run(struct tune_trial *trial, const tamis_plan *plan, bool l
                      trial->bench->stream);
 }
 
+/* Are a family's launches timed within the one call? The defaults, without a family, are looked at so too. */
+static bool runs_whole(const char *family)
+{
+    return !*family || strcmp(family, "attend") == 0 || strcmp(family, "decompress") == 0;
+}
+
 /* The launches that a family has a part in. */
 static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, const char *family)
 {
@@ -165,7 +183,7 @@ static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, 
         TAMIS_TRY(tamis_score(plan, &q, &k, score, rank, mean, workspace, bytes, stream));
         return selects ? tamis_select(plan, rank, mean, kept, indices, workspace, bytes, stream) : TAMIS_OK;
     }
-    if (strcmp(family, "compress") != 0) return run(trial, plan, false);
+    if (runs_whole(family)) return run(trial, plan, false);
     const long long rows = tamis_plan_capacity(plan);
     const int heads = tamis_plan_compact_heads(plan);
     const tamis_tensor compact_k = tensor_of(trial, TUNE_COMPACT_K, heads, rows);
@@ -175,32 +193,28 @@ static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, 
 
 /* ---- plans */
 
-/* With a run, which loads its code, fills the lists that a step reads, and shows whether it runs at all. */
-static tamis_status open_plan(struct tune_trial *trial, const struct tamisi_force *force, tamis_plan **out)
+static tamis_status open_plan(struct tune_trial *trial, const struct tamisi_force *force, int *at)
 {
     tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
     options.tuning = TAMIS_TUNING_OFF;
     options.compiling = TAMIS_COMPILE_NEVER;
     if (trial->plan_count == TUNE_MOST_PLANS) drop_plans(trial);
-    const int at = trial->plan_count;
-    TAMIS_TRY(tamisi_plan_create_forced(&trial->plans[at].plan, trial->bench->context, trial->store, &trial->problem, &options,
+    *at = trial->plan_count;
+    TAMIS_TRY(tamisi_plan_create_forced(&trial->plans[*at].plan, trial->bench->context, trial->store, &trial->problem, &options,
                                         force));
-    snprintf(trial->plans[at].family, sizeof trial->plans[at].family, "%s", force->family);
-    snprintf(trial->plans[at].variant, sizeof trial->plans[at].variant, "%s", force->variant);
+    snprintf(trial->plans[*at].family, sizeof trial->plans[*at].family, "%s", force->family);
+    snprintf(trial->plans[*at].variant, sizeof trial->plans[*at].variant, "%s", force->variant);
+    trial->plans[*at].ran = false;
     trial->plan_count++;
-    *out = trial->plans[at].plan;
-    TAMIS_TRY(run(trial, *out, true));
-    return tamis_stream_synchronize(trial->bench->context, trial->bench->stream);
+    return TAMIS_OK;
 }
 
-static tamis_status find_plan(struct tune_trial *trial, const struct tamisi_force *force, tamis_plan **out)
+static tamis_status find_plan(struct tune_trial *trial, const struct tamisi_force *force, int *at)
 {
-    for (int i = 0; i < trial->plan_count; i++)
-        if (strcmp(trial->plans[i].family, force->family) == 0 && strcmp(trial->plans[i].variant, force->variant) == 0) {
-            *out = trial->plans[i].plan;
+    for (*at = 0; *at < trial->plan_count; (*at)++)
+        if (strcmp(trial->plans[*at].family, force->family) == 0 && strcmp(trial->plans[*at].variant, force->variant) == 0)
             return TAMIS_OK;
-        }
-    return open_plan(trial, force, out);
+    return open_plan(trial, force, at);
 }
 
 /* ---- the check */
@@ -244,51 +258,46 @@ static tamis_status check_samples(struct tune_trial *trial, const tamis_plan *pl
     return status;
 }
 
+/* What must be written becomes NaN and -1, on the device itself: gigabytes from the host would take longer than the run. */
+static tamis_status poison(struct tune_trial *trial, enum tune_array id)
+{
+    struct bench *bench = trial->bench;
+    if (bench->context->device == TAMIS_DEVICE_CPU)
+        return bench_poison(bench, trial->arrays[id].data, trial->arrays[id].bytes);
+    return device_fill(trial, id, 0xff);
+}
+
 tamis_status tune_trial_check(struct tune_trial *trial, const struct tamisi_force *force, char why[TUNE_WHY])
 {
     static const enum tune_array poisoned[] = {TUNE_OUTPUT, TUNE_KEPT, TUNE_INDICES};
     struct bench *bench = trial->bench;
-    tamis_plan *plan = NULL;
+    const bool in_one_call = runs_whole(force->family);
     const char *overrun;
+    int at;
     why[0] = '\0';
-    TAMIS_TRY(find_plan(trial, force, &plan));
-    for (size_t i = 0; i < sizeof poisoned / sizeof *poisoned; i++)
-        TAMIS_TRY(bench_poison(bench, trial->arrays[poisoned[i]].data, trial->arrays[poisoned[i]].bytes));
-    TAMIS_TRY(run(trial, plan, true));
-    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(find_plan(trial, force, &at));
+    for (size_t i = 0; i < sizeof poisoned / sizeof *poisoned; i++) TAMIS_TRY(poison(trial, poisoned[i]));
+    TAMIS_TRY(run(trial, trial->plans[at].plan, true));
+    if (!in_one_call) TAMIS_TRY(run_stage(trial, trial->plans[at].plan, force->family));
     TAMIS_TRY(tamis_stream_synchronize(bench->context, bench->stream));
+    trial->plans[at].ran = true;
     TAMIS_TRY(find_overrun(trial, &overrun));
     if (overrun) snprintf(why, TUNE_WHY, "it writes behind the end of %s", overrun);
-    return overrun ? TAMIS_OK : check_samples(trial, plan, why);
+    return overrun ? TAMIS_OK : check_samples(trial, trial->plans[at].plan, why);
 }
 
 /* ---- a round */
 
-static tamis_status flush_cache(struct tune_trial *trial)
-{
-    const struct tamisi_gpu *gpu = trial->bench->context->state;
-    const tamisi_cu_deviceptr data = (tamisi_cu_deviceptr)(uintptr_t)trial->arrays[TUNE_FLUSH].data;
-    if (trial->arrays[TUNE_FLUSH].bytes == 0) return TAMIS_OK;
-    TAMIS_TRY(tamisi_gpu_enter(trial->bench->context));
-    const tamis_status status = tamisi_cuda_check(
-        gpu->cuda, gpu->cuda->memset_d8_async(data, 1, trial->arrays[TUNE_FLUSH].bytes, trial->bench->stream),
-        "cannot empty the cache");
-    tamisi_gpu_leave(trial->bench->context);
-    return status;
-}
-
 /* One run after the other: the second finds in the cache what the first has left there. */
-tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force *force, struct tune_round *out)
+static tamis_status time_plan(struct tune_trial *trial, const tamis_plan *plan, const char *family, struct tune_round *out)
 {
     struct bench *bench = trial->bench;
     struct stopwatch *watch = &bench->watch;
-    tamis_plan *plan = NULL;
     double ms[STOPWATCH_MARKS];
-    TAMIS_TRY(find_plan(trial, force, &plan));
     watch->count = 0; /* of a round that failed */
-    TAMIS_TRY(flush_cache(trial));
+    TAMIS_TRY(device_fill(trial, TUNE_FLUSH, 1));
     TAMIS_TRY(stopwatch_mark(watch, bench->stream));
-    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(run_stage(trial, plan, family));
     TAMIS_TRY(stopwatch_mark(watch, bench->stream));
     out->sm_mhz = nvml_sm_mhz(&bench->nvml);
     out->throttled = nvml_throttled(&bench->nvml);
@@ -296,12 +305,25 @@ tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force
     out->us = out->cold_us = out->warm_us = 1000 * ms[0];
     if (out->cold_us > LONG_US) return TAMIS_OK;
 
-    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(run_stage(trial, plan, family));
     TAMIS_TRY(stopwatch_mark(watch, bench->stream));
-    TAMIS_TRY(run_stage(trial, plan, force->family));
+    TAMIS_TRY(run_stage(trial, plan, family));
     TAMIS_TRY(stopwatch_mark(watch, bench->stream));
     TAMIS_TRY(stopwatch_read(watch, ms));
     out->warm_us = 1000 * ms[0];
     out->us = (out->cold_us + out->warm_us) / 2;
     return TAMIS_OK;
+}
+
+/* In a process that was started anew a candidate that was checked in the last one has not run yet. */
+tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force *force, struct tune_round *out)
+{
+    int at;
+    TAMIS_TRY(find_plan(trial, force, &at));
+    if (!trial->plans[at].ran) {
+        TAMIS_TRY(run(trial, trial->plans[at].plan, true));
+        TAMIS_TRY(tamis_stream_synchronize(trial->bench->context, trial->bench->stream));
+        trial->plans[at].ran = true;
+    }
+    return time_plan(trial, trial->plans[at].plan, force->family, out);
 }

@@ -32,6 +32,7 @@ struct tune_trial {
     struct {
         char family[16], variant[TAMISI_SYMBOL_SIZE];
         tamis_plan *plan;
+        bool ran; /* its code is loaded, and the lists that steps read are there */
     } plans[TUNE_MOST_PLANS];
     int plan_count;
     size_t l2_bytes;
