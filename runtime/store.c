@@ -338,6 +338,7 @@ void tamis_store_free(tamis_store *store)
 {
     if (store == NULL) return;
     tamisi_store_rollback(store);
+    tamisi_timings_forget(store);
     sqlite3_close(store->db);
     pthread_mutex_destroy(&store->lock);
     free(store->path);

@@ -24,6 +24,15 @@ enum tamisi_table { TAMISI_SPECS, TAMISI_SOURCES, TAMISI_VARIANTS, TAMISI_CUBINS
 #define TAMISI_STORE_SLOTS 256                 /* ids that a cubin of several compilers may have */
 #define TAMISI_STORE_BUSY_MS 30000             /* how long to wait for another process's write */
 #define TAMISI_STORE_WARNED 32                 /* damaged rows that a handle remembers to have reported */
+#define TAMISI_STORE_KEPT 8                    /* sets of timings that a handle keeps: a plan asks for five */
+
+/* Timings as a plan asked for them, kept for the next one: a host that meets a new length makes a new plan. */
+struct tamisi_kept_timings {
+    char family[16], arch[16];
+    int head_dim, cc;
+    struct tamisi_timing *timings; /* owned; NULL: none are kept here */
+    size_t count;
+};
 
 struct tamis_store {
     sqlite3 *db;
@@ -37,6 +46,9 @@ struct tamis_store {
     bool cut_short;  /* opened although pages are missing at its end */
     unsigned broken; /* a bit a table whose pages were reported damaged */
     unsigned walked; /* a bit a table that was looked through for damage */
+    struct tamisi_kept_timings kept[TAMISI_STORE_KEPT];
+    unsigned kept_next;    /* which is replaced next */
+    int64_t kept_version;  /* of the file, when they were read */
     int warned_count;
     struct {
         enum tamisi_table table;
@@ -135,6 +147,8 @@ tamis_status tamisi_store_execute(tamis_store *store, const char *sql, const cha
 
 /* A file of an older format lacks tables that came later: it has none of their rows until the first one is put. */
 bool tamisi_table_exists(tamis_store *store, enum tamisi_table table);
+
+void tamisi_timings_forget(tamis_store *store); /* store_timings.c: before each write */
 
 enum tamisi_scan_flags {
     TAMISI_SCAN_NEWEST = 1, /* highest id first */

@@ -91,6 +91,7 @@ static tamis_status transaction_open(tamis_store *store)
     tamis_status status;
 
     if (!tamisi_store_writable(store)) return tamisi_fail(TAMIS_EUNSUPPORTED, "store %s is open read-only", store->path);
+    tamisi_timings_forget(store);
     TAMIS_TRY(tamisi_store_execute(store, "BEGIN IMMEDIATE", "write"));
     status = require_sound(store);
     if (status != TAMIS_OK) sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);

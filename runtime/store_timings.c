@@ -127,6 +127,93 @@ static bool visit_timing(void *payload, const struct tamisi_row *row)
     return false;
 }
 
+static tamis_status search_timings(struct timing_search *search, tamis_store *store)
+{
+    struct tamisi_range range = tamisi_timing_range(search->family, search->arch, search->head_dim, search->cc);
+    tamis_status status = tamisi_table_scan(store, TAMISI_TIMINGS, range, 0, visit_timing, search);
+
+    if (status == TAMIS_OK && search->failed) status = tamisi_fail(TAMIS_ENOMEM, "out of memory");
+    if (status != TAMIS_OK) free(search->timings);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------------------ keeping */
+
+void tamisi_timings_forget(tamis_store *store)
+{
+    for (int i = 0; i < TAMISI_STORE_KEPT; i++) {
+        free(store->kept[i].timings);
+        store->kept[i].timings = NULL;
+    }
+}
+
+/* Another number after each commit of another handle, in whichever process. What this one writes it forgets by itself. */
+static int64_t file_version(tamis_store *store)
+{
+    sqlite3_stmt *statement = NULL;
+    int64_t version = -1;
+
+    if (sqlite3_prepare_v2(store->db, "PRAGMA data_version", -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        version = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    return version;
+}
+
+static const struct tamisi_kept_timings *find_kept(tamis_store *store, const struct timing_search *wanted)
+{
+    for (int i = 0; i < TAMISI_STORE_KEPT; i++) {
+        const struct tamisi_kept_timings *kept = &store->kept[i];
+
+        if (kept->timings != NULL && strcmp(kept->family, wanted->family) == 0 && strcmp(kept->arch, wanted->arch) == 0 &&
+            kept->head_dim == wanted->head_dim && kept->cc == wanted->cc)
+            return kept;
+    }
+    return NULL;
+}
+
+/* An array of none is kept too, as one of room for one. NULL: no memory. */
+static struct tamisi_timing *copy_timings(const struct tamisi_timing *timings, size_t count)
+{
+    struct tamisi_timing *copy = malloc((count > 0 ? count : 1) * sizeof *copy);
+
+    if (copy != NULL && count > 0) memcpy(copy, timings, count * sizeof *copy);
+    return copy;
+}
+
+static void keep(tamis_store *store, const struct timing_search *found)
+{
+    struct tamisi_kept_timings *kept = &store->kept[store->kept_next++ % TAMISI_STORE_KEPT];
+
+    if (strlen(found->family) >= sizeof kept->family || strlen(found->arch) >= sizeof kept->arch) return;
+    free(kept->timings);
+    *kept = (struct tamisi_kept_timings){.head_dim = found->head_dim, .cc = found->cc, .count = found->count};
+    memcpy(kept->family, found->family, strlen(found->family) + 1);
+    memcpy(kept->arch, found->arch, strlen(found->arch) + 1);
+    kept->timings = copy_timings(found->timings, found->count);
+}
+
+/* From those kept, if the file is as it was; inside a transaction, which may be undone, always from the file. */
+static tamis_status find_timings(struct timing_search *search, tamis_store *store)
+{
+    const struct tamisi_kept_timings *kept;
+    int64_t version;
+
+    if (store->in_transaction) return search_timings(search, store);
+    version = file_version(store);
+    if (version != store->kept_version) tamisi_timings_forget(store);
+    store->kept_version = version;
+    kept = find_kept(store, search);
+    if (kept == NULL) {
+        TAMIS_TRY(search_timings(search, store));
+        keep(store, search);
+        return TAMIS_OK;
+    }
+    search->timings = copy_timings(kept->timings, kept->count);
+    search->count = kept->count;
+    return search->timings != NULL ? TAMIS_OK : tamisi_fail(TAMIS_ENOMEM, "out of memory");
+}
+
 tamis_status tamisi_store_find_timings(struct tamisi_timing **out, size_t *count, tamis_store *store, const char *family,
                                        const char *arch, int head_dim, int cc)
 {
@@ -134,14 +221,9 @@ tamis_status tamisi_store_find_timings(struct tamisi_timing **out, size_t *count
     tamis_status status;
 
     tamisi_store_lock(store);
-    status = tamisi_table_scan(store, TAMISI_TIMINGS, tamisi_timing_range(family, arch, head_dim, cc), 0, visit_timing,
-                               &search);
+    status = find_timings(&search, store);
     tamisi_store_unlock(store);
-    if (status == TAMIS_OK && search.failed) status = tamisi_fail(TAMIS_ENOMEM, "out of memory");
-    if (status != TAMIS_OK) {
-        free(search.timings);
-        return status;
-    }
+    if (status != TAMIS_OK) return status;
     *out = search.timings;
     *count = search.count;
     return TAMIS_OK;

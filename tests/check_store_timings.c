@@ -237,6 +237,46 @@ START_TEST(test_damage)
 }
 END_TEST
 
+/* What a handle keeps of timings follows what others, and it itself, write. */
+START_TEST(test_kept)
+{
+    tamis_store *store = store_must_open(TAMIS_STORE_CREATE), *other = store_must_open(TAMIS_STORE_WRITE);
+    struct tamisi_timing timing = make_timing(0), found;
+
+    ck_assert_uint_eq(find(store, &found), 0);
+    ck_assert_uint_eq(find(store, &found), 0);
+    put(other, &timing);
+    ck_assert_uint_eq(find(store, &found), 1);
+    ck_assert_uint_eq(find(store, &found), 1);
+    ck_assert_mem_eq(&found, &timing, sizeof found);
+    timing.when++;
+    timing.median_us = 3;
+    put(store, &timing);
+    ck_assert_uint_eq(find(store, &found), 1);
+    ck_assert_double_eq(found.median_us, 3);
+    store_must(tamisi_store_begin(store));
+    timing.when++;
+    timing.median_us = 4;
+    put(store, &timing);
+    ck_assert_uint_eq(find(store, &found), 1);
+    ck_assert_double_eq(found.median_us, 4);
+    tamisi_store_rollback(store);
+    ck_assert_uint_eq(find(store, &found), 1);
+    ck_assert_double_eq(found.median_us, 3);
+    for (int head_dim = 0; head_dim < 20; head_dim++) { /* more than are kept */
+        struct tamisi_timing *none = NULL;
+        size_t count = 1;
+
+        store_must(tamisi_store_find_timings(&none, &count, store, "attend", FILL_ARCH, head_dim, 80));
+        ck_assert_uint_eq(count, 0);
+        free(none);
+    }
+    ck_assert_uint_eq(find(store, &found), 1);
+    tamis_store_free(other);
+    tamis_store_free(store);
+}
+END_TEST
+
 static int count_timing(void *payload, const struct tamisi_store_item *item)
 {
     *(int *)payload += strcmp(item->kind, "timing") == 0 && strcmp(item->arch, FILL_ARCH) == 0 && item->key[0] != '\0';
@@ -293,5 +333,6 @@ TCase *store_timings_case(void)
     tcase_add_test(timings, test_older_format);
     tcase_add_test(timings, test_damage);
     tcase_add_test(timings, test_merge);
+    tcase_add_test(timings, test_kept);
     return timings;
 }
