@@ -8,28 +8,12 @@
 
 #include <math.h>
 
-static struct tamisi_timing make_timing(int i)
-{
-    struct tamisi_timing timing = {.source = fill_hash(i),
-                                   .bucket = {.dtype = 1, .head_dim = 128, .q_heads = 32, .kv_heads = 8, .batch = 1,
-                                              .seq_len = 8192, .kept = 4160, .scope = 2, .window = 128},
-                                   .gpu = {.cc = 80, .sm_count = 108, .l2_bytes = 40ll << 20, .driver_major = 13},
-                                   .state = TAMISI_TIMED, .rigor = TAMISI_NORMAL, .rounds = 9, .dropped = 1, .sm_mhz = 1410,
-                                   .median_us = 1000.5 + i, .mad_us = 2.25, .cold_us = 1010, .warm_us = 990, .when = 1700000000};
-
-    snprintf(timing.family, sizeof timing.family, "attend");
-    snprintf(timing.arch, sizeof timing.arch, FILL_ARCH);
-    snprintf(timing.variant, sizeof timing.variant, "kernel_%d", i);
-    snprintf(timing.gpu.name, sizeof timing.gpu.name, "Fictional 108");
-    return timing;
-}
-
 static void put(tamis_store *store, const struct tamisi_timing *timing)
 {
     store_must(tamisi_store_put_timing(store, timing));
 }
 
-/* Those of the key that make_timing has; the first of them into *out. */
+/* Those of the key that fill_timing has; the first of them into *out. */
 static size_t find(tamis_store *store, struct tamisi_timing *out)
 {
     struct tamisi_timing *timings = NULL;
@@ -44,7 +28,7 @@ static size_t find(tamis_store *store, struct tamisi_timing *out)
 START_TEST(test_round_trip)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
-    struct tamisi_timing timing = make_timing(3), found, other;
+    struct tamisi_timing timing = fill_timing(3), found, other;
     struct tamisi_timing *none = NULL;
     size_t count = 1;
 
@@ -67,14 +51,14 @@ END_TEST
 START_TEST(test_bad_timings)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
-    struct tamisi_timing timing = make_timing(0);
+    struct tamisi_timing timing = fill_timing(0);
 
     timing.median_us = (double)NAN;
     store_expect(tamisi_store_put_timing(store, &timing), TAMIS_EINVAL, "kernel_0");
-    timing = make_timing(0);
+    timing = fill_timing(0);
     timing.state = TAMISI_TIMING_STATES;
     store_expect(tamisi_store_put_timing(store, &timing), TAMIS_EINVAL, "kernel_0");
-    timing = make_timing(0);
+    timing = fill_timing(0);
     memset(timing.variant, 'x', sizeof timing.variant);
     store_expect(tamisi_store_put_timing(store, &timing), TAMIS_EINVAL, "too long");
     ck_assert_uint_eq(find(store, &timing), 0);
@@ -86,7 +70,7 @@ END_TEST
 START_TEST(test_keys)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
-    struct tamisi_timing timing = make_timing(0), changed;
+    struct tamisi_timing timing = fill_timing(0), changed;
     size_t rows = 1;
 
     put(store, &timing);
@@ -116,7 +100,7 @@ END_TEST
 START_TEST(test_supersede)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
-    struct tamisi_timing timing = make_timing(0), found = timing;
+    struct tamisi_timing timing = fill_timing(0), found = timing;
     const struct {
         enum tamisi_rigor rigor;
         int later;
@@ -144,7 +128,7 @@ END_TEST
 START_TEST(test_journal)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
-    struct tamisi_timing timing = make_timing(0), started = timing, found;
+    struct tamisi_timing timing = fill_timing(0), started = timing, found;
 
     started.state = TAMISI_STARTED;
     started.rounds = 1;
@@ -174,7 +158,7 @@ static void make_format_1(void)
 /* It is read as it is, and written as it is until the first timing; a handle that was open before sees that too. */
 START_TEST(test_older_format)
 {
-    struct tamisi_timing timing = make_timing(0), found;
+    struct tamisi_timing timing = fill_timing(0), found;
     struct tamisi_store_gc_result gc;
     tamis_store *store, *reader;
     int wrong = 0;
@@ -207,14 +191,14 @@ END_TEST
 
 START_TEST(test_damage)
 {
-    struct tamisi_timing timing = make_timing(0), found;
+    struct tamisi_timing timing = fill_timing(0), found;
     struct tamisi_store_gc_result gc;
     tamis_store *store;
 
     store_make(2);
     store = store_must_open(TAMIS_STORE_WRITE);
     put(store, &timing);
-    timing = make_timing(1);
+    timing = fill_timing(1);
     put(store, &timing);
     tamis_store_free(store);
     store_execute("UPDATE timing SET median_us = 1.0 WHERE variant = 'kernel_0'");
@@ -224,7 +208,7 @@ START_TEST(test_damage)
     ck_assert_str_eq(found.variant, "kernel_1");
     ck_assert_int_eq(store_warnings, 1);
     ck_assert_ptr_nonnull(strstr(store_warning, "timing \"kernel_0\""));
-    timing = make_timing(0);
+    timing = fill_timing(0);
     put(store, &timing); /* in place of the damaged one */
     ck_assert_uint_eq(find(store, &found), 2);
     timing.source = fill_hash(99); /* which no variant has */
@@ -241,7 +225,7 @@ END_TEST
 START_TEST(test_kept)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE), *other = store_must_open(TAMIS_STORE_WRITE);
-    struct tamisi_timing timing = make_timing(0), found;
+    struct tamisi_timing timing = fill_timing(0), found;
 
     ck_assert_uint_eq(find(store, &found), 0);
     ck_assert_uint_eq(find(store, &found), 0);
@@ -286,7 +270,7 @@ static int count_timing(void *payload, const struct tamisi_store_item *item)
 /* The union takes results, the better of two, and leaves journals alone; a copy takes those of given sources. */
 START_TEST(test_merge)
 {
-    struct tamisi_timing timing = make_timing(0), found;
+    struct tamisi_timing timing = fill_timing(0), found;
     struct tamisi_merge merge = {.report = NULL};
     const struct tamisi_hash wanted = fill_hash(1);
     tamis_store_options options = TAMIS_STORE_OPTIONS_INIT;
@@ -299,9 +283,9 @@ START_TEST(test_merge)
     timing.when++;
     timing.median_us = 7;
     put(into, &timing);
-    timing = make_timing(1);
+    timing = fill_timing(1);
     put(from, &timing);
-    timing = make_timing(2);
+    timing = fill_timing(2);
     timing.state = TAMISI_STARTED;
     put(from, &timing);
     store_must(tamisi_store_merge(into, from, &merge));

@@ -16,7 +16,12 @@ static void log_line(void *payload, tamis_log_level level, const char *message)
 static tamis_status fill(tamis_store *store, int count)
 {
     TAMIS_TRY(fill_put_spec(store, 0));
-    for (int i = 0; i < count; i++) TAMIS_TRY(fill_put(store, i));
+    for (int i = 0; i < count; i++) {
+        const struct tamisi_timing timing = fill_timing(i);
+
+        TAMIS_TRY(fill_put(store, i));
+        TAMIS_TRY(tamisi_store_put_timing(store, &timing));
+    }
     for (int i = 0; i < count; i++) {
         if (fill_get_source(store, i) != FILL_RIGHT || fill_get_variant(store, i) != FILL_RIGHT ||
             fill_get_cubin(store, i, FILL_NVRTC) != FILL_RIGHT)
@@ -26,7 +31,7 @@ static tamis_status fill(tamis_store *store, int count)
 }
 
 struct counts {
-    int spec, source, variant, cubin, damaged;
+    int spec, source, variant, cubin, timing, damaged;
 };
 
 static int count_item(void *payload, const struct tamisi_store_item *item)
@@ -37,21 +42,22 @@ static int count_item(void *payload, const struct tamisi_store_item *item)
     counts->source += strcmp(item->kind, "source") == 0;
     counts->variant += strcmp(item->kind, "variant") == 0;
     counts->cubin += strcmp(item->kind, "cubin") == 0;
+    counts->timing += strcmp(item->kind, "timing") == 0;
     counts->damaged += !item->intact;
     return 0;
 }
 
 static tamis_status count(tamis_store *store)
 {
-    struct counts counts = {0, 0, 0, 0, 0};
+    struct counts counts = {.damaged = 0};
     struct tamisi_buf problem = TAMISI_BUF_INIT;
     tamis_status status = tamisi_store_visit(store, count_item, &counts);
 
     if (status == TAMIS_OK) status = tamisi_store_check(store, &problem);
     if (status == TAMIS_OK && problem.size > 0) status = tamisi_fail(TAMIS_ECORRUPT, "%s", problem.data);
     if (status == TAMIS_OK)
-        printf("spec %d source %d variant %d cubin %d damaged %d\n", counts.spec, counts.source, counts.variant,
-               counts.cubin, counts.damaged);
+        printf("spec %d source %d variant %d cubin %d timing %d damaged %d\n", counts.spec, counts.source, counts.variant,
+               counts.cubin, counts.timing, counts.damaged);
     tamisi_buf_free(&problem);
     return status;
 }

@@ -84,6 +84,23 @@ static inline tamis_status fill_put_cubin(tamis_store *store, int i, const char 
     return tamisi_store_put_cubin(store, &hash, FILL_ARCH, FILL_OPTIONS, nvrtc, &compiled);
 }
 
+/* Of kernel i, in one bucket and on one GPU for all. */
+static inline struct tamisi_timing fill_timing(int i)
+{
+    struct tamisi_timing timing = {.source = fill_hash(i),
+                                   .bucket = {.dtype = 1, .head_dim = 128, .q_heads = 32, .kv_heads = 8, .batch = 1,
+                                              .seq_len = 8192, .kept = 4160, .scope = 2, .window = 128},
+                                   .gpu = {.cc = 80, .sm_count = 108, .l2_bytes = 40ll << 20, .driver_major = 13},
+                                   .state = TAMISI_TIMED, .rigor = TAMISI_NORMAL, .rounds = 9, .dropped = 1, .sm_mhz = 1410,
+                                   .median_us = 1000.5 + i, .mad_us = 2.25, .cold_us = 1010, .warm_us = 990, .when = 1700000000};
+
+    snprintf(timing.family, sizeof timing.family, "attend");
+    snprintf(timing.arch, sizeof timing.arch, FILL_ARCH);
+    snprintf(timing.variant, sizeof timing.variant, "kernel_%d", i);
+    snprintf(timing.gpu.name, sizeof timing.gpu.name, "Fictional 108");
+    return timing;
+}
+
 static inline tamis_status fill_put_source(tamis_store *store, int i)
 {
     struct tamisi_buf text = TAMISI_BUF_INIT;

@@ -29,7 +29,7 @@ if cat "$folder"/log.* | grep -q .; then
 fi
 
 found=$("$program" count "$folder/race.tamis")
-wanted="spec 1 source $kernels variant $kernels cubin $kernels damaged 0"
+wanted="spec 1 source $kernels variant $kernels cubin $kernels timing $kernels damaged 0"
 if [ "$found" != "$wanted" ]; then
     echo "store_race: the store has: $found; it should have: $wanted" >&2
     exit 1

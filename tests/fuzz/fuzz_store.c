@@ -76,6 +76,7 @@ static void use(tamis_store *store)
 {
     static const struct tamisi_variant_query all = {NULL, NULL, NULL, -1, -1}, some = {NULL, "score", FILL_ARCH, 0, 64};
     struct tamisi_variant *variants = NULL;
+    struct tamisi_timing *timings = NULL;
     tamis_problem problem = TAMIS_PROBLEM_INIT;
     long long bytes = 0;
     size_t count = 0;
@@ -89,6 +90,10 @@ static void use(tamis_store *store)
     if (tamisi_store_find_variants(&variants, &count, store, &all) == TAMIS_OK) {
         for (size_t v = 0; v < count; v++) bytes += variants[v].entries[variants[v].entry_count - 1].threads;
         free(variants);
+    }
+    if (tamisi_store_find_timings(&timings, &count, store, "attend", FILL_ARCH, 128, 80) == TAMIS_OK) {
+        for (size_t t = 0; t < count; t++) bytes += timings[t].state;
+        free(timings);
     }
     tamis_store_problem(&problem, store, NULL);
     tamis_store_problem(&problem, store, "spec_0");
