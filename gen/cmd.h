@@ -16,6 +16,7 @@ extern const struct cli_command cmd_spec_import; /* a child of spec */
 extern const struct cli_command cmd_cache;  /* ls, gc, verify */
 extern const struct cli_command cmd_tune;
 extern const struct cli_command cmd_tune_worker; /* not listed: tune_serve.c */
+extern const struct cli_command cmd_report;
 extern const struct cli_command cmd_export;
 extern const struct cli_command cmd_import;
 extern const struct cli_command cmd_merge;

@@ -10,8 +10,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {&cmd_gen,  &cmd_show, &cmd_plan,  &cmd_run,    &cmd_verify, &cmd_bench,
-                                                     &cmd_tune, &cmd_spec, &cmd_cache, &cmd_export, &cmd_import, &cmd_merge,
-                                                     &cmd_doctor, NULL};
+                                                     &cmd_tune, &cmd_report, &cmd_spec, &cmd_cache, &cmd_export, &cmd_import,
+                                                     &cmd_merge, &cmd_doctor, NULL};
 
 static const struct cli_command tool = {
     .name = "",

@@ -11,6 +11,7 @@ verify
 bench attention
 bench operator
 tune
+report
 spec check
 spec show
 spec keys

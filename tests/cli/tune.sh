@@ -81,6 +81,31 @@ want 0 "$tamis" merge bundle.tamis m.tamis -o both.tamis
 want 0 "$tamis" cache ls both.tamis
 [ "$(grep -c '^timing' out)" -gt 100 ] || fail "merge has lost timings"
 
+# ---- a page of it: whole, and for itself
+want 0 "$tamis" report s.tamis -o s.html
+out_empty
+[ "$(grep -c '<svg' s.html)" -eq 9 ] || fail "the report has $(grep -c '<svg' s.html) pictures, not 9"
+[ "$(grep -c '<svg' s.html)" -eq "$(grep -c '</svg>' s.html)" ] || fail "a picture has no end"
+for part in 'GPU of fiction' llama-3.1-8b '0.50 kept' 'What plans take' "$wide" '</html>'; do
+    grep -qF "$part" s.html || fail "the report lacks $part"
+done
+if grep -o 'https*://[^"]*' s.html | grep -v '^http://www.w3.org/2000/svg$'; then fail "the report asks the network"; fi
+if grep -q 'nan\|inf' s.html; then fail "the report has numbers that are none"; fi
+sed -n '/<svg/,/<.svg>/p' s.html >pictures
+if command -v xmllint >/dev/null 2>&1; then
+    { echo '<all>'; cat pictures; echo '</all>'; } | xmllint --noout - || fail "the pictures are no XML"
+fi
+want 0 "$tamis" report s.tamis -o s.html --json
+json_ok report
+want 1 "$tamis" report nosuch.tamis -o n.html
+want 2 "$tamis" report s.tamis
+want 1 "$tamis" report s.tamis -o none/s.html
+err_has 'cannot be written'
+want 0 "$tamis" gen llama-3.1-8b -o untuned.tamis --no-compile --arch sm_90a --defaults-only
+want 1 "$tamis" report untuned.tamis -o n.html
+err_has 'was not tuned: run tamis tune'
+absent n.html
+
 # ---- planted: a hang, a fault, one that breaks when timed, wrong numbers. Each costs itself alone, once.
 : >log
 unset FAKE_TUNE_FAST
@@ -104,15 +129,17 @@ want 0 "$tamis" tune p.tamis $short
 [ ! -s log ] || fail "a condemned candidate was tried again"
 
 # ---- budget and Ctrl-C: what there is, is saved, and the rest follows
-export FAKE_TUNE_US=2000
+export FAKE_TUNE_US=6000
+want 0 "$tamis" gen llama-3.1-8b -o b.tamis --arch sm_90a
+cp b.tamis c.tamis
 # shellcheck disable=SC2086 # words
-want 7 "$tamis" tune b.tamis --spec llama-3.1-8b $short --budget 0.7s
+want 7 "$tamis" tune b.tamis $short --budget 1.8s
 err_has 'the budget is spent'
 want 0 "$tamis" cache verify b.tamis
 want 0 "$tamis" cache ls b.tamis
 [ "$(grep -c '^timing' out)" -gt 0 ] || fail "nothing was saved within the budget"
 # shellcheck disable=SC2086 # words
-want 130 timeout --foreground --preserve-status -s INT 0.7 "$tamis" tune c.tamis --spec llama-3.1-8b $short
+want 130 timeout --foreground --preserve-status -s INT 1.8 "$tamis" tune c.tamis $short
 err_has 'interrupted: the best so far is saved'
 want 0 "$tamis" cache verify c.tamis
 want 0 "$tamis" cache ls c.tamis
