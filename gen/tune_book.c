@@ -41,7 +41,7 @@ static bool is_bad(void *payload, const struct tamisi_timing *wanted)
     if (!is_about(book, wanted)) read_rows(book, wanted);
     for (size_t i = 0; i < book->count; i++)
         if (book->rows[i].state >= TAMISI_WRONG && tamisi_hash_equal(&book->rows[i].source, &wanted->source) &&
-            book->rows[i].gpu.sm_count == wanted->gpu.sm_count)
+            tamisi_gpu_equal(&book->rows[i].gpu, &wanted->gpu))
             return true;
     return false;
 }

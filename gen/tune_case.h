@@ -1,7 +1,7 @@
 /*
  * tune_case.h: is a candidate right on a small and awkward problem? Two sequences of a length that no tile divides, poisoned
- * outputs, bytes behind each array that must stay as they are, and every row of the result against double precision on the
- * CPU. Layer: above runner and equal, below tune_serve.c.
+ * outputs, bytes behind each array that must stay as they are, and every row of the result, and its log-sum-exp, against
+ * double precision on the CPU. Layer: above runner and equal, below tune_serve.c.
  */
 #ifndef TUNE_CASE_H
 #define TUNE_CASE_H
@@ -13,7 +13,7 @@
 struct tune_case {
     bool made;
     struct case_input input;
-    float *score, *output; /* the reference's, owned */
+    float *score, *lse, *output; /* the reference's, owned */
     int32_t *kept, *indices;
     long long capacity;
 };

@@ -240,7 +240,9 @@ int tune_serve(const char *store, int ordinal, int in, int out)
 
 static int run_worker(struct cli *cli)
 {
-    return tune_serve(cli->operands[0], (int)strtol(cli->operands[1], NULL, 10), STDIN_FILENO, STDOUT_FILENO);
+    const int out = dup(STDOUT_FILENO);
+    dup2(STDERR_FILENO, STDOUT_FILENO); /* answers and nothing else go out: a driver may have something to say */
+    return tune_serve(cli->operands[0], (int)strtol(cli->operands[1], NULL, 10), STDIN_FILENO, out);
 }
 
 const struct cli_command cmd_tune_worker = {

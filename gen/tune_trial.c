@@ -205,8 +205,11 @@ static tamis_status open_plan(struct tune_trial *trial, const struct tamisi_forc
     snprintf(trial->plans[*at].family, sizeof trial->plans[*at].family, "%s", force->family);
     snprintf(trial->plans[*at].variant, sizeof trial->plans[*at].variant, "%s", force->variant);
     trial->plans[*at].ran = false;
+    const size_t workspace = tamis_plan_workspace_bytes(trial->plans[*at].plan);
     trial->plan_count++;
-    return TAMIS_OK;
+    if (workspace <= trial->arrays[TUNE_WORKSPACE].bytes) return TAMIS_OK;
+    trial->arrays[TUNE_WORKSPACE].bytes = workspace; /* a variant that wants more than the problem alone */
+    return provide(trial, TUNE_WORKSPACE, true);
 }
 
 static tamis_status find_plan(struct tune_trial *trial, const struct tamisi_force *force, int *at)

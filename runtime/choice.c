@@ -172,13 +172,14 @@ static const struct tamisi_timing *find_nearest(const struct scene *scene)
     return nearest;
 }
 
-/* A kernel that was wrong once, whatever the shape, is not trusted at another. */
+/* A kernel that was wrong once, whatever the shape, is not trusted at another, nor on a GPU like it with such a driver. */
 static bool is_bad(const struct scene *scene, size_t option)
 {
     for (size_t i = 0; i < scene->timing_count; i++) {
         const struct tamisi_timing *timing = &scene->timings[i];
 
         if (timing->state >= TAMISI_WRONG && timing->gpu.cc == scene->gpu->cc &&
+            timing->gpu.driver_major == scene->gpu->driver_major &&
             tamisi_hash_equal(&timing->source, &scene->options[option].source))
             return true;
     }
