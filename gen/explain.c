@@ -90,12 +90,14 @@ static void add_launch(struct launches *launches, const char *stage, const char 
         (struct explain_launch){.kernel = kernel, .what = what, .grid = {(rows + block - 1) / block, y, z}};
 }
 
-/* A launch whose grid is y by z clusters of block_m blocks. */
-static void add_clusters(struct launches *launches, const char *stage, long long y, long long z)
+/* A launch whose grid is y by z lists of `candidates`: each a block or, of long ones, a cluster of block_m blocks. */
+static void add_lists(struct launches *launches, const char *stage, long long candidates, long long y, long long z)
 {
     const int before = launches->count;
     add_launch(launches, stage, "", 1, y, z);
-    if (launches->count > before) launches->list[before].grid[0] = launches->list[before].kernel->entry.block_m;
+    if (launches->count == before) return;
+    struct explain_launch *launch = &launches->list[before];
+    if (candidates > launch->kernel->entry.block_n) launch->grid[0] = launch->kernel->entry.block_m;
 }
 
 /* One whose persistent blocks share out `items` tiles of `rows` each. */
@@ -161,8 +163,8 @@ tamis_status explain_launches(struct explain_launch out[EXPLAIN_LAUNCHES], int *
     const long long batch = problem->batch;
     if (!facts->dense) {
         add_score(&launches, problem, facts);
-        add_clusters(&launches, "select_budget", batch, 1);
-        add_clusters(&launches, "select_tokens", facts->index_heads, batch);
+        add_lists(&launches, "select_budget", facts->fixed_keep < 0 ? facts->candidates : 0, batch, 1);
+        add_lists(&launches, "select_tokens", facts->candidates, facts->index_heads, batch);
         add_compress(&launches, problem, facts);
     }
     add_attend(&launches, problem, facts);

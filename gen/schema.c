@@ -109,8 +109,8 @@ const struct schema_param schema_params[] = {
     {"score_wgmma", "sum_warpgroups", 1, 4, "second pass: warpgroups a block, 64 keys each"},
 
     {"select", "block_m", 32, 256, "tokens a block pools; a multiple of 32"},
-    {"select", "budget_cluster", 1, 8, "blocks that share a sequence's budget, as a cluster; 1 before sm_90a"},
-    {"select", "cluster", 1, 8, "blocks that share a list to choose from, as a cluster; 1 before sm_90a"},
+    {"select", "budget_cluster", 1, 8, "blocks that share a long sequence's budget, as a cluster; 1 before sm_90a"},
+    {"select", "cluster", 1, 8, "blocks that share a long list to choose from, as a cluster; 1 before sm_90a"},
     {"select", "held", 8, 64, "scores a thread that chooses keeps in registers, half as many for the budget; a multiple of 8"},
     {"select", "pool_threads", 32, 1024, "threads a block that pools; its warps share the heads"},
     {"select", "threads", 32, 1024, "threads a block of budget and choice"},

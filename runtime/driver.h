@@ -58,11 +58,11 @@ enum { /* CUtensorMapL2promotion */
 };
 enum { TAMISI_CU_OOB_FILL_NONE = 0 }; /* CUtensorMapFloatOOBfill: zeros outside the tensor */
 
-enum { TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6 }; /* CUlaunchAttributeID */
+enum { TAMISI_CU_LAUNCH_CLUSTER_DIMENSION = 4, TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION = 6 }; /* CUlaunchAttributeID */
 struct tamisi_cu_launch_attribute {
     int id;
-    _Alignas(8) int value; /* of a union of 64 bytes */
-    char rest[60];
+    _Alignas(8) unsigned value[3]; /* of a union of 64 bytes: a cluster's blocks along x, y and z, or one number */
+    char rest[52];
 };
 struct tamisi_cu_launch { /* CUlaunchConfig */
     unsigned grid[3], block[3], shared_bytes;

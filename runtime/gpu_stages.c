@@ -18,22 +18,36 @@ static tamis_tensor plain_tensor(const tamis_plan *plan, void *data, int heads, 
 
 static unsigned tiles_of(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
 
-tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
-                               void *args, tamis_stream stream)
+/* Each `cluster` blocks along x are one; clusters of more than one block exist from 9.0. */
+static tamis_status launch_clusters(const tamis_plan *plan, enum tamisi_stage stage, unsigned cluster, unsigned x, unsigned y,
+                                    unsigned z, void *args, tamis_stream stream)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_kernel *kernel = &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage];
     void *params[] = {args};
+    struct tamisi_cu_launch_attribute attributes[2];
+    unsigned count = 0;
     /* The kernel may be set up while the one before it ends: every template waits for it before it touches memory. */
-    struct tamisi_cu_launch_attribute early = {.id = TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION, .value = 1};
+    if (gpu->starts_early)
+        attributes[count++] =
+            (struct tamisi_cu_launch_attribute){.id = TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION, .value = {1}};
+    if (cluster > 1)
+        attributes[count++] =
+            (struct tamisi_cu_launch_attribute){.id = TAMISI_CU_LAUNCH_CLUSTER_DIMENSION, .value = {cluster, 1, 1}};
     const struct tamisi_cu_launch launch = {.grid = {x, y, z},
                                             .block = {(unsigned)kernel->entry.threads, 1, 1},
                                             .shared_bytes = (unsigned)kernel->entry.shared_bytes,
                                             .stream = stream,
-                                            .attributes = &early,
-                                            .attribute_count = gpu->starts_early};
+                                            .attributes = attributes,
+                                            .attribute_count = count};
     return tamisi_cuda_check(gpu->cuda, gpu->cuda->launch_kernel(&launch, kernel->function, params, NULL),
                              kernel->entry.symbol);
+}
+
+tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
+                               void *args, tamis_stream stream)
+{
+    return launch_clusters(plan, stage, 1, x, y, z, args, stream);
 }
 
 const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage)
@@ -63,8 +77,16 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
     return tamisi_gpu_launch(plan, TAMISI_SELECT_POOL, blocks, (unsigned)problem->batch, 1, &pool, stream);
 }
 
-static tamis_status select_stage(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
-                                 int32_t *indices, tamis_stream stream)
+/* A stage in which one block or, of a list that is long for one, block_m blocks go through `candidates`; y by z lists. */
+static tamis_status launch_lists(const tamis_plan *plan, enum tamisi_stage stage, long long candidates, unsigned y, unsigned z,
+                                 void *args, tamis_stream stream)
+{
+    const struct tamisi_entry *entry = tamisi_gpu_entry(plan, stage);
+    const unsigned blocks = candidates > entry->block_n ? (unsigned)entry->block_m : 1;
+    return launch_clusters(plan, stage, blocks, blocks, y, z, args, stream);
+}
+
+static tamis_status budget_stage(const tamis_plan *plan, const float *mean, int32_t *kept, tamis_stream stream)
 {
     const tamis_problem *problem = &plan->problem;
     const struct tamisi_facts *facts = &plan->facts;
@@ -75,8 +97,15 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                                        .min_tokens = problem->selection.min_tokens,
                                        .fixed_keep = facts->fixed_keep,
                                        .coverage = problem->selection.coverage};
-    const unsigned budget_cluster = (unsigned)tamisi_gpu_entry(plan, TAMISI_SELECT_BUDGET)->block_m;
-    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SELECT_BUDGET, budget_cluster, (unsigned)problem->batch, 1, &budget, stream));
+    const long long candidates = facts->fixed_keep < 0 ? facts->candidates : 0; /* that are looked at */
+    return launch_lists(plan, TAMISI_SELECT_BUDGET, candidates, (unsigned)problem->batch, 1, &budget, stream);
+}
+
+static tamis_status tokens_stage(const tamis_plan *plan, const float *rank, const int32_t *kept, int32_t *indices,
+                                 tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    const struct tamisi_facts *facts = &plan->facts;
     struct tamis_tokens_args tokens = {.rank = rank,
                                        .kept = kept,
                                        .indices = indices,
@@ -84,9 +113,15 @@ static tamis_status select_stage(const tamis_plan *plan, const float *rank, cons
                                        .candidates = facts->candidates,
                                        .capacity = facts->capacity,
                                        .index_heads = facts->index_heads};
-    const unsigned cluster = (unsigned)tamisi_gpu_entry(plan, TAMISI_SELECT_TOKENS)->block_m;
-    return tamisi_gpu_launch(plan, TAMISI_SELECT_TOKENS, cluster, (unsigned)facts->index_heads, (unsigned)problem->batch,
-                             &tokens, stream);
+    return launch_lists(plan, TAMISI_SELECT_TOKENS, facts->candidates, (unsigned)facts->index_heads, (unsigned)problem->batch,
+                        &tokens, stream);
+}
+
+static tamis_status select_stage(const tamis_plan *plan, const float *rank, const float *mean, int32_t *kept,
+                                 int32_t *indices, tamis_stream stream)
+{
+    TAMIS_TRY(budget_stage(plan, mean, kept, stream));
+    return tokens_stage(plan, rank, kept, indices, stream);
 }
 
 static struct tamis_compress_tensor compress_tensor(const tamis_tensor *source, int source_heads,

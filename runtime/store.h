@@ -37,7 +37,7 @@ struct tamisi_entry {
     int threads;      /* a block */
     int shared_bytes; /* dynamic shared memory */
     int block_m;      /* rows (queries, keys or tokens) a block handles: what the grid is made from. select_budget,
-                       select_tokens: blocks that share a list instead */
+                       select_tokens: blocks that share a list longer than block_n instead */
     int block_n;      /* columns a step handles; 0 where it means nothing */
 };
 

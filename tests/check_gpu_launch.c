@@ -17,7 +17,7 @@
 /* A launch as it was seen, with its arguments. */
 struct seen {
     char stage[32];
-    unsigned grid[3], threads, shared_bytes;
+    unsigned grid[3], cluster[3], threads, shared_bytes;
     void *stream;
     union {
         struct tamis_score_args score;
@@ -60,6 +60,7 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
     memset(one, 0, sizeof *one);
     snprintf(one->stage, sizeof one->stage, "%s", stage);
     memcpy(one->grid, launch->grid, sizeof one->grid);
+    memcpy(one->cluster, launch->cluster, sizeof one->cluster);
     child_expect(launch->starts_early, "%s: set up only when the kernel before it is through", stage);
     child_expect(launch->block[1] == 1 && launch->block[2] == 1, "%s: block %u %u %u", stage, launch->block[0],
                  launch->block[1], launch->block[2]);
@@ -103,6 +104,12 @@ static unsigned compress_heads(const struct tamis_compress_args *args)
     return (unsigned)(args->tensors[0].heads + args->tensors[1].heads + args->tensors[2].heads);
 }
 
+/* Is it known before a run how many tokens are kept? */
+static bool keeps_fixed(const tamis_plan *plan)
+{
+    return plan->problem.selection.policy != TAMIS_COVERAGE || plan->facts.dense;
+}
+
 /* The grid that a stage must have; block sizes as in gpu_plan_entries. */
 static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct seen *one)
 {
@@ -123,8 +130,8 @@ static void wanted_grid(unsigned grid[3], const tamis_plan *plan, const struct s
                   {"score_sum", {tiles(candidates, 32), kv_heads, batch}},
                   {"score_sum_tma", {persistent(heads * tiles(candidates, 208)), 1, 1}},
                   {"select_pool", {tiles(candidates, 224), batch, 1}},
-                  {"select_budget", {6, batch, 1}},
-                  {"select_tokens", {3, (unsigned)tamis_plan_index_heads(plan), batch}},
+                  {"select_budget", {candidates > 2900 && !keeps_fixed(plan) ? 6 : 1, batch, 1}},
+                  {"select_tokens", {candidates > 5000 ? 3 : 1, (unsigned)tamis_plan_index_heads(plan), batch}},
                   {"compress", {tiles(capacity, 20) * run, compress_heads(&one->args.compress) / run, batch}},
                   {"attend", {tiles(capacity, 48), q_heads, batch}},
                   {"attend_tma", {persistent((unsigned long long)tiles(capacity, 112) * q_heads * batch), 1, 1}},
@@ -143,6 +150,15 @@ static void expect_block(const struct seen *one, const char *what)
         return;
     }
     child_expect(false, "%s: %s is no stage", what, one->stage);
+}
+
+/* Blocks that share a list are a cluster, and no others. */
+static void expect_cluster(const struct seen *one, const char *what)
+{
+    const bool shares = strcmp(one->stage, "select_budget") == 0 || strcmp(one->stage, "select_tokens") == 0;
+    const unsigned wanted[3] = {shares ? one->grid[0] : 1, 1, 1};
+    child_expect(memcmp(one->cluster, wanted, sizeof wanted) == 0, "%s, %s: clusters of %u %u %u", what, one->stage,
+                 one->cluster[0], one->cluster[1], one->cluster[2]);
 }
 
 /* How much of a stage's name is left without "_tma". */
@@ -164,6 +180,7 @@ static void expect_launches(const struct gpu_bench *bench, const char *stages, c
         child_expect(memcmp(grid, one->grid, sizeof grid) == 0, "%s, %s: grid %u %u %u instead of %u %u %u", what,
                      one->stage, one->grid[0], one->grid[1], one->grid[2], grid[0], grid[1], grid[2]);
         expect_block(one, what);
+        expect_cluster(one, what);
         child_expect(gpu_plan_has(tma, one->stage), "%s: %s", what, one->stage);
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s%.*s", i ? " " : "", plain_length(one->stage), one->stage);
     }
@@ -219,6 +236,9 @@ static const struct shape {
     {1153, 65535, 1, 1, TAMIS_SCOPE_HEAD, TAMIS_RATIO, 128, false, TAMIS_CAUSAL},
     {1153, 63, 1024, 1024, TAMIS_SCOPE_KV_GROUP, TAMIS_RATIO, 128, false, TAMIS_CAUSAL},
     {4096, 2, 32, 8, TAMIS_SCOPE_KV_GROUP, TAMIS_COUNT, 64, false, TAMIS_CAUSAL},
+    {128 + 2900, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, false, TAMIS_CAUSAL}, /* the longest of one block */
+    {128 + 5000, 3, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, false, TAMIS_CAUSAL},
+    {128 + 5001, 1, 32, 8, TAMIS_SCOPE_LAYER, TAMIS_RATIO, 128, false, TAMIS_CAUSAL},
     {4096, 2, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 128, true, TAMIS_FULL},
     {1 << 24, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_DENSE, 128, true, TAMIS_CAUSAL},
     {1152, 1, 32, 8, TAMIS_SCOPE_HEAD, TAMIS_COVERAGE, 128, true, TAMIS_CAUSAL}, /* M + W */

@@ -36,6 +36,7 @@ struct fake_cuda_launch {
     const char *symbol;
     const char *image; /* the start of the library's data, up to its first zero byte */
     unsigned grid[3], block[3];
+    unsigned cluster[3]; /* blocks of the grid that are one cluster; 1 each where the launch says nothing */
     unsigned shared_bytes;
     void *stream;
     void **params;

@@ -89,6 +89,15 @@ ENTRY(cuFuncGetAttribute, (int *value, int attribute, tamisi_cu_function handle)
 
 /* ------------------------------------------------------------------------------------------------------------ launches */
 
+/* A cluster of more than 8 blocks is not for every GPU. */
+static bool cluster_fits(const struct fake_cuda_launch *launch)
+{
+    const unsigned *cluster = launch->cluster, most = fake.major >= 9 ? 8 : 1;
+    bool fits = true;
+    for (int i = 0; i < 3; i++) fits = fits && cluster[i] > 0 && cluster[i] <= most && launch->grid[i] % cluster[i] == 0;
+    return fits && cluster[0] * cluster[1] * cluster[2] <= most;
+}
+
 static bool launch_fits(const struct object *kernel, const struct fake_cuda_launch *launch)
 {
     static const unsigned long long grid_limits[] = {0x7fffffff, 65535, 65535}, block_limits[] = {1024, 1024, 64};
@@ -102,6 +111,9 @@ static bool launch_fits(const struct object *kernel, const struct fake_cuda_laun
     if (!fits || threads > 1024)
         fake_misuse("launch of %s: grid %u %u %u, block %u %u %u", kernel->text, launch->grid[0], launch->grid[1],
                     launch->grid[2], launch->block[0], launch->block[1], launch->block[2]);
+    else if (!cluster_fits(launch))
+        fake_misuse("launch of %s: clusters of %u %u %u in a grid of %u %u %u", kernel->text, launch->cluster[0],
+                    launch->cluster[1], launch->cluster[2], launch->grid[0], launch->grid[1], launch->grid[2]);
     else if (launch->shared_bytes > (unsigned)kernel->dynamic_shared)
         fake_misuse("launch of %s: %u bytes of shared memory, %d asked for", kernel->text, launch->shared_bytes,
                     kernel->dynamic_shared);
@@ -145,6 +157,7 @@ ENTRY(cuLaunchKernel, (tamisi_cu_function function, unsigned grid_x, unsigned gr
 {
     struct fake_cuda_launch launch = {.grid = {grid_x, grid_y, grid_z},
                                       .block = {block_x, block_y, block_z},
+                                      .cluster = {1, 1, 1},
                                       .shared_bytes = shared_bytes,
                                       .stream = stream,
                                       .params = params};
@@ -153,12 +166,18 @@ ENTRY(cuLaunchKernel, (tamisi_cu_function function, unsigned grid_x, unsigned gr
 
 ENTRY(cuLaunchKernelEx, (const struct tamisi_cu_launch *config, tamisi_cu_function function, void **params, void **extra))
 {
-    struct fake_cuda_launch launch = {.shared_bytes = config->shared_bytes, .stream = config->stream, .params = params};
+    struct fake_cuda_launch launch = {.cluster = {1, 1, 1},
+                                      .shared_bytes = config->shared_bytes,
+                                      .stream = config->stream,
+                                      .params = params};
     memcpy(launch.grid, config->grid, sizeof launch.grid);
     memcpy(launch.block, config->block, sizeof launch.block);
-    for (unsigned i = 0; i < config->attribute_count; i++)
-        launch.starts_early |= config->attributes[i].id == TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION &&
-                               config->attributes[i].value == 1;
+    for (unsigned i = 0; i < config->attribute_count; i++) {
+        const struct tamisi_cu_launch_attribute *attribute = &config->attributes[i];
+        launch.starts_early |= attribute->id == TAMISI_CU_LAUNCH_PROGRAMMATIC_SERIALIZATION && attribute->value[0] == 1;
+        if (attribute->id == TAMISI_CU_LAUNCH_CLUSTER_DIMENSION)
+            memcpy(launch.cluster, attribute->value, sizeof launch.cluster);
+    }
     return launch_kernel("cuLaunchKernelEx", function, &launch, extra);
 }
 

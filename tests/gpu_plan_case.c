@@ -22,7 +22,7 @@ const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
     {"score", "score_stats", 128, 60 * 1024, 64, 0}, {"score", "score_stats_tma", 640, 90 * 1024, 192, 32},
     {"score", "score_merge", 256, 0, 256, 0},        {"score", "score_sum", 64, 50 * 1024, 32, 0},
     {"score", "score_sum_tma", 512, 80 * 1024, 208, 40}, {"select", "select_pool", 224, 0, 224, 0},
-    {"select", "select_budget", 1024, 0, 6, 0},      {"select", "select_tokens", 512, 0, 3, 0},
+    {"select", "select_budget", 1024, 0, 6, 2900},   {"select", "select_tokens", 512, 0, 3, 5000},
     {"compress", "compress", 160, 0, 20, 0},         {"attend", "attend", 96, 100 * 1024, 48, 0},
     {"decompress", "decompress", 192, 0, 28, 0},     {"attend", "attend_tma", 384, 200 * 1024, 112, 80}};
 

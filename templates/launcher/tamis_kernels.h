@@ -23,6 +23,9 @@
  *     attend_tma     tamis_attend_tma_args      min(t(C) * B * Hq, multiprocessors), 1, 1; counter set to 0 before
  *     decompress     tamis_decompress_args      t(L), Hq, B
  *
+ * Lists longer than block_n, if that is not 0, are
+ * faster shared by block_m blocks, which the launch must make one cluster: with cuLaunchKernelEx, not with this launcher.
+ *
  * attend_tma stands for attend where the table has it, and given indices for decompress without compact rows too. Its maps are made with cuTensorMapEncodeTiled: 16-bit elements,
  * dimensions D, rows, heads, batch, boxes of 64 by the tile's rows by 1 by 1, block_m for q and block_n for the others,
  * swizzle 128 bytes, L2 promotion 128 bytes, zeros outside.

@@ -34,6 +34,17 @@ out_has "CHOSEN AS"
 want 0 "$tamis" plan llama-3.1-8b --arch sm_90a --explain --ratio 0.5 --bandwidth 4300 --rate 790
 grep -q '^score, pass 1 .* 0.1740$' out || fail "the score's least time is another"
 out_has 'at 4300 GB/s and 790 TFLOP/s: at least 45.'
+# Blocks a list: lists of more than 16 and 24 Ki candidates are shared.
+blocks() { # blocks SEQ_LEN BUDGET TOKENS
+    want 0 "$tamis" plan llama-3.1-8b --arch sm_90a --explain --seq-len "$1"
+    grep -q "^select_budget  *$2 x 1 x 1 " out || fail "$1 tokens: the grid of select_budget is another"
+    grep -q "^select_tokens  *$3 x 32 x 1 " out || fail "$1 tokens: the grid of select_tokens is another"
+    checks=$((checks + 2))
+}
+blocks 16512 1 1
+blocks 16513 8 1
+blocks 24704 8 1
+blocks 24705 8 4
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --seq-len 1000 --explain
 out_has 'kept: all 1000, whatever the data: a dense plan'
 [ "$(grep -c ' x .* tamis_' out)" -eq 1 ] || fail "a dense plan has other launches than attention"

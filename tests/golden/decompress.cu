@@ -63,7 +63,7 @@ struct tamis_pool_args {
     int pool;
 };
 
-/* select_budget: step 3. block_m blocks a sequence: a cluster. */
+/* select_budget: step 3. Of a sequence one block, or block_m of them along x that the launch makes a cluster. */
 struct tamis_budget_args {
     const float *mean;    /* (B, N); read only where fixed_keep < 0 */
     int *kept;            /* (B) */
@@ -74,7 +74,7 @@ struct tamis_budget_args {
     double coverage;      /* tau */
 };
 
-/* select_tokens: step 4. block_m blocks a (sequence, index head): a cluster. */
+/* select_tokens: step 4. Of a (sequence, index head) one block, or block_m of them along x that the launch makes a cluster. */
 struct tamis_tokens_args {
     const float *rank; /* (B, Hi, N) */
     const int *kept;   /* (B) */

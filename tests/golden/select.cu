@@ -65,7 +65,7 @@ struct tamis_pool_args {
     int pool;
 };
 
-/* select_budget: step 3. block_m blocks a sequence: a cluster. */
+/* select_budget: step 3. Of a sequence one block, or block_m of them along x that the launch makes a cluster. */
 struct tamis_budget_args {
     const float *mean;    /* (B, N); read only where fixed_keep < 0 */
     int *kept;            /* (B) */
@@ -76,7 +76,7 @@ struct tamis_budget_args {
     double coverage;      /* tau */
 };
 
-/* select_tokens: step 4. block_m blocks a (sequence, index head): a cluster. */
+/* select_tokens: step 4. Of a (sequence, index head) one block, or block_m of them along x that the launch makes a cluster. */
 struct tamis_tokens_args {
     const float *rank; /* (B, Hi, N) */
     const int *kept;   /* (B) */
@@ -414,8 +414,8 @@ __device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
 constexpr int kPoolThreads = 256;
 constexpr int kBlockM = 128;               // tokens that a block pools
 constexpr int kThreads = 1024;              // a block of budget and choice
-constexpr int kBudgetCluster = 1; // blocks a sequence
-constexpr int kTokensCluster = 1;        // blocks a list
+constexpr int kBudgetCluster = 1; // blocks a sequence, or one
+constexpr int kTokensCluster = 1;        // blocks a list, or one
 constexpr int kTokensHeld = 16;               // scores a thread keeps in registers; others it reads again and again
 constexpr int kBudgetHeld = kTokensHeld / 2;        // the budget's 64-bit sums need the other half of the registers
 constexpr int kBatch = 4;                           // loads in flight a thread, of those others
@@ -774,10 +774,11 @@ __device__ __forceinline__ unsigned long long fixed_point(int key, int unit)
 
 // How many of the smallest scores add up to less than the part `coverage` of all: narrow down to the one value at which the
 // sum crosses it, then count how many scores of that value still fit. 0 too where nothing adds up to anything.
+template <int kCluster>
 __device__ __forceinline__ long long count_below(const Slice &slice, const int (&held)[kBudgetHeld], double coverage, Sums *s_sums)
 {
     __shared__ unsigned s_warps[kWarps], s_count;
-    const Extent extent = find_extent<kBudgetCluster>(slice, held);
+    const Extent extent = find_extent<kCluster>(slice, held);
     if (!(extent.sum > 0.0f)) return 0;
     // The unit that keeps the sum of all below 2^63, whatever rounding did to its float.
     const int unit = 61 - ((__float_as_int(extent.sum) >> 23) - 127);
@@ -794,7 +795,7 @@ __device__ __forceinline__ long long count_below(const Slice &slice, const int (
             const unsigned distance = static_cast<unsigned>(key) - interval.origin;
             if (distance < interval.width) s_bins.add(distance >> shift, fixed_point(key, unit));
         });
-        const auto crossing = find_crossing<kBudgetCluster>(
+        const auto crossing = find_crossing<kCluster>(
             s_bins, s_sums[1 - round % 2], [&](unsigned long long total) { return round == 0 ? goal(total) : left; });
         left = crossing.left;
         if (left == 0) return 0;
@@ -806,39 +807,45 @@ __device__ __forceinline__ long long count_below(const Slice &slice, const int (
     visit_rows(slice, held, [&](int, int key) { count += static_cast<unsigned>(key) < interval.origin; });
     warps_exclusive_scan<kThreads>(__reduce_add_sync(kAllLanes, count), s_warps, total);
     if (threadIdx.x == 0) s_count = total;
-    cluster_sync<kBudgetCluster>();
+    cluster_sync<kCluster>();
     long long below = 0;
 #pragma unroll
-    for (int rank = 0; rank < kBudgetCluster; ++rank) below += *cluster_shared<kBudgetCluster>(&s_count, rank);
+    for (int rank = 0; rank < kCluster; ++rank) below += *cluster_shared<kCluster>(&s_count, rank);
     // Each of the equal scores adds `value`, which is not 0, since it moved the sum to the goal.
     const unsigned long long value = fixed_point(static_cast<int>(interval.origin), unit);
     return below + static_cast<long long>((left - 1) / max(value, 1ull));
 }
 
-// grid = (blocks of a cluster, B).
-extern "C" __global__ void __launch_bounds__(kThreads)
-tamis_select_bm128_bc1_c1_h16_pt256_t1024_budget(const __grid_constant__ tamis_budget_args args)
+template <int kCluster>
+__device__ __forceinline__ void find_budget(const tamis_budget_args &args, Sums *s_sums)
 {
-    __shared__ Sums s_sums[2];
-    follow_stream();
     const int sequence = blockIdx.y;
-    const long long window = args.seq_len - args.candidates;
-    const bool writes = blockIdx.x == 0 && threadIdx.x == 0;
-    if (args.fixed_keep >= 0) {
-        if (writes) args.kept[sequence] = static_cast<int>(args.fixed_keep + window);
-        return;
-    }
-    const Slice slice = slice_of<kBudgetCluster>(args.mean + sequence * args.candidates, static_cast<int>(args.candidates));
+    const Slice slice = slice_of<kCluster>(args.mean + sequence * args.candidates, static_cast<int>(args.candidates));
     int held[kBudgetHeld];
     load_held(held, slice);
     s_sums[0].clear();
-    const long long drop = count_below(slice, held, args.coverage, s_sums);
-    cluster_arrive_relaxed<kBudgetCluster>(); // this block has read what it wanted of others
-    if (writes) {
-        const long long keep = max(args.min_tokens, args.candidates - (drop + 1));
+    const long long drop = count_below<kCluster>(slice, held, args.coverage, s_sums);
+    cluster_arrive_relaxed<kCluster>(); // this block has read what it wanted of others
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        const long long keep = max(args.min_tokens, args.candidates - (drop + 1)), window = args.seq_len - args.candidates;
         args.kept[sequence] = static_cast<int>(drop == 0 ? args.seq_len : keep + window);
     }
-    cluster_wait<kBudgetCluster>();
+    cluster_wait<kCluster>();
+}
+
+// grid = (1 or kBudgetCluster, B): a sequence has one block, which waits for no other, or a cluster.
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_select_bm128_bc1_c1_h16_pt256_t1024_budget(const __grid_constant__ tamis_budget_args args)
+{
+    __shared__ Sums s_sums[2];
+    follow_stream();
+    if (args.fixed_keep >= 0) {
+        if (blockIdx.x == 0 && threadIdx.x == 0)
+            args.kept[blockIdx.y] = static_cast<int>(args.fixed_keep + args.seq_len - args.candidates);
+    } else if (kBudgetCluster == 1 || gridDim.x == 1) {
+        find_budget<1>(args, s_sums);
+    } else {
+        find_budget<kBudgetCluster>(args, s_sums);
+    }
 }
 
 // ---- step 4: which
@@ -849,10 +856,11 @@ struct Threshold {
     unsigned ties;
 };
 
+template <int kCluster>
 __device__ __forceinline__ Threshold find_threshold(const Slice &slice, const int (&held)[kTokensHeld], unsigned keep,
                                                     Counts *s_counts)
 {
-    const Extent extent = find_extent<kTokensCluster>(slice, held);
+    const Extent extent = find_extent<kCluster>(slice, held);
     Interval interval = {static_cast<unsigned>(extent.high), extent.high - extent.low + 1}; // downwards
     unsigned left = keep; // keys still to be found in the interval
     for (int round = 0; interval.width > 1; ++round) {
@@ -864,8 +872,7 @@ __device__ __forceinline__ Threshold find_threshold(const Slice &slice, const in
             const unsigned distance = interval.origin - static_cast<unsigned>(key);
             count_shared(first + 4 * (distance >> shift), distance < interval.width);
         });
-        const auto crossing =
-            find_crossing<kTokensCluster>(s_bins, s_counts[1 - round % 2], [&](unsigned) { return left; });
+        const auto crossing = find_crossing<kCluster>(s_bins, s_counts[1 - round % 2], [&](unsigned) { return left; });
         left = crossing.left;
         interval.narrow(crossing.bin, -1);
     }
@@ -873,6 +880,7 @@ __device__ __forceinline__ Threshold find_threshold(const Slice &slice, const in
 }
 
 // How many keys before this warp's slice are larger than the threshold (in the high half), and how many equal it.
+template <int kCluster>
 __device__ __forceinline__ unsigned long long count_before(const Slice &slice, const int (&held)[kTokensHeld], int threshold)
 {
     __shared__ unsigned long long s_warps[kWarps], s_block;
@@ -886,38 +894,35 @@ __device__ __forceinline__ unsigned long long count_before(const Slice &slice, c
     unsigned long long total, before =
         warps_exclusive_scan<kThreads>(static_cast<unsigned long long>(larger) << 32 | equal, s_warps, total);
     if (threadIdx.x == 0) s_block = total;
-    cluster_sync<kTokensCluster>();
+    cluster_sync<kCluster>();
 #pragma unroll
-    for (int rank = 0; rank < kTokensCluster; ++rank)
-        if (rank < static_cast<int>(blockIdx.x)) before += *cluster_shared<kTokensCluster>(&s_block, rank);
+    for (int rank = 0; rank < kCluster; ++rank)
+        if (rank < static_cast<int>(blockIdx.x)) before += *cluster_shared<kCluster>(&s_block, rank);
     return before;
 }
 
-// grid = (blocks of a cluster, Hi, B). Writes ascending positions: the kept candidates, then the window.
-extern "C" __global__ void __launch_bounds__(kThreads)
-tamis_select_bm128_bc1_c1_h16_pt256_t1024_tokens(const __grid_constant__ tamis_tokens_args args)
+template <int kCluster>
+__device__ __forceinline__ void choose_tokens(const tamis_tokens_args &args, Counts *s_counts)
 {
-    __shared__ Counts s_counts[2];
-    follow_stream();
     const int kept = args.kept[blockIdx.z], candidates = static_cast<int>(args.candidates);
     const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x), lane = threadIdx.x % 32;
     const long long list = static_cast<long long>(blockIdx.z) * args.index_heads + blockIdx.y;
     int *indices = args.indices + list * args.capacity;
     const int window = static_cast<int>(args.seq_len - args.candidates), keep = kept - window;
     if (kept == args.seq_len) {
-        for (int i = thread; i < kept; i += kTokensCluster * kThreads) indices[i] = i;
+        for (int i = thread; i < kept; i += kCluster * kThreads) indices[i] = i;
         return;
     }
-    for (int i = thread; i < window; i += kTokensCluster * kThreads) indices[keep + i] = candidates + i;
+    for (int i = thread; i < window; i += kCluster * kThreads) indices[keep + i] = candidates + i;
     if (keep == 0) return;
 
-    const Slice slice = slice_of<kTokensCluster>(args.rank + list * args.candidates, candidates);
+    const Slice slice = slice_of<kCluster>(args.rank + list * args.candidates, candidates);
     int held[kTokensHeld];
     load_held(held, slice);
     s_counts[0].clear();
-    const Threshold threshold = find_threshold(slice, held, keep, s_counts);
-    const unsigned long long before = count_before(slice, held, threshold.key);
-    cluster_arrive_relaxed<kTokensCluster>(); // this block has read what it wanted of others
+    const Threshold threshold = find_threshold<kCluster>(slice, held, keep, s_counts);
+    const unsigned long long before = count_before<kCluster>(slice, held, threshold.key);
+    cluster_arrive_relaxed<kCluster>(); // this block has read what it wanted of others
 
     // Of those before a token, all the larger ones are kept and the first of the equal ones.
     unsigned larger = static_cast<unsigned>(before >> 32), equal = static_cast<unsigned>(before);
@@ -931,5 +936,17 @@ tamis_select_bm128_bc1_c1_h16_pt256_t1024_tokens(const __grid_constant__ tamis_t
         larger += __popc(larger_lanes);
         equal += __popc(equal_lanes);
     });
-    cluster_wait<kTokensCluster>();
+    cluster_wait<kCluster>();
+}
+
+// grid = (1 or kTokensCluster, Hi, B): a list has one block, which waits for no other, or a cluster. Writes ascending
+// positions: the kept candidates, then the window.
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_select_bm128_bc1_c1_h16_pt256_t1024_tokens(const __grid_constant__ tamis_tokens_args args)
+{
+    __shared__ Counts s_counts[2];
+    follow_stream();
+    if (kTokensCluster == 1 || gridDim.x == 1)
+        choose_tokens<1>(args, s_counts);
+    else
+        choose_tokens<kTokensCluster>(args, s_counts);
 }

@@ -204,10 +204,10 @@ static void check_random(void)
            "the random problems are as awkward as they are meant to be");
 }
 
-/* Lists up to four times as long as what any cluster keeps in registers. */
+/* Lists up to four times as long as what any cluster keeps in registers, and about as long as those of one block. */
 static void check_lists(void)
 {
-    static const long long candidates[] = {1, 2, 31, 33, 1000, 4095, 8064, 130944, 524289};
+    static const long long candidates[] = {1, 2, 31, 33, 1000, 4095, 8064, 16384, 16385, 24576, 24577, 130944, 524289};
     static const double coverages[] = {1e-9, 0.005, 0.5, 0.999};
     for (int i = 0; i < (int)(sizeof candidates / sizeof *candidates); i++) {
         const long long count = candidates[i], counts[] = {0, 1, count / 2, count - 1};
