@@ -163,7 +163,7 @@ tamis_status explain_launches(struct explain_launch out[EXPLAIN_LAUNCHES], int *
     const long long batch = problem->batch;
     if (!facts->dense) {
         add_score(&launches, problem, facts);
-        add_lists(&launches, "select_budget", facts->fixed_keep < 0 ? facts->candidates : 0, batch, 1);
+        if (facts->fixed_keep < 0) add_lists(&launches, "select_budget", facts->candidates, batch, 1); /* else pool's work */
         add_lists(&launches, "select_tokens", facts->candidates, facts->index_heads, batch);
         add_compress(&launches, problem, facts);
     }
@@ -195,8 +195,10 @@ int explain_floors(struct explain_floor out[EXPLAIN_FLOORS], const tamis_problem
                                               2 * window * batch * q_heads * length * dim};
         out[count++] = (struct explain_floor){"score, pass 2", batch * kv_heads * candidates * row + window_rows + sums, scores,
                                               2 * window * batch * q_heads * candidates * dim};
-        out[count++] = (struct explain_floor){"pool", scores, ranks + means, 0};
-        out[count++] = (struct explain_floor){"budget", facts->fixed_keep < 0 ? means : 0, batch * word, 0};
+        /* A fixed budget is written with the means, one by coverage is read from them. */
+        const bool is_fixed = facts->fixed_keep >= 0;
+        out[count++] = (struct explain_floor){"pool", scores, ranks + means + is_fixed * batch * word, 0};
+        if (!is_fixed) out[count++] = (struct explain_floor){"budget", means, batch * word, 0};
         out[count++] = (struct explain_floor){"select", ranks, positions, 0};
         out[count++] = (struct explain_floor){"compress", 2 * batch * kv_heads * n * row + positions,
                                               2 * batch * compact_heads * n * row, 0};

@@ -57,8 +57,9 @@ const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_
 
 /* ---- the stages, in a current context */
 
+/* `kept`: of a plan whose budget is fixed, to be written with the rest; or NULL. */
 static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
-                                float *rank, float *mean, char *workspace, tamis_stream stream)
+                                float *rank, float *mean, int32_t *kept, char *workspace, tamis_stream stream)
 {
     const tamis_problem *problem = &plan->problem;
     const struct tamisi_facts *facts = &plan->facts;
@@ -72,7 +73,9 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
                                    .candidates = facts->candidates,
                                    .q_heads = problem->q_heads,
                                    .index_heads = facts->index_heads,
-                                   .pool = problem->selection.pool};
+                                   .pool = problem->selection.pool,
+                                   .kept = kept};
+    if (kept) pool.fixed_kept = (int)(facts->fixed_keep + problem->seq_len - facts->candidates);
     const unsigned blocks = tiles_of(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SELECT_POOL)->block_m);
     return tamisi_gpu_launch(plan, TAMISI_SELECT_POOL, blocks, (unsigned)problem->batch, 1, &pool, stream);
 }
@@ -181,7 +184,7 @@ tamis_status tamisi_gpu_score(const tamis_plan *plan, const tamis_tensor *q, con
                               float *rank, float *mean, char *workspace, tamis_stream stream)
 {
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    const tamis_status status = score_stage(plan, q, k, score, rank, mean, workspace, stream);
+    const tamis_status status = score_stage(plan, q, k, score, rank, mean, NULL, workspace, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }
@@ -242,7 +245,7 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
 {
     if (run->score)
         TAMIS_TRY(score_stage(plan, &run->q, &run->k, run->score, (float *)(void *)(workspace + plan->workspace.rank),
-                              (float *)(void *)(workspace + plan->workspace.mean), workspace, stream));
+                              (float *)(void *)(workspace + plan->workspace.mean), NULL, workspace, stream));
     if (run->kept || run->indices) {
         int32_t *kept = run->kept ? run->kept : (int32_t *)(void *)(workspace + plan->workspace.kept);
         int32_t *indices = run->indices ? run->indices : (int32_t *)(void *)(workspace + plan->workspace.indices);
@@ -274,8 +277,10 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
     const tamis_tensor k = plain_tensor(plan, workspace + parts->compact_k, heads, plan->facts.capacity);
     const tamis_tensor v = plain_tensor(plan, workspace + parts->compact_v, heads, plan->facts.capacity);
 
-    TAMIS_TRY(score_stage(plan, &run->q, &run->k, score, rank, mean, workspace, stream));
-    TAMIS_TRY(select_stage(plan, rank, mean, kept, indices, stream));
+    const bool is_fixed = plan->facts.fixed_keep >= 0;
+    TAMIS_TRY(score_stage(plan, &run->q, &run->k, score, rank, mean, is_fixed ? kept : NULL, workspace, stream));
+    if (!is_fixed) TAMIS_TRY(budget_stage(plan, mean, kept, stream));
+    TAMIS_TRY(tokens_stage(plan, rank, kept, indices, stream));
     unsigned *counter = (unsigned *)(void *)(workspace + parts->counter);
     TAMIS_TRY(compress_stage(plan, NULL, &run->k, &run->v, NULL, &k, &v, kept, indices, counter, stream));
     struct tamis_attend_args args = {.q = rows_of(&run->q),

@@ -140,6 +140,7 @@ ${symbol}_pool(const __grid_constant__ tamis_pool_args args)
 {
     __shared__ float s_spans[kPoolWarps][kSpan];
     follow_stream();
+    if (args.kept && blockIdx.x == 0 && threadIdx.x == 0) args.kept[blockIdx.y] = args.fixed_kept;
     if (args.pool == kUsualPool)
         pool_block<kUsualPool>(args, s_spans);
     else

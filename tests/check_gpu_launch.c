@@ -214,9 +214,14 @@ static const struct tamis_score_args *find_sum(void)
 
 #define SCORE_STAGES "score_stats score_merge score_sum select_pool"
 #define SELECT_STAGES "select_budget select_tokens"
-/* One kernel for attention writes the dropped rows as well. */
-#define SPARSE_STAGES (tma ? SCORE_STAGES " " SELECT_STAGES " compress attend" \
-                           : SCORE_STAGES " " SELECT_STAGES " compress attend decompress")
+
+/* A fixed budget is written by select_pool, and one kernel for attention writes the dropped rows as well. */
+#define SPARSE_STAGES(budget) \
+    (tma ? SCORE_STAGES budget " select_tokens compress attend" : SCORE_STAGES budget " select_tokens compress attend decompress")
+static const char *sparse_stages(const tamis_plan *plan)
+{
+    return keeps_fixed(plan) ? SPARSE_STAGES("") : SPARSE_STAGES(" select_budget");
+}
 
 /* ---- problems */
 
@@ -276,6 +281,20 @@ static void open_shape(struct gpu_bench *bench, const struct shape *shape)
 
 /* ---- tamis_run */
 
+/* In a sparse run one kernel writes how many tokens are kept to `kept`: select_pool, or by coverage select_budget. */
+static void expect_kept(const tamis_plan *plan, const int *kept)
+{
+    const struct tamis_pool_args *pool = &find_seen("select_pool", 0)->args.pool;
+    child_expect(find_seen("select_tokens", 0)->args.tokens.kept == kept, "select reads other counts");
+    if (keeps_fixed(plan)) {
+        child_expect(pool->kept == kept, "the fixed budget goes elsewhere");
+        child_expect(pool->fixed_kept == tamis_plan_capacity(plan), "%d tokens are kept", pool->fixed_kept);
+    } else {
+        child_expect(pool->kept == NULL, "pool writes the counts");
+        child_expect(find_seen("select_budget", 0)->args.budget.kept == kept, "the budget goes elsewhere");
+    }
+}
+
 static void expect_sparse_args(const tamis_plan *plan)
 {
     const char *workspace = AT(AT_WORKSPACE);
@@ -284,6 +303,7 @@ static void expect_sparse_args(const tamis_plan *plan)
     const struct tamis_compress_tensor *k = &compress->tensors[0], *v = &compress->tensors[1];
     const struct tamis_attend_args *attend = find_attend();
     const size_t bytes = tamis_plan_workspace_bytes(plan);
+    expect_kept(plan, attend->kept);
     child_expect(score->q.data == AT(AT_Q) && score->k.data == AT(AT_K), "score reads something else");
     child_expect(score->score == find_seen("select_pool", 0)->args.pool.score, "pool reads another score");
     child_expect(score->chunk_keys % TAMISI_CHUNK_ALIGN == 0 && score->chunks * score->chunk_keys >= score->seq_len &&
@@ -330,7 +350,7 @@ static void expect_run(const void *argument)
     for (int i = 0; i < seen.count; i++)
         child_expect(seen.list[i].stream == stream, "%s: another stream", seen.list[i].stage);
     if (!shape->dense) expect_sparse_args(bench.plan);
-    expect_launches(&bench, shape->dense ? "attend" : SPARSE_STAGES, "run");
+    expect_launches(&bench, shape->dense ? "attend" : sparse_stages(bench.plan), "run");
 
     args.lse = AT(AT_LSE);
     args.score = AT(AT_SCORE);
@@ -340,11 +360,14 @@ static void expect_run(const void *argument)
     const struct tamis_attend_args *attend = find_attend();
     child_expect(attend->lse == AT(AT_LSE) && attend->lse_rows == problem.seq_len, "lse goes elsewhere");
     child_expect(attend->causal == (problem.mask == TAMIS_CAUSAL), "another mask");
-    child_expect(find_seen("select_budget", 0)->args.budget.kept == AT(AT_KEPT), "kept goes elsewhere");
+    if (shape->dense)
+        child_expect(find_seen("select_budget", 0)->args.budget.kept == AT(AT_KEPT), "kept goes elsewhere");
+    else
+        expect_kept(bench.plan, AT(AT_KEPT));
     child_expect(find_seen("select_tokens", 0)->args.tokens.indices == AT(AT_INDICES), "indices go elsewhere");
     if (problem.seq_len > problem.selection.window)
         child_expect(find_sum()->score == AT(AT_SCORE), "score goes elsewhere");
-    expect_launches(&bench, !shape->dense                                     ? SPARSE_STAGES
+    expect_launches(&bench, !shape->dense                                     ? sparse_stages(bench.plan)
                             : problem.seq_len > problem.selection.window ? SCORE_STAGES " " SELECT_STAGES " attend"
                                                                               : SELECT_STAGES " attend",
                     "run with everything");
@@ -407,6 +430,8 @@ static void expect_steps(const void *argument)
 
     bench_must(tamis_score(plan, &args.q, &args.k, AT(AT_SCORE), AT(AT_RANK), AT(AT_MEAN), workspace, bytes, NULL),
                "score");
+    if (problem.seq_len > problem.selection.window)
+        child_expect(find_seen("select_pool", 0)->args.pool.kept == NULL, "score writes how many are kept");
     expect_launches(&bench, problem.seq_len > problem.selection.window ? SCORE_STAGES : "", "score");
     bench_must(tamis_select(plan, AT(AT_RANK), AT(AT_MEAN), AT(AT_KEPT), AT(AT_INDICES), workspace, bytes, NULL), "select");
     child_expect(find_seen("select_tokens", 0)->args.tokens.capacity == capacity, "select: another capacity");
@@ -500,7 +525,7 @@ static void expect_host_context(const void *argument)
     child_expect(cuda->stream_create(&foreign, 0) == 0, "no stream");
     const size_t bytes = tamis_plan_workspace_bytes(bench.plan);
     bench_must(tamis_run(bench.plan, &args, AT(AT_WORKSPACE), bytes, NULL), "run");
-    expect_launches(&bench, SPARSE_STAGES, "run");
+    expect_launches(&bench, sparse_stages(bench.plan), "run");
     /* A stream of that other GPU is an error, and nothing is launched on it. */
     const tamis_status status = tamis_run(bench.plan, &args, AT(AT_WORKSPACE), bytes, foreign);
     child_expect(status == TAMIS_ECUDA && seen.count == 0, "%s: %d launches", tamis_status_name(status), seen.count);

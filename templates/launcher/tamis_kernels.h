@@ -23,7 +23,7 @@
  *     attend_tma     tamis_attend_tma_args      min(t(C) * B * Hq, multiprocessors), 1, 1; counter set to 0 before
  *     decompress     tamis_decompress_args      t(L), Hq, B
  *
- * Lists longer than block_n, if that is not 0, are
+ * select_pool writes what select_budget would where a fixed budget is given. Lists longer than block_n, if that is not 0, are
  * faster shared by block_m blocks, which the launch must make one cluster: with cuLaunchKernelEx, not with this launcher.
  *
  * attend_tma stands for attend where the table has it, and given indices for decompress without compact rows too. Its maps are made with cuTensorMapEncodeTiled: 16-bit elements,

@@ -54,7 +54,7 @@ struct tamis_score_tma_args {
     struct tamis_score_args score;
 };
 
-/* select_pool: step 2, and what heads rank by. */
+/* select_pool: step 2, and what heads rank by; and step 3 where the budget is known. */
 struct tamis_pool_args {
     const float *score;   /* (B, Hq, N) */
     float *rank;          /* (B, Hi, N) */
@@ -63,6 +63,8 @@ struct tamis_pool_args {
     int q_heads;
     int index_heads;
     int pool;
+    int fixed_kept; /* tokens to keep, the window included; read where `kept` is given */
+    int *kept;      /* (B): set to fixed_kept; or 0 */
 };
 
 /* select_budget: step 3. Of a sequence one block, or block_m of them along x that the launch makes a cluster. */
