@@ -154,7 +154,8 @@ size_t tamis_kernels_args_bytes(const char *stage)
         const char *stage;
         size_t bytes;
     } stages[] = {{"score_stats", sizeof(struct tamis_score_args)},    {"score_merge", sizeof(struct tamis_score_args)},
-                  {"score_sum", sizeof(struct tamis_score_args)},      {"select_pool", sizeof(struct tamis_pool_args)},
+                  {"score_sum", sizeof(struct tamis_score_args)},      {"score_stats_tma", sizeof(struct tamis_score_tma_args)},
+                  {"score_sum_tma", sizeof(struct tamis_score_tma_args)}, {"select_pool", sizeof(struct tamis_pool_args)},
                   {"select_budget", sizeof(struct tamis_budget_args)}, {"select_tokens", sizeof(struct tamis_tokens_args)},
                   {"compress", sizeof(struct tamis_compress_args)},    {"attend", sizeof(struct tamis_attend_args)},
                   {"attend_tma", sizeof(struct tamis_attend_tma_args)}, {"decompress", sizeof(struct tamis_decompress_args)}};

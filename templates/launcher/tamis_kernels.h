@@ -11,24 +11,27 @@
  * The grid of a stage: B batch, Hq and Hkv query and KV heads, W the last queries, which score, N = L - W, C the capacity,
  * bm the stage's block_m. "t(x)" is x divided by bm, rounded up.
  *
- *     stage          arguments                  grid
- *     score_stats    tamis_score_args           chunks, t(Hq / Hkv * W), B * Hkv
- *     score_merge    tamis_score_args           t(W), Hq, B
- *     score_sum      tamis_score_args           t(N), Hkv, B
- *     select_pool    tamis_pool_args            t(N), B, 1
- *     select_budget  tamis_budget_args          1, B, 1
- *     select_tokens  tamis_tokens_args          1, index_heads, B
- *     compress       tamis_compress_args        t(C) * head_run, sum of the tensors' heads / head_run, B
- *     attend         tamis_attend_args          t(C), Hq, B
- *     attend_tma     tamis_attend_tma_args      min(t(C) * B * Hq, multiprocessors), 1, 1; counter set to 0 before
- *     decompress     tamis_decompress_args      t(L), Hq, B
+ *     stage            arguments              grid
+ *     score_stats      tamis_score_args       chunks, t(Hq / Hkv * W), B * Hkv
+ *     score_stats_tma  tamis_score_tma_args   min(chunks * t(Hq / Hkv * W) * B * Hkv, multiprocessors), 1, 1
+ *     score_merge      tamis_score_args       t(W), Hq, B
+ *     score_sum        tamis_score_args       t(N), Hkv, B
+ *     score_sum_tma    tamis_score_tma_args   min(t(N) * B * Hkv, multiprocessors), 1, 1
+ *     select_pool      tamis_pool_args        t(N), B, 1
+ *     select_budget    tamis_budget_args      1, B, 1
+ *     select_tokens    tamis_tokens_args      1, index_heads, B
+ *     compress         tamis_compress_args    t(C) * head_run, sum of the tensors' heads / head_run, B
+ *     attend           tamis_attend_args      t(C), Hq, B
+ *     attend_tma       tamis_attend_tma_args  min(t(C) * B * Hq, multiprocessors), 1, 1; counter set to 0 before
+ *     decompress       tamis_decompress_args  t(L), Hq, B
  *
  * select_pool writes what select_budget would where a fixed budget is given. Lists longer than block_n, if that is not 0, are
  * faster shared by block_m blocks, which the launch must make one cluster: with cuLaunchKernelEx, not with this launcher.
  *
- * attend_tma stands for attend where the table has it, and given indices for decompress without compact rows too. Its maps are made with cuTensorMapEncodeTiled: 16-bit elements,
- * dimensions D, rows, heads, batch, boxes of 64 by the tile's rows by 1 by 1, block_m for q and block_n for the others,
- * swizzle 128 bytes, L2 promotion 128 bytes, zeros outside.
+ * A stage whose name ends in _tma stands for the one without where the table has it; attend_tma, given indices, for decompress
+ * without compact rows too. Their maps are made with cuTensorMapEncodeTiled: 16-bit elements, dimensions D, rows, heads,
+ * batch, boxes of 64 by the tile's rows by 1 by 1, swizzle 128 bytes, L2 promotion 128 bytes, zeros outside. The tile's rows
+ * are block_m for q of attend_tma and k of score_sum_tma, and block_n for the others.
  */
 #ifndef TAMIS_KERNELS_H
 #define TAMIS_KERNELS_H
