@@ -269,10 +269,9 @@ static tamis_status climb(struct contest *contest)
 
 /* ---- the whole */
 
-/* Mark what is known; returns how many are not. The best known one stays to be measured against. */
-static size_t look_up(struct contest *contest)
+/* Mark what is known. */
+static void look_up(struct contest *contest)
 {
-    size_t unknown = 0;
     for (size_t i = 0; i < contest->task->count; i++) {
         struct contender *contender = &contest->contenders[i];
         struct tamisi_timing wanted = row_of(contest, i, TAMISI_TIMED), found;
@@ -284,13 +283,11 @@ static size_t look_up(struct contest *contest)
         contender->fresh = again || !(stands || bad);
         contender->known_good = !again && !bad && stands && found.state == TAMISI_TIMED;
         contender->median_us = contender->known_good ? found.median_us : 0;
-        unknown += contender->fresh;
     }
-    return unknown;
 }
 
-/* Of what was timed before, the default and the best run along: times of two days do not compare. */
-static tamis_status enter_known(struct contest *contest)
+/* The fastest of what is known; `count`, the number of candidates, if nothing is. */
+static size_t best_known(const struct contest *contest)
 {
     size_t best = contest->task->count;
     for (size_t i = 0; i < contest->task->count; i++) {
@@ -299,15 +296,32 @@ static tamis_status enter_known(struct contest *contest)
             (best == contest->task->count || contender->median_us < contest->contenders[best].median_us))
             best = i;
     }
+    return best;
+}
+
+/* A search is over when nobody of the sample is fresh, nor anybody beside the best: who is left out of it stays so. */
+static bool is_over(const struct contest *contest, const size_t *sample, size_t taken)
+{
+    const struct tune_task *task = contest->task;
+    const size_t best = best_known(contest);
+    for (size_t k = 0; k < taken; k++)
+        if (contest->contenders[sample[k]].fresh) return false;
+    for (size_t i = 0; i < task->count && best < task->count; i++)
+        if (contest->contenders[i].fresh && tune_beside(task->candidates, task->count, best, i)) return false;
+    return true;
+}
+
+/* Of what was timed before, the default and the best run along: times of two days do not compare. */
+static tamis_status enter_known(struct contest *contest)
+{
+    const size_t best = best_known(contest);
     if (best < contest->task->count) TAMIS_TRY(enter(contest, best));
     if (best != 0 && contest->contenders[0].known_good) TAMIS_TRY(enter(contest, 0));
     return TAMIS_OK;
 }
 
-static tamis_status enter_fresh(struct contest *contest, size_t *sample)
+static tamis_status enter_fresh(struct contest *contest, const size_t *sample, size_t taken)
 {
-    const size_t count = contest->task->count;
-    const size_t taken = tune_sample(sample, tune_whole_space(contest->options->rigor), count);
     for (size_t k = 0; k < taken && !stopped(contest); k++)
         if (contest->contenders[sample[k]].fresh) TAMIS_TRY(enter(contest, sample[k]));
     return TAMIS_OK;
@@ -349,12 +363,14 @@ static tamis_status write_results(struct contest *contest)
 
 static tamis_status run_contest(struct contest *contest, size_t *sample)
 {
-    if (look_up(contest) == 0) {
+    const size_t taken = tune_sample(sample, tune_whole_space(contest->options->rigor), contest->task->count);
+    look_up(contest);
+    if (is_over(contest, sample, taken)) {
         contest->out->nothing_to_do = true;
         return TAMIS_OK;
     }
     TAMIS_TRY(enter_known(contest));
-    TAMIS_TRY(enter_fresh(contest, sample));
+    TAMIS_TRY(enter_fresh(contest, sample, taken));
     TAMIS_TRY(compete(contest));
     return write_results(contest);
 }

@@ -139,7 +139,7 @@ typedef struct tamis_store_options {
 #define TAMIS_STORE_OPTIONS_INIT {sizeof(tamis_store_options), TAMIS_STORE_WRITE, NULL, NULL}
 
 /**
- * Open a store, the file that `tamis gen` writes: specs, kernel sources, cubins.
+ * Open a store, the file that `tamis gen` writes: specs, kernel sources, cubins; and, after `tamis tune`, timings.
  *
  * Several processes may use one store at once. A damaged entry counts as absent and is reported to `log`.
  *

@@ -436,6 +436,10 @@ START_TEST(local_search)
     for (int i = 0; i < 400; i++) tried += fiction.checked[i] > 0;
     ck_assert_int_lt(tried, 120);
     ck_assert_int_gt(tried, 32);
+    run(); /* what the search left out, it leaves out */
+    ck_assert(outcome.nothing_to_do);
+    ck_assert_str_eq(outcome.chosen, "attend_266");
+    ck_assert_int_eq(fiction.rounds, 0);
 }
 END_TEST
 

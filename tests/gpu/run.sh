@@ -4,7 +4,7 @@
 #
 # Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get; "portable" from specs
 # that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on each: the reference cases,
-# check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works.
+# check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Last, "tuned" from nothing.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
@@ -136,6 +136,19 @@ for store in default portable; do
     check_full "$store"
     for tool in memcheck racecheck synccheck; do check_sanitized $tool "$store"; done
 done
+
+# Tuning, of one short length: every candidate of a model is right; what was timed is known, and plans go by it.
+tune() { "$tamis" tune "$work/tuned.tamis" --spec llama-3.1-8b --lengths 4096 --ratios 0.5 --rigor quick --json; }
+tunes_rightly() { tune >"$work/tune.json" && grep -q '"type":"tune",.*"bad":0,' "$work/tune.json"; }
+knows() { tune >"$work/tune.json" && ! grep -q '"known_before":false' "$work/tune.json"; }
+is_chosen() {
+    "$tamis" plan "$work/tuned.tamis" --device cuda:0 --seq-len 4096 --ratio 0.5 --explain >"$work/plan"
+    cat "$work/plan"
+    [ "$(grep -c 'timed for this shape' "$work/plan")" -eq 5 ]
+}
+check "tuned: from nothing, with no candidate that is wrong" tunes_rightly || cat "$work/tune.json"
+check "tuned: a second run has nothing to time" knows || true
+check "tuned: a plan takes what was timed for its shape" is_chosen || true
 
 # ---- the record
 
