@@ -264,6 +264,15 @@ static int run_tasks(struct job *job, const struct tune_tasks *tasks, const stru
     return CLI_OK;
 }
 
+/* Whom the compiler's report or the driver speaks against is counted; one that came as far as the GPU is a fault of ours. */
+static void warn_of(void *payload, const struct tamisi_timing *row)
+{
+    const struct job *job = payload;
+    if (row->state > TAMISI_REFUSED)
+        cli_warn(job->cli, "%s, seq_len %lld, %s: %s", row->variant, (long long)row->bucket.seq_len,
+                 tamisi_timing_state_name(row->state), row->note);
+}
+
 static int tune_dtype(struct job *job, tamis_dtype dtype)
 {
     const double *ratios = job->ratio_count ? job->ratios : job->set.ratios;
@@ -274,7 +283,7 @@ static int tune_dtype(struct job *job, tamis_dtype dtype)
                                        .ratios = ratios,
                                        .ratio_count = ratio_count,
                                        .dense = true};
-    const struct tune_device device = {job, compile, check, time_round, stop, job->worker.hello.gpu};
+    const struct tune_device device = {job, compile, check, time_round, stop, warn_of, job->worker.hello.gpu};
     struct tune_tasks tasks;
     struct tune_shapes typed = shapes;
     typed.problem.dtype = dtype;

@@ -107,6 +107,7 @@ static tamis_status condemn(struct contest *contest, size_t i, enum tune_verdict
     contest->contenders[i].fresh = false;
     contest->contenders[i].known_good = false;
     *(verdict == TUNE_REFUSED ? &contest->out->refused : &contest->out->bad) += 1;
+    if (contest->device->condemned) contest->device->condemned(contest->device->payload, &row);
     return contest->journal->finish(contest->journal->payload, &row, 1);
 }
 

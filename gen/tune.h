@@ -52,6 +52,7 @@ struct tune_device {
     enum tune_verdict (*time)(void *payload, const struct tune_task *task, const struct tamisi_variant *variant,
                               struct tune_round *out, char why[TUNE_WHY]);
     bool (*stop)(void *payload); /* asked between rounds: interrupted, or out of budget */
+    void (*condemned)(void *payload, const struct tamisi_timing *row); /* told of each that is out for good; or NULL */
     struct tamisi_gpu_identity gpu;
 };
 

@@ -109,17 +109,20 @@ absent n.html
 # ---- planted: a hang, a fault, one that breaks when timed, wrong numbers. Each costs itself alone, once.
 : >log
 unset FAKE_TUNE_FAST
-export FAKE_TUNE_HANG=select_pt128 FAKE_TUNE_FAULT=decompress_d128_bm512 FAKE_TUNE_LATE=decompress_d128_bm128
+export FAKE_TUNE_HANG=select_bm64_bc4 FAKE_TUNE_FAULT=decompress_d128_bm512 FAKE_TUNE_LATE=decompress_d128_bm256
 export FAKE_TUNE_WRONG=$wide
 # shellcheck disable=SC2086 # words
 want 0 "$tamis" tune p.tamis --spec llama-3.1-8b $short --time-limit 0.4 --json
 json_ok tune
 out_has '"bad":'
-for name in select_pt128_t1024 decompress_d128_bm512_t256 decompress_d128_bm128_t256; do
+err_has ', seq_len 8192, wrong: '
+err_has ', seq_len 8192, fault: '
+err_has ', seq_len 8192, hang: '
+for name in select_bm64_bc4_c4_h32_pt256_t1024 decompress_d128_bm512_t256 decompress_d128_bm256_t256; do
     [ "$(grep -c "^check .* $name " log)" -eq 1 ] || fail "$name is not tried once"
     if grep '"variant":"' out | grep -q "\"variant\":\"$name\""; then fail "$name is chosen"; fi
 done
-[ "$(grep -c "^time .* decompress_d128_bm128_t256" log)" -eq 1 ] || fail "what broke when timed was timed again"
+[ "$(grep -c "^time .* decompress_d128_bm256_t256" log)" -eq 1 ] || fail "what broke when timed was timed again"
 if grep "^time .* $wide" log; then fail "wrong numbers were timed"; fi
 if grep -q "\"variant\":\"$wide" out; then fail "wrong numbers were chosen"; fi
 : >log
@@ -156,13 +159,13 @@ tiles:
   - family: score
     params: {stats_block_m: 128, stats_block_n: 64, stats_warps: 8, sum_block_m: 128, sum_block_n: 64, sum_warps: 8, stages: [2, 3]}
   - family: select
-    params: {pool_threads: [256, 128], threads: 1024}
+    params: {block_m: [128, 64], pool_threads: 256, threads: 1024, cluster: 1, budget_cluster: 1, held: 16}
   - family: compress
     params: {block_m: [64, 128], threads: 256}
   - family: attend
-    params: {block_m: 128, block_n: [64, 32], stages: 2, warps: 8, q_in_registers: 0}
+    params: {block_m: 128, block_n: [64, 32], stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, tile_barriers: 0}
   - family: decompress
-    params: {block_m: [64, 512, 128], threads: 256}
+    params: {block_m: [1024, 512, 256], threads: 256}
 TILES
 sed 's|^tiles:.*|tiles: [tiles/small.yaml]|' my.yaml >small.yaml
 want 0 "$tamis" gen small.yaml -o k.tamis
