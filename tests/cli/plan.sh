@@ -27,7 +27,7 @@ out_lacks 'GB/s'
 want 0 "$tamis" plan llama-3.1-8b --arch sm_90a --explain --assume-kept 0.25 --scope kv_group
 out_has '32864 are assumed'
 out_has 'attend_tma + zero rows'
-out_lacks decompress
+out_lacks 'decompress zero rows'
 out_has 'lists, Hi: 8; compact heads, Hc: 8'
 out_has 'an SM each, at most '
 out_has "CHOSEN AS"
