@@ -86,7 +86,7 @@ check_sanitized() { # TOOL STORE
         record_not_run "$name" "no compute-sanitizer here"
         return
     fi
-    timeout 240 "$sanitizer" --tool "$tool" --error-exitcode 99 "$check_gpu" "$work/$store.tamis" quick >"$work/output" 2>&1 || ok=false
+    timeout "${TAMIS_SANITIZER_SECONDS:-240}" "$sanitizer" --tool "$tool" --error-exitcode 99 "$check_gpu" "$work/$store.tamis" quick >"$work/output" 2>&1 || ok=false
     if grep -qiE 'device not supported|unsupported device|failed to initialize the (sanitizer|debugger)' "$work/output"; then
         record_not_run "$name" "$(grep -iE 'not supported|unsupported|failed to initialize' "$work/output" | head -n 1)"
         return
