@@ -268,6 +268,18 @@ static tamis_status climb(struct contest *contest)
     return TAMIS_OK;
 }
 
+/* Has all that lies beside the best been tried? */
+static bool is_settled(const struct contest *contest)
+{
+    const struct tune_task *task = contest->task;
+    const size_t best = find_best(contest);
+    for (size_t i = 0; i < task->count && best < task->count; i++) {
+        const struct contender *contender = &contest->contenders[i];
+        if (contender->fresh && contender->place == OUTSIDE && tune_beside(task->candidates, task->count, best, i)) return false;
+    }
+    return true;
+}
+
 /* ---- the whole */
 
 /* Mark what is known. */
@@ -336,9 +348,12 @@ static tamis_status compete(struct contest *contest)
     if (keep < effort->finalists) keep = effort->finalists;
     stop_losers(contest, keep, effort->give_up);
     TAMIS_TRY(run_rounds(contest, effort->second_rounds));
-    TAMIS_TRY(climb(contest));
-    stop_losers(contest, effort->finalists, effort->give_up);
-    return run_rounds(contest, effort->final_rounds);
+    do { /* more rounds may show that another is the best, with others beside it */
+        TAMIS_TRY(climb(contest));
+        stop_losers(contest, effort->finalists, effort->give_up);
+        TAMIS_TRY(run_rounds(contest, effort->final_rounds));
+    } while (!stopped(contest) && !is_settled(contest));
+    return TAMIS_OK;
 }
 
 /* An interrupted task's rounds are of the least rigor: a later run does them again. */
