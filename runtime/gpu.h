@@ -82,7 +82,12 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out);
 /* Put a stage's kernel on the stream with a grid and its argument struct, in a current context. gpu_stages.c. */
 tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
                                void *args, tamis_stream stream);
+/* The same on blocks that share out `items` of work: as many as there are items, and at most one an SM. */
+tamis_status tamisi_gpu_launch_persistent(const tamis_plan *plan, enum tamisi_stage stage, long long items, void *args,
+                                          tamis_stream stream);
 const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage);
+bool tamisi_gpu_has(const tamis_plan *plan, enum tamisi_stage stage); /* of a stage and its _TMA a plan has one */
+unsigned tamisi_gpu_tiles(long long rows, int block);
 
 /* gpu_maps.c: a map of (B, heads, rows, D) for the tensor copy engine, in boxes of 64 columns by `box_rows` rows. */
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,

@@ -12,28 +12,22 @@ float tamisi_gpu_scale_log2(const tamis_plan *plan) { return (float)(plan->facts
 
 static long long tiles_a_head(const tamis_plan *plan)
 {
-    const int block_m = tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->block_m;
-    return (plan->facts.capacity + block_m - 1) / block_m;
+    return tamisi_gpu_tiles(plan->facts.capacity, tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->block_m);
 }
 
 tamis_status tamisi_gpu_attend_check(const tamis_plan *plan)
 {
-    const struct tamisi_gpu_plan *loaded = plan->state;
     const long long heads = (long long)plan->problem.batch * plan->problem.q_heads;
-    if (!loaded->kernels[TAMISI_ATTEND_TMA].function || tiles_a_head(plan) <= INT_MAX / heads) return TAMIS_OK;
+    if (!tamisi_gpu_has(plan, TAMISI_ATTEND_TMA) || tiles_a_head(plan) <= INT_MAX / heads) return TAMIS_OK;
     return tamisi_fail(TAMIS_EUNSUPPORTED, "batch * q_heads * seq_len is too large for %s",
                        tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->symbol);
 }
 
-bool tamisi_gpu_attend_zeroes(const tamis_plan *plan)
-{
-    const struct tamisi_gpu_plan *loaded = plan->state;
-    return loaded->kernels[TAMISI_ATTEND_TMA].function != NULL;
-}
+bool tamisi_gpu_attend_zeroes(const tamis_plan *plan) { return tamisi_gpu_has(plan, TAMISI_ATTEND_TMA); }
 
 /* The blocks take tiles from a counter: whichever is done takes the next, so that none waits for another. */
-static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis_attend_args *attend, char *workspace,
-                                      tamis_stream stream)
+static tamis_status launch_tma(const tamis_plan *plan, const struct tamis_attend_args *attend, char *workspace,
+                               tamis_stream stream)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA);
@@ -53,16 +47,13 @@ static tamis_status launch_persistent(const tamis_plan *plan, const struct tamis
         TAMIS_TRY(tamisi_gpu_map(&args.k_full, plan, &attend->k_full, attend->kv_heads, attend->seq_len, entry->block_n));
         TAMIS_TRY(tamisi_gpu_map(&args.v_full, plan, &attend->v_full, attend->kv_heads, attend->seq_len, entry->block_n));
     }
-    const long long work = tiles * heads;
-    const unsigned blocks = (unsigned)(work < gpu->sm_count ? work : gpu->sm_count);
-    return tamisi_gpu_launch(plan, TAMISI_ATTEND_TMA, blocks, 1, 1, &args, stream);
+    return tamisi_gpu_launch_persistent(plan, TAMISI_ATTEND_TMA, tiles * heads, &args, stream);
 }
 
 tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
                                       tamis_stream stream)
 {
     const tamis_problem *problem = &plan->problem;
-    const struct tamisi_gpu_plan *loaded = plan->state;
     args->seq_len = problem->seq_len;
     args->capacity = plan->facts.capacity;
     args->q_heads = problem->q_heads;
@@ -70,8 +61,7 @@ tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_atten
     args->index_heads = plan->facts.index_heads;
     args->causal = problem->mask == TAMIS_CAUSAL;
     args->scale_log2 = tamisi_gpu_scale_log2(plan);
-    if (loaded->kernels[TAMISI_ATTEND_TMA].function) return launch_persistent(plan, args, workspace, stream);
-    const int block_m = tamisi_gpu_entry(plan, TAMISI_ATTEND)->block_m;
-    return tamisi_gpu_launch(plan, TAMISI_ATTEND, (unsigned)((args->capacity + block_m - 1) / block_m),
-                             (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);
+    if (tamisi_gpu_has(plan, TAMISI_ATTEND_TMA)) return launch_tma(plan, args, workspace, stream);
+    const unsigned tiles = tamisi_gpu_tiles(args->capacity, tamisi_gpu_entry(plan, TAMISI_ATTEND)->block_m);
+    return tamisi_gpu_launch(plan, TAMISI_ATTEND, tiles, (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);
 }

@@ -5,49 +5,34 @@
  */
 #include "gpu.h"
 
-static unsigned tiles_of(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
-
-static bool is_loaded(const tamis_plan *plan, enum tamisi_stage stage)
-{
-    return ((const struct tamisi_gpu_plan *)plan->state)->kernels[stage].function;
-}
-
-/* As many blocks as there is work for, and at most one an SM. */
-static tamis_status launch_persistent(const tamis_plan *plan, enum tamisi_stage stage, long long items,
-                                      struct tamis_score_tma_args *args, tamis_stream stream)
-{
-    const struct tamisi_gpu *gpu = plan->context->state;
-    return tamisi_gpu_launch(plan, stage, (unsigned)(items < gpu->sm_count ? items : gpu->sm_count), 1, 1, args, stream);
-}
-
 static tamis_status launch_stats(const tamis_plan *plan, struct tamis_score_args *args, tamis_stream stream)
 {
     const unsigned heads = (unsigned)(args->batch * args->kv_heads), chunks = (unsigned)args->chunks;
     const long long rows = (long long)plan->facts.group * args->window;
-    if (!is_loaded(plan, TAMISI_SCORE_STATS_TMA)) {
-        const unsigned tiles = tiles_of(rows, tamisi_gpu_entry(plan, TAMISI_SCORE_STATS)->block_m);
+    if (!tamisi_gpu_has(plan, TAMISI_SCORE_STATS_TMA)) {
+        const unsigned tiles = tamisi_gpu_tiles(rows, tamisi_gpu_entry(plan, TAMISI_SCORE_STATS)->block_m);
         return tamisi_gpu_launch(plan, TAMISI_SCORE_STATS, chunks, tiles, heads, args, stream);
     }
     const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_SCORE_STATS_TMA);
     struct tamis_score_tma_args tma = {.score = *args};
     TAMIS_TRY(tamisi_gpu_map(&tma.k, plan, &args->k, args->kv_heads, args->seq_len, entry->block_n));
-    return launch_persistent(plan, TAMISI_SCORE_STATS_TMA, (long long)heads * tiles_of(rows, entry->block_m) * chunks, &tma,
-                             stream);
+    const long long items = (long long)heads * tamisi_gpu_tiles(rows, entry->block_m) * chunks;
+    return tamisi_gpu_launch_persistent(plan, TAMISI_SCORE_STATS_TMA, items, &tma, stream);
 }
 
 static tamis_status launch_sum(const tamis_plan *plan, struct tamis_score_args *args, tamis_stream stream)
 {
     const long long candidates = plan->facts.candidates;
-    if (!is_loaded(plan, TAMISI_SCORE_SUM_TMA)) {
-        const unsigned tiles = tiles_of(candidates, tamisi_gpu_entry(plan, TAMISI_SCORE_SUM)->block_m);
+    if (!tamisi_gpu_has(plan, TAMISI_SCORE_SUM_TMA)) {
+        const unsigned tiles = tamisi_gpu_tiles(candidates, tamisi_gpu_entry(plan, TAMISI_SCORE_SUM)->block_m);
         return tamisi_gpu_launch(plan, TAMISI_SCORE_SUM, tiles, (unsigned)args->kv_heads, (unsigned)args->batch, args, stream);
     }
     const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_SCORE_SUM_TMA);
     struct tamis_score_tma_args tma = {.score = *args};
     TAMIS_TRY(tamisi_gpu_map(&tma.q, plan, &args->q, args->q_heads, args->seq_len, entry->block_n));
     TAMIS_TRY(tamisi_gpu_map(&tma.k, plan, &args->k, args->kv_heads, args->seq_len, entry->block_m));
-    return launch_persistent(plan, TAMISI_SCORE_SUM_TMA,
-                             (long long)args->batch * args->kv_heads * tiles_of(candidates, entry->block_m), &tma, stream);
+    const long long items = (long long)args->batch * args->kv_heads * tamisi_gpu_tiles(candidates, entry->block_m);
+    return tamisi_gpu_launch_persistent(plan, TAMISI_SCORE_SUM_TMA, items, &tma, stream);
 }
 
 tamis_status tamisi_gpu_score_launch(const tamis_plan *plan, const struct tamis_rows *q, const struct tamis_rows *k,
@@ -70,7 +55,7 @@ tamis_status tamisi_gpu_score_launch(const tamis_plan *plan, const struct tamis_
                                     .window = problem->selection.window,
                                     .scale_log2 = tamisi_gpu_scale_log2(plan)};
     TAMIS_TRY(launch_stats(plan, &args, stream));
-    const unsigned query_blocks = tiles_of(facts->lse2_rows, tamisi_gpu_entry(plan, TAMISI_SCORE_MERGE)->block_m);
+    const unsigned query_blocks = tamisi_gpu_tiles(facts->lse2_rows, tamisi_gpu_entry(plan, TAMISI_SCORE_MERGE)->block_m);
     TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_SCORE_MERGE, query_blocks, (unsigned)problem->q_heads, (unsigned)problem->batch,
                                 &args, stream));
     return launch_sum(plan, &args, stream);

@@ -16,7 +16,7 @@ static tamis_tensor plain_tensor(const tamis_plan *plan, void *data, int heads, 
     return (tamis_tensor){data, heads * head_stride, head_stride, plan->problem.head_dim};
 }
 
-static unsigned tiles_of(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
+unsigned tamisi_gpu_tiles(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
 
 /* Each `cluster` blocks along x are one; clusters of more than one block exist from 9.0. */
 static tamis_status launch_clusters(const tamis_plan *plan, enum tamisi_stage stage, unsigned cluster, unsigned x, unsigned y,
@@ -50,6 +50,18 @@ tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, 
     return launch_clusters(plan, stage, 1, x, y, z, args, stream);
 }
 
+tamis_status tamisi_gpu_launch_persistent(const tamis_plan *plan, enum tamisi_stage stage, long long items, void *args,
+                                          tamis_stream stream)
+{
+    const struct tamisi_gpu *gpu = plan->context->state;
+    return tamisi_gpu_launch(plan, stage, (unsigned)(items < gpu->sm_count ? items : gpu->sm_count), 1, 1, args, stream);
+}
+
+bool tamisi_gpu_has(const tamis_plan *plan, enum tamisi_stage stage)
+{
+    return ((const struct tamisi_gpu_plan *)plan->state)->kernels[stage].function != NULL;
+}
+
 const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage)
 {
     return &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage].entry;
@@ -76,7 +88,7 @@ static tamis_status score_stage(const tamis_plan *plan, const tamis_tensor *q, c
                                    .pool = problem->selection.pool,
                                    .kept = kept};
     if (kept) pool.fixed_kept = (int)(facts->fixed_keep + problem->seq_len - facts->candidates);
-    const unsigned blocks = tiles_of(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SELECT_POOL)->block_m);
+    const unsigned blocks = tamisi_gpu_tiles(facts->candidates, tamisi_gpu_entry(plan, TAMISI_SELECT_POOL)->block_m);
     return tamisi_gpu_launch(plan, TAMISI_SELECT_POOL, blocks, (unsigned)problem->batch, 1, &pool, stream);
 }
 
@@ -153,7 +165,7 @@ static tamis_status compress_stage(const tamis_plan *plan, const tamis_tensor *q
                                        .counter = counter};
     if (compact_q) args.tensors[2] = compress_tensor(q, q_heads, compact_q, q_heads);
     const unsigned run = (unsigned)args.head_run, all_heads = (unsigned)(2 * heads + args.tensors[2].heads);
-    const unsigned blocks = tiles_of(facts->capacity, tamisi_gpu_entry(plan, TAMISI_COMPRESS)->block_m);
+    const unsigned blocks = tamisi_gpu_tiles(facts->capacity, tamisi_gpu_entry(plan, TAMISI_COMPRESS)->block_m);
     return tamisi_gpu_launch(plan, TAMISI_COMPRESS, blocks * run, all_heads / run, (unsigned)plan->problem.batch, &args,
                              stream);
 }
@@ -173,7 +185,7 @@ static tamis_status decompress_stage(const tamis_plan *plan, const tamis_tensor 
                                          .q_heads = problem->q_heads,
                                          .index_heads = plan->facts.index_heads};
     if (compact) args.compact = rows_of(compact);
-    const unsigned blocks = tiles_of(problem->seq_len, tamisi_gpu_entry(plan, TAMISI_DECOMPRESS)->block_m);
+    const unsigned blocks = tamisi_gpu_tiles(problem->seq_len, tamisi_gpu_entry(plan, TAMISI_DECOMPRESS)->block_m);
     return tamisi_gpu_launch(plan, TAMISI_DECOMPRESS, blocks, (unsigned)problem->q_heads, (unsigned)problem->batch, &args,
                              stream);
 }
