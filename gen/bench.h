@@ -80,6 +80,24 @@ unsigned long long bench_random(unsigned long long *state);
 
 /* ---- bench_check.c */
 
+#define BENCH_HEADS 3
+#define BENCH_ROWS 8 /* of a head; the last one among them */
+
+/*
+ * What sampled rows must be, kept from one check to the next where many results of the same inputs are checked: computing
+ * them takes far longer than the runs do. Zeroed, it holds nothing.
+ */
+struct bench_memory {
+    struct bench_reference {
+        int32_t *list;     /* that it was computed by; NULL: every row attends */
+        long long attends; /* rows in all; 0: nothing is known of this head */
+        long long rows[BENCH_ROWS]; /* that were sampled, as places in the list */
+        int samples;
+        double *values; /* (samples, head_dim) */
+    } heads[BENCH_HEADS];
+};
+void bench_memory_forget(struct bench_memory *memory); /* the inputs are others */
+
 /* Contiguous (B, heads, rows, head_dim) tensors on the device, of which one sequence is looked at. */
 struct bench_arrays {
     const void *q, *k, *v, *output;
@@ -89,6 +107,7 @@ struct bench_arrays {
     const int32_t *lists; /* on the host, (index_heads, capacity): the rows that attend, `kept` of each; NULL: all do */
     int index_heads;
     long long capacity, kept;
+    struct bench_memory *memory; /* of these inputs and this problem; NULL: none is kept */
 };
 
 /*

@@ -10,15 +10,15 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define HEADS 3
-#define ROWS 8 /* of a head; the last one among them */
 #define SPARING_ROWS 4
 
 /* One head on the host. */
 struct head {
-    uint16_t *q, *k, *v, *output;
-    double *row, *scratch;
+    uint16_t *output;
+    uint16_t *q, *k, *v; /* NULL where nothing has to be computed */
+    double *scratch;
 };
 
 static void head_free(struct head *head)
@@ -27,38 +27,49 @@ static void head_free(struct head *head)
     free(head->k);
     free(head->v);
     free(head->output);
-    free(head->row);
     free(head->scratch);
+    *head = (struct head){NULL, NULL, NULL, NULL, NULL};
 }
 
-static tamis_status head_alloc(struct head *out, long long rows, int head_dim)
+static tamis_status read_array(struct bench *bench, uint16_t **out, const void *device, size_t at, size_t count)
 {
-    const size_t bytes = (size_t)rows * (size_t)head_dim * sizeof *out->q;
-    *out = (struct head){malloc(bytes), malloc(bytes), malloc(bytes), malloc(bytes),
-                         malloc((size_t)head_dim * sizeof(double)), malloc((size_t)rows * sizeof(double))};
-    if (out->q && out->k && out->v && out->output && out->row && out->scratch) return TAMIS_OK;
-    head_free(out);
-    return tamisi_fail(TAMIS_ENOMEM, "out of memory for a head of %lld rows", rows);
+    *out = malloc(count * sizeof **out);
+    if (!*out) return tamisi_fail(TAMIS_ENOMEM, "out of memory for %zu numbers of a head", count);
+    return tamis_memory_read(bench->context, *out, (const uint16_t *)device + at, count * sizeof **out, bench->stream);
 }
 
-static tamis_status head_read(struct bench *bench, struct head *out, const tamis_problem *problem,
-                              const struct bench_arrays *arrays, int head)
+/* Elements of a head, and where a head of `heads` begins in the sequence that is looked at. */
+static size_t head_count(const tamis_problem *problem, const struct bench_arrays *arrays)
 {
-    const size_t count = (size_t)arrays->rows * (size_t)problem->head_dim, bytes = count * sizeof *out->q;
+    return (size_t)arrays->rows * (size_t)problem->head_dim;
+}
+
+static size_t head_at(const tamis_problem *problem, const struct bench_arrays *arrays, int heads, int head)
+{
+    return ((size_t)arrays->sequence * (size_t)heads + (size_t)head) * head_count(problem, arrays);
+}
+
+static tamis_status read_inputs(struct bench *bench, struct head *out, const tamis_problem *problem,
+                                const struct bench_arrays *arrays, int head)
+{
     const int kv_head = head / (problem->q_heads / arrays->kv_heads);
-    const size_t at = ((size_t)arrays->sequence * (size_t)problem->q_heads + (size_t)head) * count;
-    const size_t kv_at = ((size_t)arrays->sequence * (size_t)arrays->kv_heads + (size_t)kv_head) * count;
-    TAMIS_TRY(tamis_memory_read(bench->context, out->q, (const uint16_t *)arrays->q + at, bytes, bench->stream));
-    TAMIS_TRY(tamis_memory_read(bench->context, out->k, (const uint16_t *)arrays->k + kv_at, bytes, bench->stream));
-    TAMIS_TRY(tamis_memory_read(bench->context, out->v, (const uint16_t *)arrays->v + kv_at, bytes, bench->stream));
-    return tamis_memory_read(bench->context, out->output, (const uint16_t *)arrays->output + at, bytes, bench->stream);
+    const size_t count = head_count(problem, arrays), at = head_at(problem, arrays, problem->q_heads, head);
+    const size_t kv_at = head_at(problem, arrays, arrays->kv_heads, kv_head);
+    TAMIS_TRY(read_array(bench, &out->q, arrays->q, at, count));
+    TAMIS_TRY(read_array(bench, &out->k, arrays->k, kv_at, count));
+    TAMIS_TRY(read_array(bench, &out->v, arrays->v, kv_at, count));
+    out->scratch = malloc((size_t)arrays->rows * sizeof *out->scratch);
+    return out->scratch ? TAMIS_OK : tamisi_fail(TAMIS_ENOMEM, "out of memory for %lld weights", arrays->rows);
 }
 
+/* In either format a NaN, and nothing else, is above infinity but for its sign. */
 static bool has_nan(const struct head *head, long long rows, const tamis_problem *problem)
 {
-    for (size_t i = 0; i < (size_t)rows * (size_t)problem->head_dim; i++)
-        if (isnan(tamisi_half_to_float(head->output[i], problem->dtype))) return true;
-    return false;
+    const unsigned infinity = problem->dtype == TAMIS_FP16 ? 0x7c00 : 0x7f80;
+    const size_t count = (size_t)rows * (size_t)problem->head_dim;
+    unsigned found = 0;
+    for (size_t i = 0; i < count; i++) found |= (head->output[i] & 0x7fffu) > infinity;
+    return found != 0;
 }
 
 static bool is_zero(const uint16_t *row, int head_dim)
@@ -83,50 +94,110 @@ static bool is_sound(const struct head *head, const struct bench_arrays *arrays,
     return at == arrays->kept;
 }
 
-/* One row of each of as many stretches of equal length. `list` NULL: every row attends. */
-static double head_error(struct bench *bench, struct head *head, const struct bench_arrays *arrays,
-                         const tamis_problem *problem, const int32_t *list)
+/* ---- what the sampled rows must be */
+
+static void reference_free(struct bench_reference *reference)
 {
-    const long long rows = list ? arrays->kept : arrays->rows, most = bench->sparing ? SPARING_ROWS : ROWS;
-    const long long samples = rows < most ? rows : most;
-    double difference = 0, reference = 0;
-    if (has_nan(head, arrays->rows, problem)) return NAN;
-    if (list && !is_sound(head, arrays, problem, list)) return INFINITY;
-    for (long long s = 0; s < samples; s++) {
-        const long long first = s * rows / samples, end = (s + 1) * rows / samples;
+    free(reference->list);
+    free(reference->values);
+    *reference = (struct bench_reference){.attends = 0};
+}
+
+void bench_memory_forget(struct bench_memory *memory)
+{
+    for (int i = 0; i < BENCH_HEADS; i++) reference_free(&memory->heads[i]);
+}
+
+static bool is_known(const struct bench_reference *reference, long long attends, const int32_t *list)
+{
+    if (reference->attends != attends || (list != NULL) != (reference->list != NULL)) return false;
+    return !list || memcmp(list, reference->list, (size_t)attends * sizeof *list) == 0;
+}
+
+/* One row of each of as many stretches of equal length. */
+static void sample_rows(struct bench *bench, struct bench_reference *out, long long attends)
+{
+    const long long most = bench->sparing ? SPARING_ROWS : BENCH_ROWS;
+    out->samples = (int)(attends < most ? attends : most);
+    for (int s = 0; s < out->samples; s++) {
+        const long long first = s * attends / out->samples, end = (s + 1) * attends / out->samples;
         const unsigned long long step = bench_random(&bench->random) % (unsigned long long)(end - first);
-        const long long i = s + 1 == samples ? rows - 1 : first + (long long)step;
-        const uint16_t *output = head->output + (list ? list[i] : i) * problem->head_dim;
-        equal_attend_row(head->row, problem, head->q, head->k, head->v, list, i, head->scratch);
+        out->rows[s] = s + 1 == out->samples ? attends - 1 : first + (long long)step;
+    }
+}
+
+/* `list` NULL: every row attends. */
+static tamis_status compute(struct bench *bench, struct bench_reference *out, struct head *head, int q_head,
+                            const struct bench_arrays *arrays, const tamis_problem *problem, const int32_t *list)
+{
+    const long long attends = list ? arrays->kept : arrays->rows;
+    reference_free(out);
+    sample_rows(bench, out, attends);
+    out->values = malloc((size_t)out->samples * (size_t)problem->head_dim * sizeof *out->values);
+    out->list = list ? malloc((size_t)attends * sizeof *out->list) : NULL;
+    if (!out->values || (list && !out->list)) return tamisi_fail(TAMIS_ENOMEM, "out of memory for rows of %lld", attends);
+    if (list) memcpy(out->list, list, (size_t)attends * sizeof *list);
+    TAMIS_TRY(read_inputs(bench, head, problem, arrays, q_head));
+    for (int s = 0; s < out->samples; s++)
+        equal_attend_row(out->values + s * problem->head_dim, problem, head->q, head->k, head->v, list, out->rows[s],
+                         head->scratch);
+    out->attends = attends;
+    return TAMIS_OK;
+}
+
+static double compare(const struct bench_reference *reference, const struct head *head, const tamis_problem *problem)
+{
+    double difference = 0, squares = 0;
+    for (int s = 0; s < reference->samples; s++) {
+        const long long row = reference->list ? reference->list[reference->rows[s]] : reference->rows[s];
+        const uint16_t *output = head->output + row * problem->head_dim;
+        const double *right = reference->values + s * problem->head_dim;
         for (int d = 0; d < problem->head_dim; d++) {
             const double found = (double)tamisi_half_to_float(output[d], problem->dtype);
-            difference += (found - head->row[d]) * (found - head->row[d]);
-            reference += head->row[d] * head->row[d];
+            difference += (found - right[d]) * (found - right[d]);
+            squares += right[d] * right[d];
         }
     }
-    return sqrt(difference / reference);
+    return sqrt(difference / squares);
+}
+
+/* The error of one head, the `place`th of those that are looked at. */
+static tamis_status check_head(struct bench *bench, double *error, const tamis_problem *problem,
+                               const struct bench_arrays *arrays, int q_head, int place)
+{
+    const int index_head = arrays->lists ? q_head / (problem->q_heads / arrays->index_heads) : 0;
+    const int32_t *list = arrays->lists ? arrays->lists + index_head * arrays->capacity : NULL;
+    struct bench_memory none = {.heads = {{.attends = 0}}}, *memory = arrays->memory ? arrays->memory : &none;
+    struct bench_reference *reference = &memory->heads[place];
+    struct head head = {NULL, NULL, NULL, NULL, NULL};
+    tamis_status status = read_array(bench, &head.output, arrays->output, head_at(problem, arrays, problem->q_heads, q_head),
+                                     head_count(problem, arrays));
+    if (status == TAMIS_OK && has_nan(&head, arrays->rows, problem)) *error = NAN;
+    else if (status == TAMIS_OK && list && !is_sound(&head, arrays, problem, list)) *error = INFINITY;
+    else if (status == TAMIS_OK) {
+        if (!is_known(reference, list ? arrays->kept : arrays->rows, list))
+            status = compute(bench, reference, &head, q_head, arrays, problem, list);
+        if (status == TAMIS_OK) *error = compare(reference, &head, problem);
+    }
+    if (status != TAMIS_OK) reference_free(reference);
+    head_free(&head);
+    bench_memory_forget(&none);
+    return status;
 }
 
 tamis_status bench_check(struct bench *bench, struct bench_figure *figure, const tamis_problem *problem,
                          const struct bench_arrays *arrays)
 {
-    const int heads[HEADS] = {0, problem->q_heads / 2, problem->q_heads - 1};
-    struct head head;
-    tamis_status status = head_alloc(&head, arrays->rows, problem->head_dim);
-    if (status != TAMIS_OK) return status;
+    const int heads[BENCH_HEADS] = {0, problem->q_heads / 2, problem->q_heads - 1};
+    tamis_status status = TAMIS_OK;
     figure->error = 0;
     figure->error_limit = problem->dtype == TAMIS_FP16 ? 1e-3 : 4e-3;
-    for (int i = 0; i < HEADS && status == TAMIS_OK; i++) {
+    for (int i = 0; i < BENCH_HEADS && status == TAMIS_OK && !isnan(figure->error); i++) {
+        double error = 0;
         if ((i > 0 && heads[i] == heads[i - 1]) || (i == 1 && bench->sparing)) continue;
-        status = head_read(bench, &head, problem, arrays, heads[i]);
-        if (status != TAMIS_OK) break;
-        const int index_head = arrays->lists ? heads[i] / (problem->q_heads / arrays->index_heads) : 0;
-        const int32_t *list = arrays->lists ? arrays->lists + index_head * arrays->capacity : NULL;
-        const double error = head_error(bench, &head, arrays, problem, list);
+        status = check_head(bench, &error, problem, arrays, heads[i], i);
         if (!(error <= figure->error)) figure->error = error;
-        if (isnan(error)) break;
     }
     figure->right = figure->error <= figure->error_limit;
-    head_free(&head);
     return status;
 }

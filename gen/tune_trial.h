@@ -2,8 +2,8 @@
  * tune_trial.h: candidates at the shape of their bucket: arrays on the device that all of them share, a plan for each, a
  * check by samples, and rounds. Layer: above bench and the runtime, below tune_serve.c.
  *
- * What is timed is the stage by the steps of the library; attention and the last step in the one call, as hosts run them:
- * there attention gathers its rows itself, and the last step writes zeros alone.
+ * What is timed is the stage by the steps of the library; attention in the one call, as hosts run it: there it gathers its
+ * rows itself, and the last step, where it is launched, writes zeros alone, as it is timed.
  */
 #ifndef TUNE_TRIAL_H
 #define TUNE_TRIAL_H
@@ -35,6 +35,7 @@ struct tune_trial {
         bool ran; /* its code is loaded, and the lists that steps read are there */
     } plans[TUNE_MOST_PLANS];
     int plan_count;
+    struct bench_memory memory; /* of rows that every candidate's output must have */
     size_t l2_bytes;
 };
 

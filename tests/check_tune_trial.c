@@ -87,6 +87,10 @@ START_TEST(at_the_shape)
         must(tune_trial_set(&trial, &problem));
         must(tune_trial_check(&trial, &force, why));
         ck_assert_str_eq(why, "");
+        const unsigned long long random = bench.random;
+        must(tune_trial_check(&trial, &force, why)); /* of what the rows must be, which were sampled anew before */
+        ck_assert_str_eq(why, "");
+        ck_assert_uint_eq(bench.random, random);
         must(tune_trial_time(&trial, &force, &times));
         ck_assert(times.us > 0 && times.cold_us > 0 && times.warm_us > 0 && !times.throttled);
         ck_assert_int_eq(trial.plan_count, 1);
@@ -116,6 +120,14 @@ START_TEST(found_out)
         tune_trial_init(&trial, &bench, NULL, 0);
     }
     must(tune_trial_set(&trial, &problem));
+    must(tune_trial_check(&trial, &none, why));
+    ck_assert_str_eq(why, "");
+    trial.memory.heads[0].values[0] += 1; /* what is kept is what is compared with */
+    must(tune_trial_check(&trial, &none, why));
+    ck_assert_ptr_nonnull(strstr(why, "the error is"));
+    trial.memory.heads[0].list[0]++; /* rows of another list are computed for it */
+    must(tune_trial_check(&trial, &none, why));
+    ck_assert_str_eq(why, "");
     ((uint16_t *)trial.arrays[TUNE_V].data)[499 * 64] = 0x7fc0; /* NaN in a token that is always kept */
     must(tune_trial_check(&trial, &none, why));
     ck_assert_ptr_nonnull(strstr(why, "the error is nan"));
