@@ -53,7 +53,8 @@ struct job {
     } sum;
     struct tamisi_gpu_identity tuned[MAX_DEVICES]; /* GPUs that were, one of a kind */
     int tuned_count;
-    int code; /* of a failure that a callback knows best; CLI_OK: none */
+    bool cut_short; /* something was left undone, for want of time */
+    int code;       /* of a failure that a callback knows best; CLI_OK: none */
 };
 
 /* ---- arguments */
@@ -157,6 +158,13 @@ static bool out_of_budget(const struct job *job)
 
 static bool stop(void *payload) { return cli_interrupted() || out_of_budget(payload); }
 
+/* Asked where there is more to do. */
+static bool goes_on(struct job *job)
+{
+    job->cut_short = stop(job);
+    return !job->cut_short;
+}
+
 /* ---- what is printed */
 
 static const char *const heads[] = {"FAMILY", "L", "KEPT", "US", "DEFAULT US", "GAIN", "TIMED", "REFUSED", "BAD", "VARIANT"};
@@ -182,7 +190,7 @@ static void print_task(struct job *job, const struct tune_task *task, const stru
     cli_table_add(cells, "%s", outcome->chosen ? outcome->chosen : "unknown");
 }
 
-static void print_json(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome)
+static void print_json(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome, double seconds)
 {
     const struct tamisi_bucket *bucket = &task->bucket;
     struct json json;
@@ -203,10 +211,11 @@ static void print_json(struct job *job, const struct tune_task *task, const stru
     json_int(&json, "bad", (long long)outcome->bad);
     json_bool(&json, "known_before", outcome->nothing_to_do);
     json_bool(&json, "interrupted", outcome->interrupted);
+    json_real(&json, "seconds", seconds);
     cli_json_end(job->cli, &json);
 }
 
-static void note_outcome(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome)
+static void note_outcome(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome, double seconds)
 {
     job->sum.tasks++;
     job->sum.timed += outcome->timed;
@@ -217,7 +226,7 @@ static void note_outcome(struct job *job, const struct tune_task *task, const st
         job->sum.log_gain += log(outcome->default_us / outcome->chosen_us);
         job->sum.gains++;
     }
-    if (job->cli->json) print_json(job, task, outcome);
+    if (job->cli->json) print_json(job, task, outcome, seconds);
     else print_task(job, task, outcome);
 }
 
@@ -244,24 +253,50 @@ static void show_progress(struct job *job, const struct tune_task *task, double 
 
 /* ---- tuning */
 
+/* What a plan takes after an attention task: the chosen one, or the default where nothing is known. */
+static const struct tamisi_variant *taken(const struct tune_task *task, const struct tune_outcome *outcome)
+{
+    for (size_t i = 0; i < task->count && outcome->chosen; i++)
+        if (strcmp(task->candidates[i].name, outcome->chosen) == 0) return &task->candidates[i];
+    return &task->candidates[0];
+}
+
+/* `attend`: of the last attention task, whose shape the tasks that follow until the next one share. */
+static int run_task(struct job *job, const struct tune_task *task, const struct tune_device *device,
+                    const struct tamisi_variant **attend)
+{
+    struct tune_outcome outcome;
+    const double started = cli_seconds();
+    const tamis_status status = tune_run(&outcome, task, &job->options, device, &job->journal);
+    if (status != TAMIS_OK) return job->code != CLI_OK ? cli_fail_as(job->cli, job->code) : cli_fail(job->cli, status);
+    note_outcome(job, task, &outcome, cli_seconds() - started);
+    job->done += !outcome.interrupted;
+    job->cut_short = job->cut_short || outcome.interrupted;
+    if (strcmp(task->family, "attend") == 0) *attend = taken(task, &outcome);
+    return CLI_OK;
+}
+
 static int run_tasks(struct job *job, const struct tune_tasks *tasks, const struct tune_device *device)
 {
     const double started = cli_seconds();
+    const struct tamisi_variant *attend = NULL;
+    int code = CLI_OK;
     job->done = 0;
     job->all = tasks->count;
     job->done_cost = job->all_cost = 0;
     for (size_t i = 0; i < tasks->count; i++) job->all_cost += tune_cost(&tasks->tasks[i]);
-    for (size_t i = 0; i < tasks->count && !stop(job); i++) {
-        struct tune_outcome outcome;
-        show_progress(job, &tasks->tasks[i], started);
-        const tamis_status status = tune_run(&outcome, &tasks->tasks[i], &job->options, device, &job->journal);
-        if (status != TAMIS_OK) return job->code != CLI_OK ? cli_fail_as(job->cli, job->code) : cli_fail(job->cli, status);
-        note_outcome(job, &tasks->tasks[i], &outcome);
-        job->done += !outcome.interrupted;
-        job->done_cost += tune_cost(&tasks->tasks[i]);
+    for (size_t i = 0; i < tasks->count && code == CLI_OK && goes_on(job); i++) {
+        const struct tune_task *task = &tasks->tasks[i];
+        if (strcmp(task->family, "decompress") == 0 && attend && !tune_is_launched(task, attend)) {
+            job->all--;
+        } else {
+            show_progress(job, task, started);
+            code = run_task(job, task, device, &attend);
+        }
+        job->done_cost += tune_cost(task);
     }
     cli_progress_end(job->cli);
-    return CLI_OK;
+    return code;
 }
 
 /* Whom the compiler's report or the driver speaks against is counted; one that came as far as the GPU is a fault of ours. */
@@ -326,7 +361,7 @@ static int tune_set(struct job *job)
         tune_build_start(&job->build, job->store, job->set.variants, job->set.count, (int)job->threads);
     if (status != TAMIS_OK) code = cli_fail(job->cli, status);
     if (code == CLI_OK && job->dtypes.count == 0) code = tune_dtype(job, own);
-    for (int i = 0; i < job->dtypes.count && code == CLI_OK && !stop(job); i++)
+    for (int i = 0; i < job->dtypes.count && code == CLI_OK && goes_on(job); i++)
         code = tune_dtype(job, (tamis_dtype)job->dtypes.values[i]);
     tune_build_stop(&job->build);
     return code;
@@ -358,7 +393,7 @@ static int tune_devices(struct job *job)
     const bool all = job->device_count == 0;
     int code = tune_device(job, all ? 0 : job->devices[0]);
     const int count = all ? job->worker.hello.devices : job->device_count;
-    for (int i = 1; i < count && code == CLI_OK && !stop(job); i++) code = tune_device(job, all ? i : job->devices[i]);
+    for (int i = 1; i < count && code == CLI_OK && goes_on(job); i++) code = tune_device(job, all ? i : job->devices[i]);
     return code;
 }
 
@@ -397,7 +432,7 @@ static int finish(struct job *job, int code)
     if (cli_interrupted())
         return cli_error(job->cli, CLI_INTERRUPTED,
                          "interrupted: the best so far is saved; the same command goes on from there");
-    if (out_of_budget(job) && job->done < job->all)
+    if (job->cut_short)
         return cli_error(job->cli, CLI_PARTIAL,
                          "the budget is spent, with %zu of %zu buckets tuned; the same command goes on from there",
                          job->done, job->all);
@@ -460,9 +495,10 @@ const struct cli_command cmd_tune = {
         "For each length, dense and by each ratio, and for each kernel of the operator, time the variants that STORE has "
         "for this GPU, and write what was found into STORE: plans choose by it from then on. A variant is compiled if need "
         "be, left out if it spills registers or serialises wgmma, and checked against double precision before its time "
-        "counts. Slow ones are stopped early, the rest is timed in interleaved rounds, with an emptied L2 cache and a "
-        "warm one; rounds in which heat held the clock down are repeated. The default stays unless another is faster "
-        "beyond the noise. Variants run in a process of their own: one that breaks or hangs it is not tried again.\n"
+        "counts. Slow ones are stopped early, and where runs are long not tried at greater lengths, unless the rigor is "
+        "exhaustive; the rest is timed in interleaved rounds, with an emptied L2 cache and a warm one, until the best is "
+        "told from the others. Rounds in which heat held the clock down are repeated. The default stays unless another is "
+        "faster beyond the noise. Variants run in a process of their own: one that breaks or hangs it is not tried again.\n"
         "What is in STORE already is not timed again, unless more rigor is asked for: an interrupted run is continued by "
         "the same command, and a new tile size costs only itself.",
     .options = options,

@@ -15,12 +15,13 @@
 static const struct effort {
     int first_rounds, second_rounds, final_rounds; /* together */
     size_t finalists;
-    double give_up; /* so many times the best's time after the first rounds: out */
+    double give_up; /* so many times the best's time after the first rounds, or at a shorter length: out */
 } efforts[] = {[TAMISI_QUICK] = {1, 2, 5, 2, 1.3},
                [TAMISI_NORMAL] = {1, 3, 9, 4, 1.5},
                [TAMISI_EXHAUSTIVE] = {15, 15, 15, (size_t)-1, INFINITY}};
 
 #define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */
+#define SURE_ROUNDS 5  /* after so many the noise is known well enough to tell who is beaten */
 
 enum place {
     OUTSIDE, /* not entered: known already, not in the sample, or bad */
@@ -239,6 +240,37 @@ static void stop_losers(struct contest *contest, size_t keep, double give_up)
     }
 }
 
+/*
+ * Stop those whose time and the best one's are farther apart than both are uncertain. Is anyone left beside the best who is
+ * not beaten? The default stays in any case.
+ */
+static bool stop_beaten(struct contest *contest)
+{
+    const size_t best = find_best(contest), count = contest->task->count;
+    bool open = false;
+    if (best == count) return false;
+    const struct tamisi_timing first = result_of(contest, best, TAMISI_TIMED);
+    for (size_t i = 0; i < count; i++) {
+        struct contender *contender = &contest->contenders[i];
+        if (i == best || contender->place != RUNNING || contender->rounds == 0) continue;
+        const struct tamisi_timing timing = result_of(contest, i, TAMISI_TIMED);
+        const bool beaten = !tamisi_timing_tie(&first, &timing);
+        open = open || !beaten;
+        if (beaten && i > 0) contender->place = STOPPED;
+    }
+    return open;
+}
+
+/* As many rounds as it takes to tell the best from the rest, and no more than the effort has. */
+static tamis_status run_finals(struct contest *contest)
+{
+    const int most = contest->effort->final_rounds;
+    int rounds = most > SURE_ROUNDS && contest->effort->finalists < (size_t)-1 ? SURE_ROUNDS : most;
+    TAMIS_TRY(run_rounds(contest, rounds));
+    while (rounds < most && !stopped(contest) && stop_beaten(contest)) TAMIS_TRY(run_rounds(contest, ++rounds));
+    return TAMIS_OK;
+}
+
 /* ---- local search */
 
 /* What lies beside `best` and was never tried enters. */
@@ -282,7 +314,7 @@ static bool is_settled(const struct contest *contest)
 
 /* ---- the whole */
 
-/* Mark what is known. */
+/* Mark what is known, and who was too far behind at a shorter length to enter. */
 static void look_up(struct contest *contest)
 {
     for (size_t i = 0; i < contest->task->count; i++) {
@@ -293,7 +325,8 @@ static void look_up(struct contest *contest)
         const bool stands = known && found.rigor >= contest->options->rigor;
         const bool bad = (known && found.state >= TAMISI_REFUSED) ||
                          contest->journal->is_bad(contest->journal->payload, &wanted);
-        contender->fresh = again || !(stands || bad);
+        const bool behind = i > 0 && contest->journal->behind(contest->journal->payload, &wanted) > contest->effort->give_up;
+        contender->fresh = (again || !(stands || bad)) && !behind;
         contender->known_good = !again && !bad && stands && found.state == TAMISI_TIMED;
         contender->median_us = contender->known_good ? found.median_us : 0;
     }
@@ -351,7 +384,7 @@ static tamis_status compete(struct contest *contest)
     do { /* more rounds may show that another is the best, with others beside it */
         TAMIS_TRY(climb(contest));
         stop_losers(contest, effort->finalists, effort->give_up);
-        TAMIS_TRY(run_rounds(contest, effort->final_rounds));
+        TAMIS_TRY(run_finals(contest));
     } while (!stopped(contest) && !is_settled(contest));
     return TAMIS_OK;
 }

@@ -60,6 +60,9 @@ struct tune_journal {
     void *payload;
     /* The result of a key, or its journal row, as `wanted->state` says; false: none. */
     bool (*find)(void *payload, const struct tamisi_timing *wanted, struct tamisi_timing *out);
+    /* The time of a key's candidate over the best one's, in the nearest shorter bucket that both were timed in; 1: none was.
+       See tune_behind(). */
+    double (*behind)(void *payload, const struct tamisi_timing *wanted);
     /* Was this source wrong, a fault or a hang in any bucket, on such a GPU? Then it is not tried in others. */
     bool (*is_bad)(void *payload, const struct tamisi_timing *wanted);
     tamis_status (*begin)(void *payload, const struct tamisi_timing *started); /* before a candidate runs first */
@@ -102,6 +105,14 @@ size_t tune_whole_space(enum tamisi_rigor rigor); /* as many candidates enter to
 size_t tune_sample(size_t *out, size_t most, size_t count);
 /* Do the parameters "a=1 b=2" differ in one value, and no candidate lies between? */
 bool tune_beside(const struct tamisi_variant *candidates, size_t count, size_t a, size_t b);
+/*
+ * How far a candidate was behind in the nearest bucket of fewer tokens in which it was timed and the best one ran long: its
+ * median over the best one's. 1 where there is no such bucket, so that nothing is known. Of candidates that run long, and at
+ * a greater length even longer, it is the amount of work that grows, and not what each takes for it. Only shorter buckets
+ * count: they come first in a run, so that a second one finds what the first one found.
+ */
+#define TUNE_LONG_US 2000.0
+double tune_behind(const struct tamisi_timing *rows, size_t count, const struct tamisi_timing *wanted);
 /* What the compiler's report says against a kernel: spills, serialised wgmma; false: nothing. */
 bool tune_reports_loss(char why[TUNE_WHY], const struct tamisi_resource *resources, int count);
 
@@ -125,6 +136,8 @@ struct tune_shapes {
 tamis_status tune_tasks_make(struct tune_tasks *out, const struct tune_shapes *shapes, const struct tamisi_variant *variants,
                              size_t count);
 void tune_tasks_free(struct tune_tasks *tasks);
+/* Tasks are of all that a plan may launch. Is this one's family, where `attend` is what plans take for its shape? */
+bool tune_is_launched(const struct tune_task *task, const struct tamisi_variant *attend);
 double tune_cost(const struct tune_task *task); /* seconds, roughly: tasks against each other */
 
 #endif

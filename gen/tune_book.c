@@ -35,6 +35,13 @@ static bool find(void *payload, const struct tamisi_timing *wanted, struct tamis
     return false;
 }
 
+static double behind(void *payload, const struct tamisi_timing *wanted)
+{
+    struct tune_book *book = payload;
+    if (!is_about(book, wanted)) read_rows(book, wanted);
+    return tune_behind(book->rows, book->count, wanted);
+}
+
 static bool is_bad(void *payload, const struct tamisi_timing *wanted)
 {
     struct tune_book *book = payload;
@@ -83,7 +90,7 @@ static tamis_status finish(void *payload, const struct tamisi_timing *timings, s
 void tune_book_open(struct tune_book *book, tamis_store *store, struct tune_journal *journal)
 {
     *book = (struct tune_book){.store = store};
-    *journal = (struct tune_journal){book, find, is_bad, begin, end, finish};
+    *journal = (struct tune_journal){book, find, behind, is_bad, begin, end, finish};
 }
 
 void tune_book_close(struct tune_book *book)

@@ -64,6 +64,39 @@ bool tune_beside(const struct tamisi_variant *candidates, size_t count, size_t a
     return true;
 }
 
+static bool was_timed(const struct tamisi_timing *row, const struct tamisi_gpu_identity *gpu)
+{
+    return (row->state == TAMISI_TIMED || row->state == TAMISI_STOPPED) && row->median_us > 0 && tamisi_gpu_equal(&row->gpu, gpu);
+}
+
+/* The least time in a bucket; 0: there is none. */
+static double best_in(const struct tamisi_timing *rows, size_t count, const struct tamisi_timing *like)
+{
+    double best = 0;
+    for (size_t i = 0; i < count; i++)
+        if (was_timed(&rows[i], &like->gpu) && strcmp(rows[i].family, like->family) == 0 &&
+            tamisi_bucket_equal(&rows[i].bucket, &like->bucket) && (best <= 0 || rows[i].median_us < best))
+            best = rows[i].median_us;
+    return best;
+}
+
+double tune_behind(const struct tamisi_timing *rows, size_t count, const struct tamisi_timing *wanted)
+{
+    double behind = 1, least = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct tamisi_timing *row = &rows[i];
+        const double distance = tamisi_bucket_distance(&row->bucket, &wanted->bucket);
+        if (distance < 0 || row->bucket.seq_len >= wanted->bucket.seq_len || !was_timed(row, &wanted->gpu) ||
+            strcmp(row->family, wanted->family) != 0 || !tamisi_hash_equal(&row->source, &wanted->source))
+            continue;
+        const double best = best_in(rows, count, row);
+        if (best < TUNE_LONG_US || (least > 0 && distance >= least)) continue;
+        behind = row->median_us / best;
+        least = distance;
+    }
+    return behind;
+}
+
 bool tune_reports_loss(char why[TUNE_WHY], const struct tamisi_resource *resources, int count)
 {
     for (int i = 0; i < count; i++) {

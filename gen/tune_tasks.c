@@ -5,15 +5,12 @@
 #include "tune.h"
 
 #include "error.h"
-#include "plan.h"
+#include "gpu.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* In the order in which they run; a dense plan launches attention alone. */
-static const char *const families[] = {"score", "select", "compress", "attend", "decompress"};
-#define FAMILIES (sizeof families / sizeof *families)
 
 static bool is_for(const struct tamisi_variant *variant, const char *family, const tamis_problem *problem)
 {
@@ -53,15 +50,31 @@ static tamis_status add_task(struct tune_tasks *tasks, const char *family, const
     return copy_candidates(task, variants, count);
 }
 
+/* By a plan with whichever attention; without any there is no such plan, which add_task() says. */
+static bool may_be_launched(const char *family, const tamis_problem *problem, const struct tamisi_facts *facts,
+                            const struct tamisi_variant *variants, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_for(&variants[i], "attend", problem) && tamisi_gpu_launches(family, facts, &variants[i])) return true;
+    return strcmp(family, "attend") == 0;
+}
+
+bool tune_is_launched(const struct tune_task *task, const struct tamisi_variant *attend)
+{
+    struct tamisi_facts facts;
+    tamisi_facts_make(&facts, &task->problem);
+    return tamisi_gpu_launches(task->family, &facts, attend);
+}
+
 static tamis_status add_shape(struct tune_tasks *tasks, const tamis_problem *problem, const struct tamisi_variant *variants,
                               size_t count)
 {
     struct tamisi_facts facts;
     TAMIS_TRY(tamisi_problem_check(problem));
     tamisi_facts_make(&facts, problem);
-    for (size_t i = 0; i < FAMILIES; i++)
-        if (!facts.dense || strcmp(families[i], "attend") == 0)
-            TAMIS_TRY(add_task(tasks, families[i], problem, &facts, variants, count));
+    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
+        if (may_be_launched(tamisi_gpu_families[i], problem, &facts, variants, count))
+            TAMIS_TRY(add_task(tasks, tamisi_gpu_families[i], problem, &facts, variants, count));
     return TAMIS_OK;
 }
 
@@ -85,7 +98,7 @@ static tamis_status add_all(struct tune_tasks *tasks, const struct tune_shapes *
 tamis_status tune_tasks_make(struct tune_tasks *out, const struct tune_shapes *shapes, const struct tamisi_variant *variants,
                              size_t count)
 {
-    const size_t most = (size_t)shapes->length_count * (1 + (size_t)shapes->ratio_count) * FAMILIES;
+    const size_t most = (size_t)shapes->length_count * (1 + (size_t)shapes->ratio_count) * TAMISI_FAMILY_COUNT;
     *out = (struct tune_tasks){calloc(most + 1, sizeof *out->tasks), 0};
     if (!out->tasks) return tamisi_fail(TAMIS_ENOMEM, "out of memory for %zu tasks", most);
     const tamis_status status = add_all(out, shapes, variants, count);
@@ -101,14 +114,14 @@ void tune_tasks_free(struct tune_tasks *tasks)
 }
 
 #define CANDIDATE_SECONDS 0.1 /* to load and check one, whatever its size */
-#define RUNS 8.0              /* a candidate, on average over those that are stopped early */
+#define RUNS 8.0              /* of attention a candidate, on average over those that are stopped early; else one, to check it */
 #define FLOPS 3e14            /* a second, of attention; all else is small beside it */
 
 double tune_cost(const struct tune_task *task)
 {
     const struct tamisi_bucket *bucket = &task->bucket;
     const double rows = (double)bucket->kept;
-    const bool runs_all = strcmp(task->family, "attend") == 0 || strcmp(task->family, "decompress") == 0;
-    const double flops = runs_all ? 2 * rows * rows * bucket->head_dim * bucket->q_heads * bucket->batch : 0;
-    return (double)task->count * (CANDIDATE_SECONDS + RUNS * flops / FLOPS);
+    const double flops = 2 * rows * rows * bucket->head_dim * bucket->q_heads * bucket->batch;
+    const double runs = strcmp(task->family, "attend") == 0 ? RUNS : 1;
+    return (double)task->count * (CANDIDATE_SECONDS + runs * flops / FLOPS);
 }

@@ -43,6 +43,7 @@ struct tamisi_kernel {
 };
 
 #define TAMISI_FAMILY_COUNT 5
+#define TAMISI_FAMILY_ATTEND 3 /* place in tamisi_gpu_families */
 
 /* plan->state of a GPU plan. */
 struct tamisi_gpu_plan {
@@ -104,6 +105,8 @@ tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_atten
 tamis_status tamisi_gpu_attend_check(const tamis_plan *plan);
 /* Does the plan's attention kernel, given indices, write the rows of dropped tokens? */
 bool tamisi_gpu_attend_zeroes(const tamis_plan *plan);
+/* Does one call of the operator launch the family, in a plan that takes `attend` for its attention? */
+bool tamisi_gpu_launches(const char *family, const struct tamisi_facts *facts, const struct tamisi_variant *attend);
 float tamisi_gpu_scale_log2(const tamis_plan *plan);
 
 /* gpu_stages.c: the vtable's steps */

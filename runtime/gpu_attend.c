@@ -5,6 +5,7 @@
 #include "gpu.h"
 
 #include <limits.h>
+#include <string.h>
 
 static const double log2_e = 1.44269504088896340736;
 
@@ -24,6 +25,20 @@ tamis_status tamisi_gpu_attend_check(const tamis_plan *plan)
 }
 
 bool tamisi_gpu_attend_zeroes(const tamis_plan *plan) { return tamisi_gpu_has(plan, TAMISI_ATTEND_TMA); }
+
+/* The same of a variant that is in no plan yet. */
+static bool zeroes(const struct tamisi_variant *attend)
+{
+    for (int i = 0; i < attend->entry_count; i++)
+        if (strcmp(attend->entries[i].stage, "attend_tma") == 0) return true;
+    return false;
+}
+
+bool tamisi_gpu_launches(const char *family, const struct tamisi_facts *facts, const struct tamisi_variant *attend)
+{
+    if (facts->dense) return strcmp(family, "attend") == 0;
+    return strcmp(family, "decompress") != 0 || !zeroes(attend);
+}
 
 /* The blocks take tiles from a counter: whichever is done takes the next, so that none waits for another. */
 static tamis_status launch_tma(const tamis_plan *plan, const struct tamis_attend_args *attend, char *workspace,

@@ -109,9 +109,7 @@ static tamis_status rank(struct tamisi_ranking *out, tamis_store *store, const c
     make_bucket(&bucket, family, problem, facts);
     tamis_status status = order_variants(out, timings, count, &bucket, gpu);
     free(timings);
-    /* A dense plan runs attention alone: what it would take of the rest does not matter. */
-    if (status == TAMIS_OK && tuning == TAMIS_TUNING_REQUIRE && (!facts->dense || strcmp(family, "attend") == 0))
-        status = require_timing(store, family, problem, &out->choice);
+    if (status == TAMIS_OK && tuning == TAMIS_TUNING_REQUIRE) status = require_timing(store, family, problem, &out->choice);
     return status;
 }
 

@@ -233,6 +233,16 @@ static tamis_status keep_forced(struct tamisi_ranking *ranking, const struct tam
     return tamisi_fail(TAMIS_ENOTFOUND, "no %s kernel is named %s", force->family, force->variant);
 }
 
+/* Families come with attention before decompress, which depends on it. Which variant is taken of what is never launched
+   does not matter: no timing is asked for. */
+static tamis_tuning tuning_of(const struct tamisi_gpu_plan *loaded, const tamis_plan *plan, const char *family)
+{
+    const struct tamisi_variant *attend = &loaded->variants[TAMISI_FAMILY_ATTEND];
+    const tamis_tuning wanted = plan->options.tuning;
+    if (wanted == TAMIS_TUNING_REQUIRE && !tamisi_gpu_launches(family, &plan->facts, attend)) return TAMIS_TUNING_USE;
+    return wanted;
+}
+
 static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
@@ -240,7 +250,7 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
     struct tamisi_gpu_identity identity;
     struct tamisi_ranking ranking;
     tamisi_gpu_identify(&identity, gpu);
-    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, plan->options.tuning,
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, tuning_of(loaded, plan, name),
                               &identity));
     tamis_status status = TAMIS_OK;
     if (plan->force.family && strcmp(plan->force.family, name) == 0) status = keep_forced(&ranking, &plan->force);

@@ -108,6 +108,12 @@ static bool find_row(void *payload, const struct tamisi_timing *wanted, struct t
     return false;
 }
 
+static double behind_row(void *payload, const struct tamisi_timing *wanted)
+{
+    (void)payload;
+    return tune_behind(rows, row_count, wanted);
+}
+
 static bool is_bad_row(void *payload, const struct tamisi_timing *wanted)
 {
     (void)payload;
@@ -159,7 +165,7 @@ static const struct tune_device device = {.compile = compile,
                                           .stop = stop,
                                           .gpu = {.cc = 90, .sm_count = 132, .l2_bytes = 50 << 20, .driver_major = 13}};
 static const struct tune_journal journal = {
-    .find = find_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
+    .find = find_row, .behind = behind_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
 
 /* `a` by `b` candidates; the time of the first is 100 us. */
 static void set_task(int a, int b)
@@ -249,7 +255,70 @@ START_TEST(stops_losers)
     row_count = 0;
     run();
     expect_state(0, TAMISI_TIMED);
-    ck_assert_int_ge(fiction.timed[0], 9);
+    ck_assert_int_ge(fiction.timed[0], 5);
+}
+END_TEST
+
+/* Nine rounds are for those that noise does not tell apart; who is beaten for certain costs no more of them. */
+START_TEST(bounds_finals)
+{
+    set_task(4, 3);
+    for (int i = 0; i < 12; i++) fiction.us[i] = i == 5 ? 90 : i == 6 ? 90.1 : 100 + i;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_5");
+    ck_assert_int_eq(fiction.timed[5], 9);
+    ck_assert_int_eq(fiction.timed[6], 9); /* within half a percent */
+    expect_state(6, TAMISI_TIMED);
+    ck_assert_int_eq(fiction.timed[1], 5); /* third of four finalists */
+    expect_state(1, TAMISI_STOPPED);
+    ck_assert_int_eq(fiction.timed[0], 9);
+    expect_state(0, TAMISI_TIMED);
+
+    set_task(4, 3);
+    fiction.us[5] = 90;
+    run();
+    ck_assert_int_eq(fiction.timed[5], 5); /* nobody is near */
+    ck_assert_int_eq(fiction.timed[0], 5);
+    expect_state(0, TAMISI_TIMED);
+    ck_assert_double_eq_tol(outcome.default_us / outcome.chosen_us, 100.0 / 90, 1e-9);
+}
+END_TEST
+
+/* At a greater length, who was far behind is left out: where runs are long, and but for the default and exhaustive rigor. */
+START_TEST(leaves_out)
+{
+    set_task(4, 3);
+    for (int i = 0; i < 12; i++) fiction.us[i] = i == 3 ? 3000 : i < 6 ? 4000 : 6000;
+    fiction.us[0] = 6000;
+    run();
+    ck_assert_uint_eq(outcome.timed, 12);
+    task.bucket.seq_len = task.bucket.kept = 32768;
+    run();
+    for (int i = 0; i < 12; i++) ck_assert_int_eq(fiction.checked[i], i < 6);
+    ck_assert_str_eq(outcome.chosen, "attend_3");
+    run(); /* a second run leaves out the same */
+    ck_assert(outcome.nothing_to_do);
+    task.bucket.seq_len = task.bucket.kept = 65536; /* those without a time at 32768 too */
+    run();
+    for (int i = 0; i < 12; i++) ck_assert_int_eq(fiction.checked[i], i < 6);
+    task.bucket.seq_len = task.bucket.kept = 4096; /* a shorter one says nothing of a longer */
+    run();
+    ck_assert_uint_eq(outcome.timed, 12);
+    task.bucket.seq_len = task.bucket.kept = 32768;
+    task.bucket.dense = false, task.bucket.kept = 8192; /* nor a dense one of a sparse one */
+    run();
+    ck_assert_uint_eq(outcome.timed, 12);
+    task.bucket.dense = true, task.bucket.kept = 32768;
+    options.rigor = TAMISI_EXHAUSTIVE;
+    run();
+    ck_assert_uint_eq(outcome.timed, 12);
+
+    set_task(4, 3); /* short runs: what is slow there may be fast in longer ones */
+    fiction.us[11] = 500;
+    run();
+    task.bucket.seq_len = task.bucket.kept = 32768;
+    run();
+    ck_assert_uint_eq(outcome.timed, 12);
 }
 END_TEST
 
@@ -378,7 +447,7 @@ START_TEST(interrupted)
     run();
     ck_assert(outcome.interrupted);
     ck_assert_uint_eq(row_count, 0);
-    fiction.stop_after = 18; /* in the final rounds: what is there is worth something */
+    fiction.stop_after = 15; /* in the final rounds: what is there is worth something */
     run();
     ck_assert(outcome.interrupted);
     ck_assert_str_eq(outcome.chosen, "attend_3");
@@ -401,6 +470,7 @@ static void be_killed_at(int check)
 START_TEST(left_behind)
 {
     set_task(3, 2);
+    fiction.us[2] = 100; /* as good as the default */
     be_killed_at(3);
     ck_assert_uint_eq(row_count, 1);
     ck_assert_int_eq(rows[0].state, TAMISI_STARTED);
@@ -501,6 +571,19 @@ START_TEST(tasks_of_shapes)
     tune_tasks_free(&tasks);
     ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 4), TAMIS_EINVAL);
     ck_assert_ptr_nonnull(strstr(tamis_last_error(), "decompress"));
+    /* Attention that writes the zero rows takes decompress's place; of two of which one does, it may be either's plan. */
+    snprintf(all[3].entries[all[3].entry_count++].stage, sizeof all[3].entries[0].stage, "attend_tma");
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 7), TAMIS_OK);
+    ck_assert_uint_eq(tasks.count, 1 + 2 * (1 + 1 + 2 * 4));
+    ck_assert_str_eq(tasks.tasks[6].family, "decompress");
+    ck_assert(!tune_is_launched(&tasks.tasks[6], &all[3]));
+    ck_assert(tune_is_launched(&tasks.tasks[6], &all[5]));
+    ck_assert(tune_is_launched(&tasks.tasks[5], &all[3]));
+    tune_tasks_free(&tasks);
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 4), TAMIS_OK);
+    ck_assert_uint_eq(tasks.count, 1 + 2 * (1 + 1 + 2 * 3));
+    tune_tasks_free(&tasks);
+    all[3].entry_count = 0;
     shapes.ratio_count = 0;
     ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 7), TAMIS_OK);
     ck_assert_uint_eq(tasks.count, 3);
@@ -514,6 +597,8 @@ Suite *tune_suite(void)
     TCase *search = tcase_create("search");
     tcase_add_loop_test(search, finds_the_fastest, 0, 3);
     tcase_add_test(search, stops_losers);
+    tcase_add_test(search, bounds_finals);
+    tcase_add_test(search, leaves_out);
     tcase_add_test(search, runs_agree);
     tcase_add_test(search, condemns);
     tcase_add_test(search, default_is_kept);
