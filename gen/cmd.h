@@ -9,8 +9,9 @@ extern const struct cli_command cmd_show;
 extern const struct cli_command cmd_plan;
 extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_verify;
-extern const struct cli_command cmd_bench;  /* attention, operator */
+extern const struct cli_command cmd_bench;  /* attention, operator, host */
 extern const struct cli_command cmd_bench_operator;
+extern const struct cli_command cmd_bench_host;
 extern const struct cli_command cmd_spec;   /* check, show, keys, import */
 extern const struct cli_command cmd_spec_import; /* a child of spec */
 extern const struct cli_command cmd_cache;  /* ls, gc, verify */

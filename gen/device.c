@@ -63,8 +63,7 @@ static int open_store(struct device *device, struct cli *cli)
     return status == TAMIS_OK ? CLI_OK : cli_fail(cli, status);
 }
 
-/* The device's number by --device, and its name. */
-static int choose(struct device *device, struct cli *cli, int fallback)
+int device_choose(struct device *device, struct cli *cli, int fallback)
 {
     *device = (struct device){.ordinal = TAMIS_DEVICE_CPU};
     if (!read_device(device, cli, fallback)) return CLI_USAGE;
@@ -77,14 +76,14 @@ static int choose(struct device *device, struct cli *cli, int fallback)
 
 int device_open(struct device *device, struct cli *cli)
 {
-    int code = choose(device, cli, cli_value(cli, "store") && any_gpu() ? 0 : TAMIS_DEVICE_CPU);
+    int code = device_choose(device, cli, cli_value(cli, "store") && any_gpu() ? 0 : TAMIS_DEVICE_CPU);
     if (code == CLI_OK) code = open_store(device, cli);
     return code == CLI_OK ? open_context(device, cli) : code;
 }
 
 int device_open_bare(struct device *device, struct cli *cli)
 {
-    const int code = choose(device, cli, 0);
+    const int code = device_choose(device, cli, 0);
     return code == CLI_OK ? open_context(device, cli) : code;
 }
 

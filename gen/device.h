@@ -19,6 +19,8 @@ struct device {
 int device_open(struct device *device, struct cli *cli); /* an exit code; device_close() is due in any case */
 /* By --device alone, GPU 0 without it; no store. device_close() is due here too. */
 int device_open_bare(struct device *device, struct cli *cli);
+/* By --device alone, `fallback` without it: number and name; nothing is opened. */
+int device_choose(struct device *device, struct cli *cli, int fallback);
 void device_close(struct device *device);
 
 #endif

@@ -21,7 +21,7 @@ enum { /* CUresult */
     NOT_FOUND = 500
 };
 
-enum kind { CONTEXT, LIBRARY, KERNEL, STREAM, EVENT, MEMORY };
+enum kind { CONTEXT, LIBRARY, KERNEL, STREAM, EVENT, MEMORY, GRAPH };
 
 /* Whatever a handle stands for. Never given back, so that a handle used after its end is recognised as such. */
 struct object {

@@ -370,6 +370,59 @@ ENTRY(cuEventElapsedTime, (float *milliseconds, tamisi_cu_event begin, tamisi_cu
     return fake_leave(result);
 }
 
+/* -------------------------------------------------------------------------------------------------------------- graphs */
+
+/* What a stream is told while it is captured is done at once all the same; a graph of it does nothing. */
+ENTRY(cuStreamBeginCapture_v2, (tamis_stream stream, int mode))
+{
+    tamisi_cu_result result = fake_enter("cuStreamBeginCapture_v2");
+    const struct object *context = fake_context("cuStreamBeginCapture");
+    if (result == 0 && (!context || !fake_stream_fits("cuStreamBeginCapture", stream, context))) result = INVALID_CONTEXT;
+    if (result == 0 && (mode < 0 || mode > 2)) result = INVALID_VALUE;
+    return fake_leave(result);
+}
+
+static tamisi_cu_result make_graph(const char *function, void **out)
+{
+    const tamisi_cu_result result = fake_enter(function);
+    if (result == 0) *out = fake_add(GRAPH, NULL);
+    return fake_leave(result);
+}
+
+static tamisi_cu_result end_graph(const char *function, void *handle)
+{
+    const tamisi_cu_result result = fake_enter(function);
+    struct object *graph = fake_find(function, handle, GRAPH);
+    if (!graph) return fake_leave(INVALID_HANDLE);
+    graph->live = false;
+    return fake_leave(result);
+}
+
+ENTRY(cuStreamEndCapture, (tamis_stream stream, void **out))
+{
+    (void)stream;
+    return make_graph("cuStreamEndCapture", out);
+}
+
+ENTRY(cuGraphInstantiateWithFlags, (void **out, void *graph, unsigned long long flags))
+{
+    if (flags != 0 || !graph) return INVALID_VALUE;
+    return make_graph("cuGraphInstantiateWithFlags", out);
+}
+
+ENTRY(cuGraphLaunch, (void *graph, tamis_stream stream))
+{
+    tamisi_cu_result result = fake_enter("cuGraphLaunch");
+    const struct object *context = fake_context("cuGraphLaunch");
+    if (result == 0 && !fake_find("cuGraphLaunch", graph, GRAPH)) result = INVALID_HANDLE;
+    if (result == 0 && (!context || !fake_stream_fits("cuGraphLaunch", stream, context))) result = INVALID_CONTEXT;
+    return fake_leave(result);
+}
+
+ENTRY(cuGraphExecDestroy, (void *graph)) { return end_graph("cuGraphExecDestroy", graph); }
+
+ENTRY(cuGraphDestroy, (void *graph)) { return end_graph("cuGraphDestroy", graph); }
+
 /* --------------------------------------------------------------------------------------------------------- tensor maps */
 
 /* The rules that the driver's documentation gives for tiles without interleave. */

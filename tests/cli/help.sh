@@ -10,6 +10,7 @@ run
 verify
 bench attention
 bench operator
+bench host
 tune
 report
 spec check
