@@ -144,20 +144,22 @@ static tamis_status enter(struct contest *contest, size_t i)
 
     started.rounds = 1;
     snprintf(started.note, sizeof started.note, "%s", contest->options->boot);
-    if (contest->journal->find(contest->journal->payload, &started, &earlier)) {
+    const bool left_behind = contest->journal->find(contest->journal->payload, &started, &earlier);
+    const bool journalled = left_behind || !contest->journal->has_run(contest->journal->payload, &started);
+    if (left_behind) {
         started.rounds = earlier.rounds + 1;
         if (strcmp(earlier.note, started.note) != 0)
             return condemn(contest, i, TUNE_FAULT, "the machine went down while it ran");
         if (started.rounds > TUNE_MOST_STARTS)
             return condemn(contest, i, TUNE_FAULT, "the tuner did not come back from it, time after time");
     }
-    TAMIS_TRY(contest->journal->begin(contest->journal->payload, &started));
+    if (journalled) TAMIS_TRY(contest->journal->begin(contest->journal->payload, &started));
     verdict = device->check(device->payload, contest->task, variant, why);
     if (verdict == TUNE_BROKEN) return broken();
     if (verdict != TUNE_RIGHT) return condemn(contest, i, verdict, why);
     contest->contenders[i].place = RUNNING;
     contest->out->timed++;
-    return contest->journal->end(contest->journal->payload, &started);
+    return journalled ? contest->journal->end(contest->journal->payload, &started) : TAMIS_OK;
 }
 
 /* ---- rounds */

@@ -60,6 +60,8 @@ struct tune_journal {
     void *payload;
     /* The result of a key, or its journal row, as `wanted->state` says; false: none. */
     bool (*find)(void *payload, const struct tamisi_timing *wanted, struct tamisi_timing *out);
+    /* Did this source run to its end in any bucket, on such a GPU? */
+    bool (*has_run)(void *payload, const struct tamisi_timing *wanted);
     /* The time of a key's candidate over the best one's, in the nearest shorter bucket that both were timed in; 1: none was.
        See tune_behind(). */
     double (*behind)(void *payload, const struct tamisi_timing *wanted);
@@ -93,7 +95,8 @@ tamis_status tune_run(struct tune_outcome *out, const struct tune_task *task, co
                       const struct tune_device *device, const struct tune_journal *journal);
 
 /*
- * A journal row that was left behind: where the machine has been started anew since, the candidate is taken for the reason
+ * A journal row that was left behind (none is written of a candidate that has run in another bucket: a row costs as much time
+ * as a check, and what brings down a machine does so at once): where the machine has been started anew since, the candidate is taken for the reason
  * and not tried again. Else its tuner was killed, for which there are better reasons: so often is it tried.
  */
 #define TUNE_MOST_STARTS 4

@@ -35,6 +35,17 @@ static bool find(void *payload, const struct tamisi_timing *wanted, struct tamis
     return false;
 }
 
+static bool has_run(void *payload, const struct tamisi_timing *wanted)
+{
+    struct tune_book *book = payload;
+    if (!is_about(book, wanted)) read_rows(book, wanted);
+    for (size_t i = 0; i < book->count; i++)
+        if ((book->rows[i].state == TAMISI_TIMED || book->rows[i].state == TAMISI_STOPPED) &&
+            tamisi_hash_equal(&book->rows[i].source, &wanted->source) && tamisi_gpu_equal(&book->rows[i].gpu, &wanted->gpu))
+            return true;
+    return false;
+}
+
 static double behind(void *payload, const struct tamisi_timing *wanted)
 {
     struct tune_book *book = payload;
@@ -90,7 +101,7 @@ static tamis_status finish(void *payload, const struct tamisi_timing *timings, s
 void tune_book_open(struct tune_book *book, tamis_store *store, struct tune_journal *journal)
 {
     *book = (struct tune_book){.store = store};
-    *journal = (struct tune_journal){book, find, behind, is_bad, begin, end, finish};
+    *journal = (struct tune_journal){book, find, has_run, behind, is_bad, begin, end, finish};
 }
 
 void tune_book_close(struct tune_book *book)

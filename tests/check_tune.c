@@ -33,7 +33,7 @@ static struct fiction {
 
 static struct tamisi_variant variants[MOST];
 static struct tamisi_timing rows[4 * MOST];
-static size_t row_count, transactions;
+static size_t row_count, transactions, begun;
 static struct tune_task task;
 static struct tune_outcome outcome;
 static struct tune_options options;
@@ -108,6 +108,16 @@ static bool find_row(void *payload, const struct tamisi_timing *wanted, struct t
     return false;
 }
 
+static bool has_run_row(void *payload, const struct tamisi_timing *wanted)
+{
+    (void)payload;
+    for (size_t i = 0; i < row_count; i++)
+        if ((rows[i].state == TAMISI_TIMED || rows[i].state == TAMISI_STOPPED) &&
+            tamisi_hash_equal(&rows[i].source, &wanted->source))
+            return true;
+    return false;
+}
+
 static double behind_row(void *payload, const struct tamisi_timing *wanted)
 {
     (void)payload;
@@ -135,6 +145,7 @@ static void put_row(const struct tamisi_timing *row)
 static tamis_status begin_row(void *payload, const struct tamisi_timing *started)
 {
     (void)payload;
+    begun++;
     put_row(started);
     return TAMIS_OK;
 }
@@ -165,13 +176,13 @@ static const struct tune_device device = {.compile = compile,
                                           .stop = stop,
                                           .gpu = {.cc = 90, .sm_count = 132, .l2_bytes = 50 << 20, .driver_major = 13}};
 static const struct tune_journal journal = {
-    .find = find_row, .behind = behind_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
+    .find = find_row, .has_run = has_run_row, .behind = behind_row, .is_bad = is_bad_row, .begin = begin_row, .end = end_row, .finish = finish_rows};
 
 /* `a` by `b` candidates; the time of the first is 100 us. */
 static void set_task(int a, int b)
 {
     memset(&fiction, 0, sizeof fiction);
-    row_count = transactions = 0;
+    row_count = transactions = begun = 0;
     task = (struct tune_task){.family = "attend",
                               .problem = TAMIS_PROBLEM_INIT,
                               .bucket = {.head_dim = 128, .q_heads = 32, .kv_heads = 8, .batch = 1, .seq_len = 8192,
@@ -491,6 +502,17 @@ START_TEST(left_behind)
     expect_state(2, TAMISI_FAULT);
     ck_assert_int_eq(fiction.checked[2], 0);
     ck_assert_uint_eq(row_count, task.count);
+
+    set_task(3, 2); /* in another bucket, only who is new needs a row */
+    task.count = 5;
+    run();
+    ck_assert_uint_eq(begun, 5);
+    task.count = 6;
+    task.bucket.seq_len = task.bucket.kept = 16384;
+    run();
+    ck_assert_uint_eq(begun, 6);
+    ck_assert_uint_eq(outcome.timed, 6);
+    ck_assert_uint_eq(row_count, 11); /* and none is left */
 }
 END_TEST
 
