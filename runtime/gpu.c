@@ -63,6 +63,7 @@ static tamis_status gpu_open(tamis_context *context, const tamis_context_options
         free(gpu);
         return status;
     }
+    pthread_mutex_init(&gpu->lock, NULL);
     context->state = gpu;
     return TAMIS_OK;
 }
@@ -72,6 +73,7 @@ static void gpu_close(tamis_context *context)
     struct tamisi_gpu *gpu = context->state;
     if (!gpu) return;
     gpu->cuda->primary_ctx_release(gpu->device);
+    pthread_mutex_destroy(&gpu->lock);
     free(gpu);
     context->state = NULL;
 }

@@ -8,6 +8,8 @@
 #include "driver.h"
 #include "plan.h"
 
+#include <pthread.h>
+
 /* context->state of a GPU context. */
 struct tamisi_gpu {
     const struct tamisi_cuda *cuda;
@@ -18,7 +20,27 @@ struct tamisi_gpu {
     int sm_count, l2_bytes;
     bool starts_early; /* kernels may start while the one before them ends: from 9.0, and CUDA 12.3 to be captured so */
     char arch[16]; /* whose variants and cubins this device runs: "sm_90a" */
+    pthread_mutex_t lock;                 /* held while libraries come and go */
+    struct tamisi_gpu_library *libraries; /* that plans of this context use */
 };
+
+/* ---- gpu_library.c: loaded code, by its source; all of a context's is for the one architecture */
+
+struct tamisi_gpu_library {
+    struct tamisi_gpu_library *next;
+    struct tamisi_hash source;
+    tamisi_cu_library handle;
+    int users;
+    struct tamisi_resource resources[TAMISI_MAX_ENTRIES];
+    int resource_count;
+};
+
+/* One that is loaded, with one user more; NULL: it is not. */
+struct tamisi_gpu_library *tamisi_gpu_library_find(struct tamisi_gpu *gpu, const struct tamisi_hash *source);
+/* Load a cubin; `name` is for a message. With one user. */
+tamis_status tamisi_gpu_library_load(struct tamisi_gpu_library **out, struct tamisi_gpu *gpu,
+                                     const struct tamisi_hash *source, const struct tamisi_cubin *cubin, const char *name);
+void tamisi_gpu_library_release(struct tamisi_gpu *gpu, struct tamisi_gpu_library *library); /* NULL is fine */
 
 /* The launches of a plan. Each is one entry of a variant; the names are the entries' `stage`. */
 enum tamisi_stage {
@@ -48,7 +70,7 @@ struct tamisi_kernel {
 /* plan->state of a GPU plan. */
 struct tamisi_gpu_plan {
     struct tamisi_kernel kernels[TAMISI_STAGE_COUNT];
-    tamisi_cu_library libraries[TAMISI_FAMILY_COUNT];
+    struct tamisi_gpu_library *libraries[TAMISI_FAMILY_COUNT];
     struct tamisi_variant variants[TAMISI_FAMILY_COUNT];
     struct tamisi_resource resources[TAMISI_STAGE_COUNT];
     struct tamisi_choice choices[TAMISI_FAMILY_COUNT]; /* why each variant */

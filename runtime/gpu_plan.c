@@ -1,7 +1,7 @@
 /*
- * gpu_plan.c: from a problem to loaded kernels: take each family's best variant (gpu_choice.c), get its cubin (store, user's
- * cache, compiler: in this order), load it and look up its entries; where that fails, the next best. Everything that can fail
- * for want of a kernel fails here.
+ * gpu_plan.c: from a problem to loaded kernels: take each family's best variant (gpu_choice.c), share it where it is loaded
+ * already (gpu_library.c), else get its cubin (store, user's cache, compiler: in this order) and load it, and look up its
+ * entries; where that fails, the next best. Everything that can fail for want of a kernel fails here.
  */
 #define _GNU_SOURCE
 #include "gpu.h"
@@ -122,63 +122,62 @@ static int find_stage(const char *name)
 }
 
 /* Look up one kernel of a loaded library, and tell the driver how much shared memory it will ask for. */
-static tamis_status load_entry(struct tamisi_gpu_plan *loaded, const struct tamisi_cuda *cuda, tamisi_cu_library library,
-                               const struct tamisi_entry *entry, const struct tamisi_cubin *cubin)
+static tamis_status load_entry(struct tamisi_gpu_plan *loaded, const struct tamisi_cuda *cuda,
+                               const struct tamisi_gpu_library *library, const struct tamisi_entry *entry)
 {
     const int stage = find_stage(entry->stage);
     if (stage < 0) return tamisi_fail(TAMIS_EUNSUPPORTED, "%s serves a stage that is unknown here: %s", entry->symbol, entry->stage);
     struct tamisi_kernel *kernel = &loaded->kernels[stage];
     tamisi_cu_kernel handle;
     kernel->entry = *entry;
-    TAMIS_TRY(tamisi_cuda_check(cuda, cuda->library_get_kernel(&handle, library, entry->symbol), entry->symbol));
+    TAMIS_TRY(tamisi_cuda_check(cuda, cuda->library_get_kernel(&handle, library->handle, entry->symbol), entry->symbol));
     TAMIS_TRY(tamisi_cuda_check(cuda, cuda->kernel_get_function(&kernel->function, handle), entry->symbol));
     const int unasked = 48 * 1024; /* what any block may have without asking */
     if (entry->shared_bytes > unasked)
         TAMIS_TRY(tamisi_cuda_check(
             cuda, cuda->func_set_attribute(kernel->function, TAMISI_CU_FUNC_MAX_DYNAMIC_SHARED, entry->shared_bytes),
             entry->symbol));
-    for (int i = 0; i < cubin->resource_count; i++)
-        if (strcmp(cubin->resources[i].symbol, entry->symbol) == 0) loaded->resources[stage] = cubin->resources[i];
+    for (int i = 0; i < library->resource_count; i++)
+        if (strcmp(library->resources[i].symbol, entry->symbol) == 0) loaded->resources[stage] = library->resources[i];
     return TAMIS_OK;
 }
 
-/* A driver runs the cubins of its own CUDA major version and older ones: that is the likely reason where it refuses one. */
-static tamis_status load_library(tamisi_cu_library *out, const struct tamisi_cuda *cuda, const struct tamisi_cubin *cubin,
-                                 const char *name)
+static tamis_status get_library(struct tamisi_gpu_library **out, const tamis_plan *plan, tamis_store *store,
+                                const struct tamisi_variant *variant)
 {
-    int major = 0, minor = 0;
-    const tamis_status status = tamisi_cuda_check(
-        cuda, cuda->library_load_data(out, cubin->data, NULL, NULL, 0, NULL, NULL, 0), name);
-    if (status != TAMIS_ECUDA || sscanf(cubin->nvrtc, "nvrtc %d.%d", &major, &minor) != 2 || major <= cuda->version / 1000)
-        return status;
-    return tamisi_fail(status, "%s; it was compiled by NVRTC %d.%d, newer than the driver, which supports CUDA %d.%d",
-                       tamis_last_error(), major, minor, cuda->version / 1000, cuda->version % 1000 / 10);
+    struct tamisi_gpu *gpu = plan->context->state;
+    struct tamisi_cubin cubin = {0};
+    *out = tamisi_gpu_library_find(gpu, &variant->source);
+    if (*out) {
+        atomic_fetch_add(&plan->context->counters.found, 1);
+        return TAMIS_OK;
+    }
+    TAMIS_TRY(get_cubin(&cubin, plan, store, variant));
+    const tamis_status status = tamisi_gpu_library_load(out, gpu, &variant->source, &cubin, variant->name);
+    tamisi_cubin_free(&cubin);
+    return status;
 }
 
 static tamis_status load_variant(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family,
                                  const struct tamisi_variant *variant)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
-    struct tamisi_cubin cubin = {0};
     loaded->variants[family] = *variant;
-    TAMIS_TRY(get_cubin(&cubin, plan, store, variant));
-    tamis_status status = load_library(&loaded->libraries[family], gpu->cuda, &cubin, variant->name);
+    tamis_status status = get_library(&loaded->libraries[family], plan, store, variant);
     for (int i = 0; i < variant->entry_count && status == TAMIS_OK; i++)
-        status = load_entry(loaded, gpu->cuda, loaded->libraries[family], &variant->entries[i], &cubin);
-    tamisi_cubin_free(&cubin);
+        status = load_entry(loaded, gpu->cuda, loaded->libraries[family], &variant->entries[i]);
     return status;
 }
 
 /* Undo what a variant that does not load has left. */
 static void unload_variant(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, int family)
 {
-    const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_variant *variant = &loaded->variants[family];
     for (int i = 0; i < variant->entry_count; i++) {
         const int stage = find_stage(variant->entries[i].stage);
         if (stage >= 0) loaded->kernels[stage] = (struct tamisi_kernel){.function = NULL};
     }
-    if (loaded->libraries[family]) gpu->cuda->library_unload(loaded->libraries[family]);
+    tamisi_gpu_library_release(plan->context->state, loaded->libraries[family]);
     loaded->libraries[family] = NULL;
 }
 
@@ -283,9 +282,8 @@ void tamisi_gpu_plan_close(tamis_plan *plan)
 {
     struct tamisi_gpu_plan *loaded = plan->state;
     if (!loaded) return;
-    const struct tamisi_gpu *gpu = plan->context->state;
     for (int family = 0; family < TAMISI_FAMILY_COUNT; family++)
-        if (loaded->libraries[family]) gpu->cuda->library_unload(loaded->libraries[family]);
+        tamisi_gpu_library_release(plan->context->state, loaded->libraries[family]);
     free(loaded);
     plan->state = NULL;
 }

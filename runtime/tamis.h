@@ -279,7 +279,7 @@ TAMIS_API tamis_status tamis_plan_create_with(tamis_plan **out, tamis_context *c
 typedef struct tamis_counters {
     size_t struct_size;
     int64_t plans;        /* that were made */
-    int64_t found;        /* kernels that the store or the user's cache had compiled: hits */
+    int64_t found;        /* kernels that the store or the user's cache had compiled, or another plan has loaded: hits */
     int64_t compiled;     /* kernels that had to be: misses */
     int64_t passed_over;  /* variants that did not load */
     double compile_ms;    /* spent compiling */

@@ -87,6 +87,41 @@ START_TEST(test_two_contexts)
 }
 END_TEST
 
+/* Plans of one context share what is loaded, which stays as long as one of them does. */
+static void expect_shared(const void *argument)
+{
+    const tamis_problem problem = bench_problem(4096), longer = bench_problem(131072);
+    tamis_counters counters = TAMIS_COUNTERS_INIT;
+    struct gpu_bench bench;
+    struct fake_cuda_counts counts;
+    tamis_plan *other;
+    char text[4096];
+    (void)argument;
+    bench_environment(NULL);
+    bench_open(&bench);
+    bench_must(tamis_plan_create(&bench.plan, bench.context, bench.store, &problem), "first plan");
+    bench_must(tamis_plan_create(&other, bench.context, bench.store, &longer), "second plan");
+    bench.counts(&counts);
+    child_expect(counts.libraries == 5, "%ld libraries of two plans", counts.libraries);
+    bench_must(tamis_context_counters(&counters, bench.context), "counters");
+    child_expect(counters.found == 10 && counters.compiled == 0, "%lld found", (long long)counters.found);
+    tamis_plan_free(bench.plan);
+    bench.plan = other;
+    bench.counts(&counts);
+    child_expect(counts.libraries == 5, "%ld libraries of the plan that is left", counts.libraries);
+    bench_must(tamis_plan_describe(other, text, sizeof text, NULL), "describe");
+    child_expect(strstr(text, " registers, ") && !strstr(text, " 0 registers"), "no resources: %s", text);
+    bench_close(&bench);
+    bench_expect_closed(&bench);
+}
+
+START_TEST(test_shared)
+{
+    gpu_plan_make_store(&(struct store_plan){.arch = NULL});
+    child_run(expect_shared, NULL);
+}
+END_TEST
+
 /* A variant for another library is passed over for one of the next rank. */
 static void expect_second(const void *argument)
 {
@@ -334,6 +369,7 @@ Suite *gpu_plan_suite(void)
     tcase_add_test(plans, test_plan_from_cubins);
     tcase_add_loop_test(plans, test_plan_attends, 0, 4);
     tcase_add_test(plans, test_two_contexts);
+    tcase_add_test(plans, test_shared);
     tcase_add_test(plans, test_next_rank);
     tcase_add_test(plans, test_compiles_into_store);
     tcase_add_test(plans, test_compiles_into_cache);
