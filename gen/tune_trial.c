@@ -12,7 +12,7 @@
 
 #define GUARD_BYTES 256
 #define GUARD 0x5a
-#define LONG_US 20000.0 /* a run as long as that sees little of what the L2 cache held before it */
+#define LONG_US 5000.0 /* of a run as long as that, what the L2 cache held before it saves less than rounds can tell */
 
 void tune_trial_init(struct tune_trial *trial, struct bench *bench, tamis_store *store, size_t l2_bytes)
 {
