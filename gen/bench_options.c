@@ -141,9 +141,8 @@ int bench_options_read(struct bench_options *out, struct cli *cli)
 
 int bench_operator_options_read(struct bench_options *out, struct cli *cli)
 {
-    static const char *const scopes[] = {"head", "kv_group", "layer", NULL};
     const tamis_problem defaults = TAMIS_PROBLEM_INIT;
-    int scope = 0;
+    int scope = TAMIS_SCOPE_HEAD;
     if (!read_common(out, cli)) return CLI_USAGE;
     tamis_selection *s = &out->selection;
     *s = defaults.selection;
@@ -151,7 +150,7 @@ int bench_operator_options_read(struct bench_options *out, struct cli *cli)
     if (cli_given(cli, "ratios") && cli_given(cli, "coverage"))
         return cli_usage(cli, "--ratios and --coverage: only one of them decides how many tokens are kept");
     if (!bench_options_ratios(cli, "0.75,0.5,0.25", out->ratios, &out->ratio_count) ||
-        !cli_real(cli, "coverage", 0, 1, &s->coverage) || !cli_choice(cli, "scope", scopes, &scope) ||
+        !cli_real(cli, "coverage", 0, 1, &s->coverage) || !cli_choice(cli, "scope", &scope) ||
         !cli_integer(cli, "batch", 1, 65535, &batch) || !cli_integer(cli, "window", 1, 1024, &window) ||
         !cli_integer(cli, "pool", 1, 63, &pool) || !cli_integer(cli, "min-tokens", 0, MAX_SEQ_LEN, &min_tokens))
         return CLI_USAGE;

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- parsing */
+/* ---- tables */
 
 static const struct cli_option *table_find(const struct cli_option *options, const char *name, size_t bytes, char letter)
 {
@@ -26,11 +26,32 @@ static const struct cli_option *table_find(const struct cli_option *options, con
     return NULL;
 }
 
-static const struct cli_option *find_option(const struct cli *cli, const char *name, size_t bytes, char letter)
+const struct cli_option *cli_find_option(const struct cli_command *command, const char *name, size_t bytes, char letter)
 {
-    const struct cli_option *own = table_find(cli->command->options, name, bytes, letter);
+    const struct cli_option *own = table_find(command->options, name, bytes, letter);
     return own ? own : table_find(cli_common_options, name, bytes, letter);
 }
+
+const char *cli_command_word(const struct cli_command *command)
+{
+    const char *blank = strrchr(command->name, ' ');
+    return blank ? blank + 1 : command->name;
+}
+
+const struct cli_command *cli_find_command(const struct cli_command *const *among, const char *word)
+{
+    for (; *among; among++)
+        if (strcmp(cli_command_word(*among), word) == 0) return *among;
+    return NULL;
+}
+
+size_t cli_next_word(const char **at)
+{
+    *at += strspn(*at, "[|,.]");
+    return strcspn(*at, "[|,.] ");
+}
+
+/* ---- parsing */
 
 static bool reject_long(struct cli *cli, const char *name, size_t bytes)
 {
@@ -58,7 +79,7 @@ static bool read_long(struct cli *cli, int argc, char **argv, int *at)
 {
     const char *name = argv[*at] + 2;
     const size_t bytes = strcspn(name, "=");
-    const struct cli_option *option = find_option(cli, name, bytes, 0);
+    const struct cli_option *option = cli_find_option(cli->command, name, bytes, 0);
     const char *value = name[bytes] == '=' ? name + bytes + 1 : NULL;
     if (!option || bytes == 0) return reject_long(cli, name, bytes);
     if (!option->value && value) return cli_usage(cli, "--%s takes no value", option->name), false;
@@ -74,7 +95,7 @@ static bool read_long(struct cli *cli, int argc, char **argv, int *at)
 static bool read_short(struct cli *cli, int argc, char **argv, int *at)
 {
     for (const char *letter = argv[*at] + 1; *letter; letter++) {
-        const struct cli_option *option = find_option(cli, NULL, 0, *letter);
+        const struct cli_option *option = cli_find_option(cli->command, NULL, 0, *letter);
         if (!option) return cli_usage(cli, "unknown option -%c", *letter), false;
         if (!option->value) {
             give(cli, option, NULL);
@@ -117,9 +138,8 @@ static bool check_operands(struct cli *cli)
 
 static bool choose_color(struct cli *cli)
 {
-    static const char *const choices[] = {"auto", "always", "never", NULL};
-    int choice = 0;
-    if (!cli_choice(cli, "color", choices, &choice)) return false;
+    int choice = 0; /* of auto, always, never */
+    if (!cli_choice(cli, "color", &choice)) return false;
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
     const bool wanted = !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
     cli->color_out = choice == 1 || (choice == 0 && wanted && isatty(STDOUT_FILENO));
@@ -206,14 +226,16 @@ bool cli_real(struct cli *cli, const char *name, double least, double most, doub
     return true;
 }
 
-bool cli_choice(struct cli *cli, const char *name, const char *const *choices, int *out)
+bool cli_choice(struct cli *cli, const char *name, int *out)
 {
     const char *text = cli_value(cli, name);
     char list[128] = "";
+    size_t bytes;
     if (!text) return true;
-    for (int i = 0; choices[i]; i++) {
-        if (strcmp(choices[i], text) == 0) return *out = i, true;
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", choices[i]);
+    const char *word = cli_find_option(cli->command, name, strlen(name), 0)->value;
+    for (int i = 0; (bytes = cli_next_word(&word)) > 0; i++, word += bytes) {
+        if (strlen(text) == bytes && memcmp(word, text, bytes) == 0) return *out = i, true;
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%.*s", i ? ", " : "", (int)bytes, word);
     }
     return cli_usage(cli, "--%s: \"%s\" is none of %s", name, text, list), false;
 }

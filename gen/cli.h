@@ -32,7 +32,8 @@ enum cli_exit {
 struct cli_option {
     const char *name;  /* long, without dashes; NULL ends a table */
     char letter;       /* short; 0: none */
-    const char *value; /* what help calls its value; NULL: a flag */
+    const char *value; /* what help calls its value; NULL: a flag. "auto|always|never": one of these words, which are then
+                          what cli_choice() takes; capitals, a kind of thing; ",..." at its end, several with commas between */
     const char *help;
 };
 
@@ -84,7 +85,14 @@ bool cli_given(const struct cli *cli, const char *name);
 /* Left alone where the option is not given. False: not a number within bounds; the usage message was printed. */
 bool cli_integer(struct cli *cli, const char *name, long long least, long long most, long long *out);
 bool cli_real(struct cli *cli, const char *name, double least, double most, double *out);
-bool cli_choice(struct cli *cli, const char *name, const char *const *choices, int *out); /* NULL-terminated */
+bool cli_choice(struct cli *cli, const char *name, int *out); /* which of the words of the option's `value` */
+
+/* Reading the tables. `letter` 0: by its long name. NULL: there is none. */
+const struct cli_option *cli_find_option(const struct cli_command *command, const char *name, size_t bytes, char letter);
+const struct cli_command *cli_find_command(const struct cli_command *const *among, const char *word);
+const char *cli_command_word(const struct cli_command *command); /* the last of its name: "check" of "spec check" */
+/* Bytes of the next word of "SPEC|STORE...", "[STORE]" or "bf16|fp16,..."; `at` moves to it. 0: no other before a blank. */
+size_t cli_next_word(const char **at);
 
 /* cli_help.c */
 void cli_help(const struct cli *cli);

@@ -12,7 +12,7 @@
 const struct cli_option cli_common_options[] = {
     {"json", 0, NULL, "write JSON to stdout: one object a line"},
     {"quiet", 'q', NULL, "no progress and no notes; warnings and errors stay"},
-    {"color", 0, "WHEN", "auto, always or never; auto heeds NO_COLOR and whether a terminal reads"},
+    {"color", 0, "auto|always|never", "colours; auto, the default, heeds NO_COLOR and whether a terminal reads"},
     {"help", 'h', NULL, "this text"},
     {NULL, 0, NULL, NULL}};
 

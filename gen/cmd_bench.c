@@ -164,11 +164,11 @@ static int run(struct cli *cli)
 
 static const struct cli_option options[] = {
     {"lengths", 0, "LIST", "sequence lengths, with commas between; default: 8192,32768,131072"},
-    {"head-dims", 0, "LIST", "of 64, 96, 128, 256; default: those that there are kernels for"},
-    {"dtypes", 0, "LIST", "of bf16, fp16; default: bf16"},
+    {"head-dims", 0, "64|96|128|256,...", "default: those that there are kernels for"},
+    {"dtypes", 0, "bf16|fp16,...", "default: bf16"},
     {"q-heads", 0, "N", "query heads; default: 32"},
     {"kv-heads", 0, "N", "KV heads; default: 8"},
-    {"mask", 0, "LIST", "of causal, full; default: causal"},
+    {"mask", 0, "causal|full,...", "default: causal"},
     {"kept", 0, "LIST", "ratios: time the kernel on so many compressed rows too, against a dense problem of that length"},
     {"rounds", 0, "N", "runs that are timed; default: 7"},
     {"seed", 0, "N", "of the random inputs; default: 1"},

@@ -77,7 +77,7 @@ static int run(struct cli *cli)
 static const struct cli_option options[] = {
     {"output", 'o', "PATH", "the bundle to write; with --c the folder"},
     {"spec", 0, "NAME", "only this spec's variants"},
-    {"arch", 0, "LIST", "only these architectures, with commas between"},
+    {"arch", 0, "ARCH,...", "only these architectures, with commas between"},
     {"defaults-only", 0, NULL, "only the first variant of each kernel"},
     {"sources-only", 0, NULL, "no cubins: hosts compile with NVRTC"},
     {"c", 0, NULL, "write C sources with the cubins embedded and a launcher, in place of a bundle"},

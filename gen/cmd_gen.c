@@ -290,9 +290,9 @@ static int run(struct cli *cli)
 
 static const struct cli_option options[] = {
     {"output", 'o', "STORE", "the store to make or add to"},
-    {"arch", 0, "LIST", "architectures, of sm_80, sm_86, sm_89, sm_90a, sm_100, sm_120, with commas between; default: the "
+    {"arch", 0, "ARCH,...", "architectures, of sm_80, sm_86, sm_89, sm_90a, sm_100, sm_120, with commas between; default: the "
                         "spec's"},
-    {"default", 0, "NAMES", "variants, separated by commas, that become the first of their kind"},
+    {"default", 0, "VARIANT,...", "variants, separated by commas, that become the first of their kind"},
     {"defaults-only", 0, NULL, "only the first variant of each kernel: what runs without tuning"},
     {"jobs", 'j', "N", "compile on so many threads; default: one a core"},
     {"no-compile", 0, NULL, "put sources only"},

@@ -54,7 +54,7 @@ static int open_all(struct joining *joining)
     struct cli *cli = joining->cli;
     const tamis_store_options options = {sizeof options, TAMIS_STORE_READ, cli_log, cli};
     joining->side = -1;
-    if (!cli_choice(cli, "prefer", sides, &joining->side)) return CLI_USAGE;
+    if (!cli_choice(cli, "prefer", &joining->side)) return CLI_USAGE;
     joining->merge.prefer_last = joining->side == 1;
     joining->merge.report = report_conflict;
     joining->merge.payload = joining;
@@ -127,7 +127,7 @@ static const struct cli_exit_text exits[] = {
     {CLI_INTERRUPTED, "interrupted by Ctrl-C; nothing was written"},
     {0, NULL}};
 
-#define PREFER {"prefer", 0, "SIDE", "where two stores conflict: first, what came before stays; last, it is replaced"}
+#define PREFER {"prefer", 0, "first|last", "where two stores conflict: first, what came before stays; last, it is replaced"}
 
 /* ---- import */
 

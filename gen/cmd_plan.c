@@ -424,7 +424,7 @@ static const struct cli_option options[] = {
     SELECTION_OPTIONS,
     {"spec", 0, "NAME", "this spec of a store of several"},
     {"arch", 0, "ARCH", "kernels for this architecture; default: the only one there is"},
-    {"device", 0, "DEVICE", "none, cpu or cuda:N, whose architecture then counts; default: none"},
+    {"device", 0, "none|DEVICE", "none, cpu or cuda:N, whose architecture then counts; default: none"},
     {"explain", 0, NULL, "the workspace in parts, why each variant, each launch, and the least that each stage must move and "
                          "compute"},
     {"assume-kept", 0, "X", "part of the candidates that is kept where only the device will know; default: 0.5"},

@@ -231,7 +231,7 @@ static const struct cli_option options[] = {
     {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0 where a store is given and there is a GPU, else cpu"},
     {"spec", 0, "NAME", "take selection and scale from this spec of the store; without case.yaml the default is its only one"},
     SELECTION_OPTIONS,
-    {"precision", 0, "P", "arithmetic of the CPU: fp32 or fp64"},
+    {"precision", 0, "fp32|fp64", "arithmetic of the CPU"},
     {"lse", 0, NULL, "write lse.npy too"},
     {"no-steps", 0, NULL, "skip the second run, which times the steps one by one"},
     {NULL, 0, NULL, NULL}};

@@ -261,7 +261,7 @@ static int run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"variant", 0, "NAME", "only this variant, and print its source unless --list is given"},
+    {"variant", 0, "VARIANT", "only this variant, and print its source unless --list is given"},
     {"arch", 0, "ARCH", "only this architecture"},
     {"spec", 0, "NAME", "only this spec of a store"},
     {"source", 0, NULL, "print the source of --variant: exactly the text that is stored"},

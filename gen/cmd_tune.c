@@ -100,7 +100,7 @@ static bool read_arguments(struct job *job)
     job->worker.limit_s = 60;
     if (!bench_options_lengths(cli, "8192,16384,32768,65536,131072", &job->lengths) ||
         !bench_options_ratios(cli, NULL, job->ratios, &job->ratio_count) || !bench_options_dtypes(cli, NULL, &job->dtypes) ||
-        !read_budget(job) || !read_devices(job) || !cli_choice(cli, "rigor", rigors, &rigor) ||
+        !read_budget(job) || !read_devices(job) || !cli_choice(cli, "rigor", &rigor) ||
         !cli_integer(cli, "jobs", 1, 1024, &job->threads) || !cli_real(cli, "time-limit", 0.01, 3600, &job->worker.limit_s))
         return false;
     job->options = (struct tune_options){
@@ -464,11 +464,11 @@ static int run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"spec", 0, "NAME", "a spec of STORE; or one to generate into it. Default: the only one of STORE"},
+    {"spec", 0, "SPEC", "a spec of STORE; or one to generate into it. Default: the only one of STORE"},
     {"lengths", 0, "LIST", "sequence lengths, with commas between; default: 8192,16384,32768,65536,131072"},
     {"ratios", 0, "LIST", "of the tokens that are kept; default: the spec's. Dense runs are always tuned"},
-    {"dtypes", 0, "LIST", "of bf16, fp16; default: the spec's first"},
-    {"rigor", 0, "RIGOR", "quick, normal or exhaustive; default: normal"},
+    {"dtypes", 0, "bf16|fp16,...", "default: the spec's first"},
+    {"rigor", 0, "quick|normal|exhaustive", "how many candidates and rounds; default: normal"},
     {"budget", 0, "TIME", "stop after this time, as 5m, 90s or 1h; default: when all is tuned"},
     {"devices", 0, "LIST", "GPUs by number, or all: one of each kind is tuned; default: 0"},
     {"again", 0, NULL, "time what was timed before too, and try again what was found bad"},

@@ -151,7 +151,7 @@ static const struct cli_option options[] = {
     {"input", 0, "DIR", "a case folder; may be repeated, or given without --input"},
     {"store", 0, "STORE", "kernels for a GPU; the CPU needs none"},
     {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0 where a store is given and there is a GPU, else cpu"},
-    {"precision", 0, "P", "arithmetic of the CPU: fp32 or fp64"},
+    {"precision", 0, "fp32|fp64", "arithmetic of the CPU"},
     {NULL, 0, NULL, NULL}};
 
 static const struct cli_exit_text exits[] = {{CLI_NO_DEVICE, "no NVIDIA driver, no such GPU, or one that is too old"},

@@ -37,10 +37,9 @@ static bool read_device(struct device *device, struct cli *cli, int fallback)
 
 static int open_context(struct device *device, struct cli *cli)
 {
-    static const char *const precisions[] = {"fp32", "fp64", NULL};
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;
-    int precision = 0;
-    if (!cli_choice(cli, "precision", precisions, &precision)) return CLI_USAGE;
+    int precision = 0; /* of fp32, fp64 */
+    if (!cli_choice(cli, "precision", &precision)) return CLI_USAGE;
     if (precision == 1 && device->ordinal != TAMIS_DEVICE_CPU)
         return cli_usage(cli, "--precision fp64 is the CPU's: GPU kernels compute in fp32");
     options.device = device->ordinal;

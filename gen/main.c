@@ -25,20 +25,6 @@ static const struct cli_command tool = {
         "doctor' says what this machine can do.",
     .children = commands};
 
-/* The last word of a command's name: "check" of "spec check". */
-static const char *last_word(const struct cli_command *command)
-{
-    const char *blank = strrchr(command->name, ' ');
-    return blank ? blank + 1 : command->name;
-}
-
-static const struct cli_command *find(const struct cli_command *const *among, const char *word)
-{
-    for (; *among; among++)
-        if (strcmp(last_word(*among), word) == 0) return *among;
-    return NULL;
-}
-
 static int help(const struct cli_command *command)
 {
     struct cli cli;
@@ -55,7 +41,7 @@ static int unknown(const struct cli_command *parent, const char *word)
     int count = 0;
     struct cli cli;
     for (const struct cli_command *const *child = parent->children; *child && count < 16; child++)
-        names[count++] = last_word(*child);
+        names[count++] = cli_command_word(*child);
     cli_open(&cli, parent, 0, NULL);
     if (word) {
         nearest_describe(advice, sizeof advice, word, names, count);
@@ -102,7 +88,7 @@ int main(int argc, char **argv)
     while (command->children) {
         if (at >= argc) return asked ? help(command) : unknown(command, NULL);
         if (is_help(argv[at])) return help(command);
-        const struct cli_command *next = find(command->children, argv[at]);
+        const struct cli_command *next = cli_find_command(command->children, argv[at]);
         if (!next) return unknown(command, argv[at]);
         command = next;
         at++;

@@ -31,11 +31,10 @@ static int read_policy(struct cli *cli, tamis_selection *selection)
 
 int selection_options_read(struct cli *cli, tamis_selection *selection)
 {
-    static const char *const scopes[] = {"head", "kv_group", "layer", NULL};
     long long window = selection->window, pool = selection->pool, min_tokens = selection->min_tokens;
     int scope = (int)selection->scope;
     if (!cli_integer(cli, "window", 1, 1024, &window) || !cli_integer(cli, "pool", 1, 63, &pool) ||
-        !cli_integer(cli, "min-tokens", 0, SELECTION_MAX_TOKENS, &min_tokens) || !cli_choice(cli, "scope", scopes, &scope))
+        !cli_integer(cli, "min-tokens", 0, SELECTION_MAX_TOKENS, &min_tokens) || !cli_choice(cli, "scope", &scope))
         return CLI_USAGE;
     if (cli_given(cli, "pool") && pool % 2 == 0)
         return cli_usage(cli, "--pool: %lld is even, an odd width would be right", pool);

@@ -18,7 +18,7 @@ int selection_options_read(struct cli *cli, tamis_selection *selection);
         {"ratio", 0, "X", "keep this part of the tokens before the window"},                                               \
         {"count", 0, "N", "keep this many of the tokens before the window"},                                               \
         {"dense", 0, NULL, "keep all: plain causal attention"},                                                            \
-        {"scope", 0, "SCOPE", "which heads choose together: head, kv_group or layer"},                                     \
+        {"scope", 0, "head|kv_group|layer", "which heads choose together"},                                                \
         {"window", 0, "W", "the last queries, which score and are always kept"},                                           \
         {"pool", 0, "P", "width of the moving average over scores, odd"},                                                  \
     {                                                                                                                      \
