@@ -15,8 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_SPECS 256
-
 static bool is_folder(const char *path)
 {
     struct stat info;
@@ -78,22 +76,39 @@ static int only_yaml(const struct dirent *entry)
     return dot && dot > entry->d_name && strcmp(dot, ".yaml") == 0;
 }
 
+char **data_spec_names(const struct data *data, int *count)
+{
+    struct dirent **entries;
+    *count = 0;
+    const int found = scandir(data->specs_dir, &entries, only_yaml, alphasort);
+    if (found < 0) return NULL;
+    char **names = found ? calloc((size_t)found, sizeof *names) : NULL;
+    for (int i = 0; i < found; i++) {
+        *strrchr(entries[i]->d_name, '.') = '\0';
+        char *name = names ? strdup(entries[i]->d_name) : NULL;
+        if (name) names[(*count)++] = name;
+        free(entries[i]);
+    }
+    free(entries);
+    return names;
+}
+
+void data_spec_names_free(char **names, int count)
+{
+    for (int i = 0; i < count; i++) free(names[i]);
+    free(names);
+}
+
 /* "no spec NAME: did you mean ..." from the names in specs/. */
 static tamis_status fail_spec(const struct data *data, const char *spec)
 {
-    struct dirent **entries;
-    const char *names[MAX_SPECS];
     char advice[512];
-    int count = scandir(data->specs_dir, &entries, only_yaml, alphasort);
-    if (count <= 0)
+    int count;
+    char **names = data_spec_names(data, &count);
+    if (count > 0) nearest_describe(advice, sizeof advice, spec, (const char *const *)names, count);
+    data_spec_names_free(names, count);
+    if (count == 0)
         return tamisi_fail(TAMIS_ENOTFOUND, "no spec %s: no such file, and there is none in %s", spec, data->specs_dir);
-    for (int i = 0; i < count; i++) {
-        *strrchr(entries[i]->d_name, '.') = '\0';
-        if (i < MAX_SPECS) names[i] = entries[i]->d_name;
-    }
-    nearest_describe(advice, sizeof advice, spec, names, count < MAX_SPECS ? count : MAX_SPECS);
-    for (int i = 0; i < count; i++) free(entries[i]);
-    free(entries);
     return tamisi_fail(TAMIS_ENOTFOUND, "no spec %s, neither a file nor one of specs/: %s", spec, advice);
 }
 

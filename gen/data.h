@@ -30,6 +30,10 @@ tamis_status data_find(struct data *out);
  */
 tamis_status data_spec_path(char out[PATH_MAX + 80], const struct data *data, const char *spec);
 
+/* What specs/ has, by name, sorted: an array of texts, to be freed with them; NULL and 0 where there is none. */
+char **data_spec_names(const struct data *data, int *count);
+void data_spec_names_free(char **names, int count);
+
 /* Where an argument may be either: whether it is a store, by the file's first bytes. */
 bool data_is_store(const char *path);
 

@@ -2,6 +2,7 @@
  * main.c: from the command line to a command: its name, `help`, `--version`, and what to say to an unknown one.
  */
 #include "cmd.h"
+#include "complete.h"
 
 #include "nearest.h"
 
@@ -83,6 +84,7 @@ int main(int argc, char **argv)
     setlocale(LC_ALL, "C"); /* numbers are written and read alike everywhere */
     if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) return version();
     if (argc > 1 && strcmp(argv[1], cmd_tune_worker.name) == 0) return run(&cmd_tune_worker, argc - 2, argv + 2);
+    if (argc > 2 && strcmp(argv[1], COMPLETE_WORD) == 0) return complete(&tool, argc - 2, argv + 2);
     const bool asked = argc > 1 && (strcmp(argv[1], "help") == 0 || is_help(argv[1]));
     if (asked) at++;
     while (command->children) {
