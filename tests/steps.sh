@@ -2,8 +2,8 @@
 # steps.sh: the engine of run.sh, which sources it: runs steps, two at a time, prints a line for each, and counts. Knows no
 # test. Wants $log, a folder, and `set -euo pipefail`.
 #
-# queue NAME COMMAND..., then drain. A step passes if its command does; one that ran many tests leaves
-# "passed failed skipped" in the file $counts.
+# queue NAME COMMAND..., then drain. A step passes if its command does; exit status 77 says that it found nothing to run
+# with, and was skipped; one that ran many tests leaves "passed failed skipped" in the file $counts.
 # shellcheck disable=SC2317,SC2154 # functions are called by their names, out of a queue; log is set by run.sh
 
 lanes=2
@@ -32,6 +32,7 @@ run_step() {
     ) >"$log/$name" 2>&1 </dev/null
     code=$?
     set -e
+    if [ $code -eq 77 ]; then echo "0 0 1" >"$counts" && code=0; fi
     [ -s "$counts" ] || if [ $code -eq 0 ]; then echo "1 0 0" >"$counts"; else echo "0 1 0" >"$counts"; fi
     # Counts alone never make a step pass.
     if [ $code -ne 0 ]; then awk '{ print $1, ($2 > 0 ? $2 : 1), $3 }' "$counts" >"$counts.new" && mv "$counts.new" "$counts"; fi
@@ -44,11 +45,12 @@ report_step() {
     read -r step_passed step_failed step_skipped <"$log/$name.counts"
     passed=$((passed + step_passed)) failed=$((failed + step_failed)) skipped=$((skipped + step_skipped))
     [ "$step_failed" -eq 0 ] || what=FAILED
+    [ $((step_passed + step_failed)) -gt 0 ] || what=skipped
     printf '%-7s %-34s %7s s' "$what" "$name" "$(cat "$log/$name.seconds")"
     [ $((step_passed + step_failed)) -le 1 ] || printf '  %d of %d' "$step_passed" $((step_passed + step_failed))
     [ "$step_skipped" -eq 0 ] || printf '  %d skipped' "$step_skipped"
     printf '\n'
-    [ $what = ok ] || tail -n 40 "$log/$name" | sed 's/^/        | /'
+    [ $what != FAILED ] || tail -n 40 "$log/$name" | sed 's/^/        | /'
     rm -f "$log/$name".{command,counts,seconds,done}
 }
 
