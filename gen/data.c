@@ -39,26 +39,29 @@ static bool take(struct data *out, const char *dir, const char *origin)
     return is_folder(out->templates_dir) && is_folder(out->abi_dir);
 }
 
-/* <folder of the program>/../share/tamis; false where the system does not tell. */
-static bool installed_dir(char out[PATH_MAX + 32])
+/* The data of an installed tool: TAMIS_DATA_FROM_BIN, "../share/tamis", from its folder. False where none is told. */
+static bool installed_dir(char out[PATH_MAX + sizeof TAMIS_DATA_FROM_BIN])
 {
     char program[PATH_MAX];
+    const char *below = TAMIS_DATA_FROM_BIN;
     const ssize_t bytes = readlink("/proc/self/exe", program, sizeof program - 1);
     if (bytes <= 0) return false;
     program[bytes] = '\0';
-    for (int level = 0; level < 2; level++) {
-        char *slash = strrchr(program, '/');
-        if (!slash) return false;
+    char *slash = strrchr(program, '/');
+    for (; slash && strncmp(below, "../", 3) == 0; slash = strrchr(program, '/')) {
         *slash = '\0';
+        below += 3;
     }
-    snprintf(out, PATH_MAX + 32, "%s/share/tamis", program);
+    if (!slash) return false;
+    *slash = '\0';
+    snprintf(out, PATH_MAX + sizeof TAMIS_DATA_FROM_BIN, "%s/%s", program, below);
     return true;
 }
 
 tamis_status data_find(struct data *out)
 {
     const char *own = getenv("TAMIS_DATA_DIR");
-    char installed[PATH_MAX + 32];
+    char installed[PATH_MAX + sizeof TAMIS_DATA_FROM_BIN];
     if (own && *own) {
         if (take(out, own, "TAMIS_DATA_DIR")) return TAMIS_OK;
         return tamisi_fail(TAMIS_ENOTFOUND, "TAMIS_DATA_DIR is %s, which has no templates/ and runtime/", own);
@@ -67,7 +70,7 @@ tamis_status data_find(struct data *out)
     if (known && take(out, installed, "installed")) return TAMIS_OK;
     if (take(out, TAMIS_SOURCE_DIR, "source tree")) return TAMIS_OK;
     return tamisi_fail(TAMIS_ENOTFOUND, "no data folder: neither %s nor %s has templates/ and runtime/, set TAMIS_DATA_DIR",
-                       known ? installed : "../share/tamis", TAMIS_SOURCE_DIR);
+                       known ? installed : TAMIS_DATA_FROM_BIN, TAMIS_SOURCE_DIR);
 }
 
 static int only_yaml(const struct dirent *entry)

@@ -1,14 +1,14 @@
 #!/bin/sh
-# abi.sh LIBRARY|BUILD_FOLDER: the symbols that libtamis.so exports are exactly the functions that tamis.h declares.
+# abi.sh LIBRARY|BUILD_FOLDER [HEADER]: the symbols that libtamis.so exports are exactly the functions that tamis.h declares.
 set -eu
 
-if [ $# -ne 1 ]; then
-    echo "usage: $0 path/to/libtamis.so, or the build folder that has it" >&2
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    echo "usage: $0 path/to/libtamis.so, or the build folder that has it [path/to/tamis.h]" >&2
     exit 2
 fi
 library=$1
 [ ! -d "$library" ] || library=$library/libtamis.so
-header=$(dirname "$0")/../runtime/tamis.h
+header=${2:-$(dirname "$0")/../runtime/tamis.h}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -186,9 +186,11 @@ drain
 step kernels.all_architectures generate_all
 step kernels.twice generate_twice
 queue readme tests/readme.sh "$build"
-queue installed tests/installed.sh "$build"
 queue static tests/static.sh
+queue packages tests/packages.sh "$build"
+for shell in bash zsh fish; do queue "completion.$shell" tests/completion.sh "$build" "$shell"; done
 drain
+step installed tests/installed.sh "$build" # alone: it puts the build folder out of sight
 
 if [ -z "$quick" ]; then
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *, size_t); int LLVMFuzzerTestOne
 probes_build='cc|build-essential c++|build-essential cmake|cmake make|make yaml.h|libyaml-dev lua.h|liblua5.4-dev
 sqlite3.h|libsqlite3-dev xxhash.h|libxxhash-dev'
 probes_tests='check.h|check clang|clang clang++|clang libfuzzer|libclang-rt-dev valgrind|valgrind
-shellcheck|shellcheck python3|python3'
+shellcheck|shellcheck python3|python3 pkg-config|pkg-config dpkg-shlibdeps|dpkg-dev file|file zsh|zsh fish|fish'
 
 probes=$probes_build
 [ "$purpose" = build ] || probes="$probes_build $probes_tests"

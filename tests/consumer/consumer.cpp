@@ -1,0 +1,2 @@
+// consumer.cpp: the same host as C++17.
+#include "consumer.c"
