@@ -120,6 +120,7 @@ const struct schema_param schema_params[] = {
 
     {"attend", "block_m", 16, 256, "queries a block; a multiple of 16 a warp"},
     {"attend", "block_n", 16, 256, "keys a step"},
+    {"attend", "lazy_max", 0, 1, "1: look for a row's maximum only where probabilities would not fit otherwise"},
     {"attend", "q_in_registers", 0, 1, "1: keep Q in registers, where the accumulators leave room; 0: read it each step"},
     {"attend", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
     {"attend", "stages", 1, 8, "K and V tiles in flight; 1: V loads under Q K^T, the next K under P V"},
@@ -130,6 +131,7 @@ const struct schema_param schema_params[] = {
     {"attend_wgmma", "block_n", 16, 256, "keys a step"},
     {"attend_wgmma", "consumer_registers", 24, 256, "registers a computing thread; a multiple of 8"},
     {"attend_wgmma", "exp2_emulation", 0, 100, "percent of the exponentials computed by polynomial"},
+    {"attend_wgmma", "lazy_max", 0, 1, "1: look for a row's maximum only where probabilities would not fit otherwise"},
     {"attend_wgmma", "overlap", 0, 1, "1: a warpgroup's next S = Q K^T runs under its softmax"},
     {"attend_wgmma", "ping_pong", 0, 1, "1: computing warpgroups take turns on the tensor cores"},
     {"attend_wgmma", "producer_registers", 24, 256, "registers a loading thread; a multiple of 8"},

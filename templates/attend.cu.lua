@@ -6,11 +6,13 @@ $ local pitch = 2 * p.head_dim + 16
 $ local rows_a_warp = p.block_m // p.warps
 $ local shared_bytes = (p.block_m + 2 * p.stages * p.block_n) * pitch + p.tile_barriers * p.stages * 32
 $ local q, query = "s_warp_q", "query"
+$ local k_tile = p.tile_barriers == 1 and "tile + k_lane" or "s_kv + stage * kStageBytes + k_lane"
 $ if p.q_in_registers == 1 then q, query = "q", "q[d]" end
 $ local symbol = "tamis_" .. p.name
 $ if p.block_m % (16 * p.warps) ~= 0 then reject("block_m must be a multiple of 16 rows for each warp") end
 $ if p.block_n % 16 ~= 0 then reject("block_n must be a multiple of 16, the depth of a P V fragment") end
 $ if p.tile_barriers == 1 and p.stages < 2 then reject("tile_barriers needs stages of 2 or more: one makes warps wait anyway") end
+$ if p.lazy_max == 1 and p.stages < 2 then reject("lazy_max needs K until its softmax is done: stages of 2 or more") end
 $ -- Accumulators alone: O, S, and Q where it stays in registers; beyond about 208 of 255 ptxas starts to spill.
 $ local q_registers = p.q_in_registers * rows_a_warp // 16 * p.head_dim // 4
 $ local accumulators = rows_a_warp // 16 * (p.head_dim + p.block_n) // 2 + q_registers
@@ -88,6 +90,26 @@ $ end
     }
 }
 
+$ if p.lazy_max == 1 then
+// The same for one row tile, in little code and few registers, as it is seldom needed.
+__device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned s_q, unsigned k)
+{
+#pragma unroll
+    for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
+#pragma unroll 1
+    for (int d = 0; d < kHeadDim / 16; ++d) {
+        unsigned query[4], key[4];
+        load_matrix_x4(query, s_q + d * 32);
+#pragma unroll
+        for (int n = 0; n < kBlockN / 16; ++n) {
+            load_matrix_x4(key, k + n * 16 * kPitch + d * 32);
+            Element::mma(s + 8 * n, query, key[0], key[1]);
+            Element::mma(s + 8 * n + 4, query, key[2], key[3]);
+        }
+    }
+}
+
+$ end
 // O += P V. The probabilities in accumulator layout are the A fragments as they stand, once packed to 16 bits.
 __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kOutputs], const float (&s)[kRowTiles][kLogits],
                                                 unsigned v)
@@ -111,6 +133,13 @@ __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kOutputs],
             }
         }
     }
+}
+
+__device__ __forceinline__ void rescale_output(float (&o)[kOutputs], const Softmax &state)
+{
+    if (!state.grown) return;
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i) o[i] *= state.scale[i / 2 % 2];
 }
 
 // Normalise, and put this warp's rows into shared memory where its rows of Q were: nobody else reads those.
@@ -179,7 +208,7 @@ $ if p.tile_barriers == 1 then
     const unsigned s_barriers = s_kv + kStages * kStageBytes;
     const auto tile_full = [](unsigned barriers, bool of_v) { return barriers + (of_v ? 16 : 0); };
     const auto tile_free = [](unsigned barriers, bool of_v) { return barriers + (of_v ? 24 : 8); };
-    if (threadIdx.x < 4 * kStages) barrier_init(s_barriers + 8 * threadIdx.x, threadIdx.x % 2 == 0 ? kThreads : kWarps);
+    if (threadIdx.x < 4 * kStages) barrier_init(s_barriers + 8 * threadIdx.x, kThreads);
     __syncthreads();
     load_last(s_kv, source.k, source.k_step);
     barrier_arrive_after_copies(tile_full(s_barriers, false)); // Q is there, too
@@ -266,7 +295,7 @@ $ elseif p.tile_barriers == 0 then
         copy_async_wait<kStages - 2>();
         __syncthreads(); // this stage is there, and everybody is done with the one before it
         load_step(step - (kStages - 1), stage == 0 ? kStages - 1 : stage - 1);
-        multiply_keys(s, ${q}, s_kv + stage * kStageBytes + k_lane);
+        multiply_keys(s, ${q}, ${k_tile});
 $ else
         const unsigned before = stage == 0 ? kStages - 1 : stage - 1; // the stage that the step before had: loaded next
         const unsigned before_phase = stage == 0 ? phase ^ 1 : phase;
@@ -276,10 +305,23 @@ $ else
             load_keys(before);
         }
         barrier_wait(tile_full(barriers, false), phase);
-        multiply_keys(s, ${q}, tile + k_lane);
-        __syncwarp();
-        if (lane == 0) barrier_arrive(tile_free(barriers, false));
+        multiply_keys(s, ${q}, ${k_tile});
 $ end
+$ if p.lazy_max == 1 and not masked then
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) {
+            float sums[2];
+            exponentiate(s[m], state[m], args.scale_log2, sums);
+            if (sums_fit<Element>(sums)) {
+                state[m].sum[0] += sums[0];
+                state[m].sum[1] += sums[1];
+            } else {
+                multiply_keys_again(s[m], s_warp_q + m * 16 * kPitch, ${k_tile});
+                softmax_step<false, false, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
+                rescale_output(o[m], state[m]);
+            }
+        }
+$ else
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
 $ if masked then
@@ -288,10 +330,13 @@ $ if masked then
                         lane);
 $ end
             softmax_step<false, ${masked}, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
-            if (state[m].grown)
-#pragma unroll
-                for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
+            rescale_output(o[m], state[m]);
         }
+$ end
+$ if p.tile_barriers == 1 then
+        __syncwarp();
+        barrier_arrive(tile_free(barriers, false));
+$ end
 $ if p.tile_barriers == 1 then
         if (step >= kStages - 1) {
             barrier_wait(tile_free(s_barriers + 32 * before, true), before_phase);
@@ -300,7 +345,7 @@ $ if p.tile_barriers == 1 then
         barrier_wait(tile_full(barriers, true), phase);
         multiply_values(o, s, tile + v_lane);
         __syncwarp();
-        if (lane == 0) barrier_arrive(tile_free(barriers, true));
+        barrier_arrive(tile_free(barriers, true));
         phase ^= stage == kStages - 1;
         stage = stage == kStages - 1 ? 0 : stage + 1;
 $ elseif p.stages > 1 then

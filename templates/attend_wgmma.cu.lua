@@ -20,6 +20,8 @@ $ local accumulators = s_count + o_count + p.overlap * p_count
 $ if accumulators + 18 > p.consumer_registers then reject("S, P and O do not fit in consumer_registers") end
 $ if p.stages > 4 then reject("there are barriers for 4 stages") end
 $ if p.sum_by_product == 1 and p.head_dim ~= 64 then reject("sum_by_product wants V in one piece: head_dim 64") end
+$ if p.lazy_max == 1 and p.sum_by_product == 1 then reject("lazy_max looks at the sums, which sum_by_product leaves to the product") end
+$ if p.lazy_max == 1 and p.exp2_emulation > 0 then reject("lazy_max wants exponents beyond those of exp2_emulation") end
 $ if p.section_mib < 1 then reject("section_mib must hold some K and V") end
 $ if p.ping_pong == 1 and p.warpgroups < 2 then reject("ping_pong needs two warpgroups that take turns") end
 $ entry{stage = "attend_tma", symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
@@ -332,6 +334,27 @@ __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsi
     wgmma_commit();
 }
 
+$ if p.lazy_max == 1 then
+// S = Q K^T once more, of this warp's 16 rows alone, from the tiles in shared memory. `q` is the first of the rows.
+__device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned q, unsigned k, int lane)
+{
+#pragma unroll
+    for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
+    const unsigned q_row = q + lane % 16 * 128, k_row = k + (lane / 16 * 8 + lane % 8) * 128;
+#pragma unroll 1
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+        unsigned a[4], b[4];
+        load_matrix_x4(a, q_row + i / 4 * kBlockM * 128 + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
+#pragma unroll
+        for (int n = 0; n < kBlockN / 16; ++n) {
+            load_matrix_x4(b, k_row + i / 4 * kBlockN * 128 + n * 2048 + ((i % 4 * 2 + lane / 8 % 2) ^ lane % 8) * 16);
+            Element::mma(s + 8 * n, a, b[0], b[1]);
+            Element::mma(s + 8 * n + 4, a, b[2], b[3]);
+        }
+    }
+}
+
+$ end
 __device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
 {
 #pragma unroll
@@ -413,10 +436,13 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         return true;
     };
     // S is complete, and its K tile no longer needed.
-    const auto take_keys = [&] {
-        pin_registers(s);
+    const auto release_keys = [&] {
         if (lane == 0) barrier_arrive(shared.k_empty(k.stage));
         k.advance();
+    };
+    const auto take_keys = [&] {
+        pin_registers(s);
+        release_keys();
     };
 
     if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(next_turn, 256); // the first turn is warpgroup 0's
@@ -470,6 +496,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             v.advance();
         };
 $ for _, masked in ipairs({true, false}) do
+$ local lazy = p.lazy_max == 1 and not masked
 $ if masked then
         while (step > open) { // the diagonal or the sequence's end crosses these
 $ else
@@ -483,7 +510,6 @@ $ if p.overlap == 1 then
             start_values();
             pass_turn();
             wgmma_wait<1>();
-            take_keys();
 $ else
             start_values();
             barrier_wait(shared.k_full(k.stage), k.phase);
@@ -492,17 +518,36 @@ $ else
             multiply_keys(s, q, k_tiles + k.stage * kTileStep);
             pass_turn();
             wgmma_wait<0>();
-            take_keys();
 $ end
+$ if lazy then
+            pin_registers(s);
+            float sums[2];
+            exponentiate(s, state, scale_log2, sums);
+            const bool fits = sums_fit<Element>(sums);
+#pragma unroll
+            for (int half = 0; half < 2; ++half) state.sum[half] += fits ? sums[half] : 0.0f;
+$ else
+            take_keys();
 $ if masked then
             mask();
 $ end
             softmax_step<false, ${masked}, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
+$ end
 $ if p.overlap == 1 then
             wait_for_values();
 $ end
+$ if lazy then
+            if (!fits) { // nothing is under way now
+                multiply_keys_again(s, shared.q + (warpgroup * 64 + warp * 16) * 128, shared.k_tile(k.stage), lane);
+                softmax_step<false, false, true, 0>(s, state, scale_log2, kRescaleThreshold);
+                rescale_output(o, state);
+                __syncwarp();
+            }
+            release_keys();
+$ else
             rescale_output(o, state);
             if (kSumByProduct && wants_lse) add_probabilities<false>(s, state);
+$ end
             pack_probabilities(p, s);
         }
 $ end

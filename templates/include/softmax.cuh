@@ -78,6 +78,39 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
 }
 
+/*
+ * The same without looking for a maximum: probabilities relative to what they were relative to before, however large they
+ * become. `sums` gets the lane's part of the two rows' sums, which tell whether that went well; state.sum stays.
+ */
+template <int kLogits>
+__device__ __forceinline__ void exponentiate(float (&s)[kLogits], const Softmax &state, float scale_log2, float (&sums)[2])
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float base = state.max[half] * scale_log2;
+        float parts[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                s[at] = exp2_approx(fmaf(s[at], scale_log2, -base));
+                parts[i] += s[at];
+            }
+        sums[half] = parts[0] + parts[1];
+    }
+}
+
+/*
+ * Are a warp's sums, and so the probabilities in them, small enough to be stored in 16 bits and to be added up in fp32 for
+ * 2^60 keys? What is infinite or not a number, as of a row that had seen no key, is not.
+ */
+template <typename Element>
+__device__ __forceinline__ bool sums_fit(const float (&sums)[2])
+{
+    return __all_sync(0xffffffffu, sums[0] <= Element::kMostSum && sums[1] <= Element::kMostSum);
+}
+
 /* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
 template <bool kFirst, int kLogits>
 __device__ __forceinline__ void add_probabilities(const float (&s)[kLogits], Softmax &state)

@@ -79,13 +79,11 @@ static bool check_values(struct gpu_case *c, int samples)
     return ok;
 }
 
-static void check_problem(const char *what, const tamis_problem *problem, double sharpness, int samples)
+/* One check. Of the case nothing is set but what its inputs are to be like. */
+static void check_case(const char *what, const tamis_problem *problem, struct gpu_case c, int samples)
 {
-    struct gpu_case c;
     char name[256];
-    memset(&c, 0, sizeof c);
     c.problem = *problem;
-    c.sharpness = sharpness;
     c.seed = seeds++;
     name_of(name, sizeof name, problem, what);
     struct timespec begin, end;
@@ -96,6 +94,36 @@ static void check_problem(const char *what, const tamis_problem *problem, double
     const double seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
     snprintf(name + strlen(name), sizeof name - strlen(name), " (%.1f s)", seconds);
     report(ok, name);
+}
+
+static void check_problem(const char *what, const tamis_problem *problem, double sharpness, int samples)
+{
+    const struct gpu_case c = {.sharpness = sharpness};
+    check_case(what, problem, c, samples);
+}
+
+/* ---- logits that grow as a row's keys are walked through, so that what was summed up has to be rescaled */
+
+static void check_growth(long long seq_len, int samples)
+{
+    static const int dims[] = {64, 96, 128, 256};
+    const struct gpu_case cases[] = {{.sharpness = 1.0, .climb = 40},      /* beyond what fp16 holds */
+                                     {.sharpness = 1.0, .climb = 200},     /* beyond what bf16 holds, once or twice */
+                                     {.sharpness = 1.0, .climb = 4000},    /* at each step */
+                                     {.sharpness = 1.0, .spike_every = 97} /* in one row, then in another */};
+    static const char *const names[] = {"climb 40", "climb 200", "climb 4000", "spikes"};
+    for (int i = 0; i < 16; i++) {
+        tamis_problem p = make_problem(i / 4 % 2 ? TAMIS_FP16 : TAMIS_BF16, 1, 4, 2, seq_len + i, dims[i % 4]);
+        const int kind = (i + i / 4) % 4;
+        check_case(names[kind], &p, cases[kind], samples);
+        p.mask = i % 2 ? TAMIS_FULL : TAMIS_CAUSAL;
+        if (p.mask == TAMIS_CAUSAL) {
+            p.selection.policy = TAMIS_RATIO;
+            p.selection.ratio = 0.3;
+            p.selection.min_tokens = 1;
+        }
+        check_case(names[kind], &p, cases[kind], samples);
+    }
 }
 
 /* ---- shapes */
@@ -354,11 +382,13 @@ static void run_checks(const char *mode, const char *path)
 {
     const bool full = strcmp(mode, "full") == 0;
     if (full || strcmp(mode, "quick") == 0) check_small();
+    if (full || strcmp(mode, "quick") == 0) check_growth(400, 64);
     if (full || strcmp(mode, "random") == 0) check_random();
     if (full || strcmp(mode, "lists") == 0) check_lists();
     if (!full) return;
     check_lengths();
     check_masks();
+    check_growth(3000, 32);
     check_selections();
     check_layouts(path);
     check_batch();

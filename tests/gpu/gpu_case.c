@@ -122,12 +122,30 @@ static void fill_array(struct gpu_array *array, tamis_dtype dtype, double scale,
     for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
 }
 
+/* The first element of every query becomes the same number, and that of each key what then adds `climb` and spikes. */
+static void add_climb(struct gpu_case *c)
+{
+    enum { query = 32, spike_log2 = 1000 };
+    const tamis_problem *p = &c->problem;
+    const double to_element = sqrt((double)p->head_dim) * 0.6931471805599453 / query;
+    unsigned short *q = c->q.host, *k = c->k.host;
+    const long long dim = p->head_dim, q_rows = (long long)c->q.bytes / 2 / dim, k_rows = (long long)c->k.bytes / 2 / dim;
+    for (long long i = 0; i < q_rows; i++) q[i * dim] = to_bits(p->dtype, query);
+    for (long long i = 0; i < k_rows; i++) {
+        const long long at = i % p->seq_len;
+        double log2 = c->climb * (1.0 - (double)at / (double)p->seq_len);
+        if (c->spike_every > 0 && at % c->spike_every == 0) log2 += spike_log2;
+        k[i * dim] = to_bits(p->dtype, (float)(log2 * to_element));
+    }
+}
+
 bool gpu_case_fill(struct gpu_case *c)
 {
     unsigned long long state = c->seed;
     fill_array(&c->q, c->problem.dtype, c->sharpness, gpu_random(&state));
     fill_array(&c->k, c->problem.dtype, 1.0, gpu_random(&state));
     fill_array(&c->v, c->problem.dtype, 1.0, gpu_random(&state));
+    if (c->climb > 0 || c->spike_every > 0) add_climb(c);
     struct gpu_array *inputs[] = {&c->q, &c->k, &c->v};
     for (int i = 0; i < 3; i++)
         if (!passed(tamis_memory_write(c->context, inputs[i]->device, inputs[i]->host, inputs[i]->bytes, c->stream), "filling"))

@@ -24,6 +24,8 @@ struct gpu_case {
     tamis_run_args args;
     tamis_stream stream; /* borrowed; NULL: the default stream */
     double sharpness;    /* of the last queries' attention: how uneven the scores are */
+    double climb;        /* log2 by which a row's logits grow from the last key to the first, beside what is random */
+    int spike_every;     /* not 0: of so many keys one has logits a thousand (log2) above the others */
     unsigned long long seed;
 };
 
