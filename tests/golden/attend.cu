@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4 --arch sm_80
-// tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4: 128 threads, 60928 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_bf16_d128_bm128_bn48_lm0_qir0_rt8_s1_tb0_w4 --arch sm_80
+// tamis_attend_bf16_d128_bm128_bn48_lm0_qir0_rt8_s1_tb0_w4: 128 threads, 60928 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -282,7 +282,8 @@ __device__ __forceinline__ float exp2_approx(float x)
 
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
-    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
+    static constexpr float kMostSum = 0x1p60f; /* of a lane's probabilities in a step */
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -301,6 +302,7 @@ struct Bf16 {
 
 struct Fp16 {
     static constexpr unsigned kOne = 0x3c00;
+    static constexpr float kMostSum = 0x1p15f;
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -552,6 +554,39 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
 }
 
+/*
+ * The same without looking for a maximum: probabilities relative to what they were relative to before, however large they
+ * become. `sums` gets the lane's part of the two rows' sums, which tell whether that went well; state.sum stays.
+ */
+template <int kLogits>
+__device__ __forceinline__ void exponentiate(float (&s)[kLogits], const Softmax &state, float scale_log2, float (&sums)[2])
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float base = state.max[half] * scale_log2;
+        float parts[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                s[at] = exp2_approx(fmaf(s[at], scale_log2, -base));
+                parts[i] += s[at];
+            }
+        sums[half] = parts[0] + parts[1];
+    }
+}
+
+/*
+ * Are a warp's sums, and so the probabilities in them, small enough to be stored in 16 bits and to be added up in fp32 for
+ * 2^60 keys? What is infinite or not a number, as of a row that had seen no key, is not.
+ */
+template <typename Element>
+__device__ __forceinline__ bool sums_fit(const float (&sums)[2])
+{
+    return __all_sync(0xffffffffu, sums[0] <= Element::kMostSum && sums[1] <= Element::kMostSum);
+}
+
 /* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
 template <bool kFirst, int kLogits>
 __device__ __forceinline__ void add_probabilities(const float (&s)[kLogits], Softmax &state)
@@ -667,6 +702,13 @@ __device__ __forceinline__ void multiply_values(float (&o)[kRowTiles][kOutputs],
     }
 }
 
+__device__ __forceinline__ void rescale_output(float (&o)[kOutputs], const Softmax &state)
+{
+    if (!state.grown) return;
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i) o[i] *= state.scale[i / 2 % 2];
+}
+
 // Normalise, and put this warp's rows into shared memory where its rows of Q were: nobody else reads those.
 __device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kOutputs],
                                              const Softmax (&state)[kRowTiles], int lane)
@@ -685,7 +727,7 @@ __device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRow
 }
 
 // One block: kBlockM queries of one head. grid = (tiles of the capacity, Hq, B).
-extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4(const __grid_constant__ tamis_attend_args args)
+extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm128_bn48_lm0_qir0_rt8_s1_tb0_w4(const __grid_constant__ tamis_attend_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
     follow_stream();
@@ -765,9 +807,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
             mask_logits(s[m], (args.causal ? row : last_key) - first_key, (args.causal ? row + 8 : last_key) - first_key,
                         lane);
             softmax_step<false, true, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
-            if (state[m].grown)
-#pragma unroll
-                for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
+            rescale_output(o[m], state[m]);
         }
         multiply_values(o, s, s_kv + v_lane);
     }
@@ -786,9 +826,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
             softmax_step<false, false, true, 0>(s[m], state[m], args.scale_log2, kRescaleThreshold);
-            if (state[m].grown)
-#pragma unroll
-                for (int i = 0; i < kOutputs; ++i) o[m][i] *= state[m].scale[i / 2 % 2];
+            rescale_output(o[m], state[m]);
         }
         multiply_values(o, s, s_kv + v_lane);
     }

@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3 --arch sm_90a
-// tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3: 512 threads, 213248 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_lm1_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3 --arch sm_90a
+// tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_lm1_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3: 512 threads, 213248 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -282,7 +282,8 @@ __device__ __forceinline__ float exp2_approx(float x)
 
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
-    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
+    static constexpr float kMostSum = 0x1p60f; /* of a lane's probabilities in a step */
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -301,6 +302,7 @@ struct Bf16 {
 
 struct Fp16 {
     static constexpr unsigned kOne = 0x3c00;
+    static constexpr float kMostSum = 0x1p15f;
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -654,6 +656,39 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
         if (kSums) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
     }
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
+}
+
+/*
+ * The same without looking for a maximum: probabilities relative to what they were relative to before, however large they
+ * become. `sums` gets the lane's part of the two rows' sums, which tell whether that went well; state.sum stays.
+ */
+template <int kLogits>
+__device__ __forceinline__ void exponentiate(float (&s)[kLogits], const Softmax &state, float scale_log2, float (&sums)[2])
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float base = state.max[half] * scale_log2;
+        float parts[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                s[at] = exp2_approx(fmaf(s[at], scale_log2, -base));
+                parts[i] += s[at];
+            }
+        sums[half] = parts[0] + parts[1];
+    }
+}
+
+/*
+ * Are a warp's sums, and so the probabilities in them, small enough to be stored in 16 bits and to be added up in fp32 for
+ * 2^60 keys? What is infinite or not a number, as of a row that had seen no key, is not.
+ */
+template <typename Element>
+__device__ __forceinline__ bool sums_fit(const float (&sums)[2])
+{
+    return __all_sync(0xffffffffu, sums[0] <= Element::kMostSum && sums[1] <= Element::kMostSum);
 }
 
 /* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
@@ -1121,6 +1156,25 @@ __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsi
     wgmma_commit();
 }
 
+// S = Q K^T once more, of this warp's 16 rows alone, from the tiles in shared memory. `q` is the first of the rows.
+__device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned q, unsigned k, int lane)
+{
+#pragma unroll
+    for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
+    const unsigned q_row = q + lane % 16 * 128, k_row = k + (lane / 16 * 8 + lane % 8) * 128;
+#pragma unroll 1
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+        unsigned a[4], b[4];
+        load_matrix_x4(a, q_row + i / 4 * kBlockM * 128 + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
+#pragma unroll
+        for (int n = 0; n < kBlockN / 16; ++n) {
+            load_matrix_x4(b, k_row + i / 4 * kBlockN * 128 + n * 2048 + ((i % 4 * 2 + lane / 8 % 2) ^ lane % 8) * 16);
+            Element::mma(s + 8 * n, a, b[0], b[1]);
+            Element::mma(s + 8 * n + 4, a, b[2], b[3]);
+        }
+    }
+}
+
 __device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
 {
 #pragma unroll
@@ -1202,10 +1256,13 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         return true;
     };
     // S is complete, and its K tile no longer needed.
-    const auto take_keys = [&] {
-        pin_registers(s);
+    const auto release_keys = [&] {
         if (lane == 0) barrier_arrive(shared.k_empty(k.stage));
         k.advance();
+    };
+    const auto take_keys = [&] {
+        pin_registers(s);
+        release_keys();
     };
 
     if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(next_turn, 256); // the first turn is warpgroup 0's
@@ -1282,11 +1339,20 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
             start_values();
             pass_turn();
             wgmma_wait<1>();
-            take_keys();
-            softmax_step<false, false, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
+            pin_registers(s);
+            float sums[2];
+            exponentiate(s, state, scale_log2, sums);
+            const bool fits = sums_fit<Element>(sums);
+#pragma unroll
+            for (int half = 0; half < 2; ++half) state.sum[half] += fits ? sums[half] : 0.0f;
             wait_for_values();
-            rescale_output(o, state);
-            if (kSumByProduct && wants_lse) add_probabilities<false>(s, state);
+            if (!fits) { // nothing is under way now
+                multiply_keys_again(s, shared.q + (warpgroup * 64 + warp * 16) * 128, shared.k_tile(k.stage), lane);
+                softmax_step<false, false, true, 0>(s, state, scale_log2, kRescaleThreshold);
+                rescale_output(o, state);
+                __syncwarp();
+            }
+            release_keys();
             pack_probabilities(p, s);
         }
         if (lane == 0) barrier_arrive(shared.q_empty());
@@ -1315,7 +1381,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
 }
 
 // grid = (SMs).
-extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3(const __grid_constant__ tamis_attend_tma_args args)
+extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_wgmma_bf16_d128_bm192_bn80_cr160_ee0_lm1_o1_pp0_pr32_rt8_sm32_s4_sbp0_w3(const __grid_constant__ tamis_attend_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
     const Shared shared = shared_layout(s_memory);

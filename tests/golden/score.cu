@@ -284,7 +284,8 @@ __device__ __forceinline__ float exp2_approx(float x)
 
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
-    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
+    static constexpr float kMostSum = 0x1p60f; /* of a lane's probabilities in a step */
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -303,6 +304,7 @@ struct Bf16 {
 
 struct Fp16 {
     static constexpr unsigned kOne = 0x3c00;
+    static constexpr float kMostSum = 0x1p15f;
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;

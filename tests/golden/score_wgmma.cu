@@ -284,7 +284,8 @@ __device__ __forceinline__ float exp2_approx(float x)
 
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
-    static constexpr unsigned kOne = 0x3f80; /* the number 1 */
+    static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
+    static constexpr float kMostSum = 0x1p60f; /* of a lane's probabilities in a step */
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -303,6 +304,7 @@ struct Bf16 {
 
 struct Fp16 {
     static constexpr unsigned kOne = 0x3c00;
+    static constexpr float kMostSum = 0x1p15f;
     __device__ __forceinline__ static unsigned pack(float low, float high)
     {
         unsigned r;
@@ -656,6 +658,39 @@ __device__ __forceinline__ void softmax_step(float (&s)[kLogits], Softmax &state
         if (kSums) state.sum[half] = kFirst ? sums[0] + sums[1] : fmaf(state.sum[half], state.scale[half], sums[0] + sums[1]);
     }
     if (!kFirst) state.grown = __any_sync(0xffffffffu, grown);
+}
+
+/*
+ * The same without looking for a maximum: probabilities relative to what they were relative to before, however large they
+ * become. `sums` gets the lane's part of the two rows' sums, which tell whether that went well; state.sum stays.
+ */
+template <int kLogits>
+__device__ __forceinline__ void exponentiate(float (&s)[kLogits], const Softmax &state, float scale_log2, float (&sums)[2])
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float base = state.max[half] * scale_log2;
+        float parts[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int n = 0; n < kLogits / 4; ++n)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int at = 4 * n + 2 * half + i;
+                s[at] = exp2_approx(fmaf(s[at], scale_log2, -base));
+                parts[i] += s[at];
+            }
+        sums[half] = parts[0] + parts[1];
+    }
+}
+
+/*
+ * Are a warp's sums, and so the probabilities in them, small enough to be stored in 16 bits and to be added up in fp32 for
+ * 2^60 keys? What is infinite or not a number, as of a row that had seen no key, is not.
+ */
+template <typename Element>
+__device__ __forceinline__ bool sums_fit(const float (&sums)[2])
+{
+    return __all_sync(0xffffffffu, sums[0] <= Element::kMostSum && sums[1] <= Element::kMostSum);
 }
 
 /* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
