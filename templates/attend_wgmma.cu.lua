@@ -477,6 +477,13 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         mask();
         softmax_step<true, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
         if (kSumByProduct && wants_lse) add_probabilities<true>(s, state);
+$ if p.lazy_max == 1 then
+        // Rows of Q behind the last may hold anything. Their probabilities become 0 or nothing, so that they never make their
+        // warp multiply again, and the rows before them get the same bits whatever it is.
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+            if (work.first_row + thread_row + 8 * half >= work.rows) state.max[half] = kInfinity;
+$ end
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {

@@ -579,12 +579,12 @@ __device__ __forceinline__ void exponentiate(float (&s)[kLogits], const Softmax 
 
 /*
  * Are a warp's sums, and so the probabilities in them, small enough to be stored in 16 bits and to be added up in fp32 for
- * 2^60 keys? What is infinite or not a number, as of a row that had seen no key, is not.
+ * 2^60 keys? What is infinite, as of a row that had seen no key, is not; what is not a number stays so anyway.
  */
 template <typename Element>
 __device__ __forceinline__ bool sums_fit(const float (&sums)[2])
 {
-    return __all_sync(0xffffffffu, sums[0] <= Element::kMostSum && sums[1] <= Element::kMostSum);
+    return !__any_sync(0xffffffffu, sums[0] > Element::kMostSum || sums[1] > Element::kMostSum);
 }
 
 /* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */

@@ -683,12 +683,12 @@ __device__ __forceinline__ void exponentiate(float (&s)[kLogits], const Softmax 
 
 /*
  * Are a warp's sums, and so the probabilities in them, small enough to be stored in 16 bits and to be added up in fp32 for
- * 2^60 keys? What is infinite or not a number, as of a row that had seen no key, is not.
+ * 2^60 keys? What is infinite, as of a row that had seen no key, is not; what is not a number stays so anyway.
  */
 template <typename Element>
 __device__ __forceinline__ bool sums_fit(const float (&sums)[2])
 {
-    return __all_sync(0xffffffffu, sums[0] <= Element::kMostSum && sums[1] <= Element::kMostSum);
+    return !__any_sync(0xffffffffu, sums[0] > Element::kMostSum || sums[1] > Element::kMostSum);
 }
 
 /* What kSums would have added up, as a step of its own: the probabilities of the block that softmax_step has just made. */
@@ -1297,6 +1297,11 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
         mask();
         softmax_step<true, true, !kSumByProduct, kEmulated>(s, state, scale_log2, kRescaleThreshold);
         if (kSumByProduct && wants_lse) add_probabilities<true>(s, state);
+        // Rows of Q behind the last may hold anything. Their probabilities become 0 or nothing, so that they never make their
+        // warp multiply again, and the rows before them get the same bits whatever it is.
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+            if (work.first_row + thread_row + 8 * half >= work.rows) state.max[half] = kInfinity;
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {

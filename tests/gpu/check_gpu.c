@@ -104,7 +104,7 @@ static void check_problem(const char *what, const tamis_problem *problem, double
 
 /* ---- logits that grow as a row's keys are walked through, so that what was summed up has to be rescaled */
 
-static void check_growth(long long seq_len, int samples)
+static void check_growth(long long seq_len, int samples, int first, int step)
 {
     static const int dims[] = {64, 96, 128, 256};
     const struct gpu_case cases[] = {{.sharpness = 1.0, .climb = 40},      /* beyond what fp16 holds */
@@ -112,7 +112,7 @@ static void check_growth(long long seq_len, int samples)
                                      {.sharpness = 1.0, .climb = 4000},    /* at each step */
                                      {.sharpness = 1.0, .spike_every = 97} /* in one row, then in another */};
     static const char *const names[] = {"climb 40", "climb 200", "climb 4000", "spikes"};
-    for (int i = 0; i < 16; i++) {
+    for (int i = first; i < 16; i += step) {
         tamis_problem p = make_problem(i / 4 % 2 ? TAMIS_FP16 : TAMIS_BF16, 1, 4, 2, seq_len + i, dims[i % 4]);
         const int kind = (i + i / 4) % 4;
         check_case(names[kind], &p, cases[kind], samples);
@@ -382,13 +382,13 @@ static void run_checks(const char *mode, const char *path)
 {
     const bool full = strcmp(mode, "full") == 0;
     if (full || strcmp(mode, "quick") == 0) check_small();
-    if (full || strcmp(mode, "quick") == 0) check_growth(400, 64);
+    if (strcmp(mode, "quick") == 0) check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
     if (full || strcmp(mode, "random") == 0) check_random();
     if (full || strcmp(mode, "lists") == 0) check_lists();
     if (!full) return;
     check_lengths();
     check_masks();
-    check_growth(3000, 32);
+    check_growth(3000, 32, 0, 1);
     check_selections();
     check_layouts(path);
     check_batch();
