@@ -84,7 +84,7 @@ START_TEST(every_key)
                  "- {family: attend, template: attend, archs: [sm_80, sm_90a], head_dims: [64, 128], dtypes: fp16,\n"
                  "   reason: 'ü',\n"
                  "   params: {warps: 4, block_m: [128, 64], stages: 2, q_in_registers: [0, 1], block_n: 16,\n"
-                 "            rescale_threshold: 8, tile_barriers: 1}}\n"
+                 "            rescale_threshold: 8, tile_barriers: 1, lazy_max: 0}}\n"
                  "archs: sm_100\n"
                  "selection: {count: 4096, scope: kv_group, window: 64, pool: 1, min_tokens: 0, ratios: [1, .25, 5e-1]}\n"
                  "attention: {scale: 1.25e-1, head_dim: 256, kv_heads: 4, q_heads: 12}\n"
@@ -121,10 +121,10 @@ START_TEST(every_key)
     ck_assert_str_eq(tile->reason, "ü");
     ck_assert_int_eq(tile->line, 2);
     ck_assert_str_eq(tile->file, "spec.yaml");
-    static const char *const names[] = {"block_m", "block_n", "q_in_registers", "rescale_threshold", "stages",
-                                        "tile_barriers", "warps"};
-    ck_assert_int_eq(tile->param_count, 7);
-    for (int i = 0; i < 7; i++) ck_assert_str_eq(tile->params[i].name, names[i]);
+    static const char *const names[] = {"block_m", "block_n", "lazy_max", "q_in_registers", "rescale_threshold",
+                                        "stages", "tile_barriers", "warps"};
+    ck_assert_int_eq(tile->param_count, 8);
+    for (int i = 0; i < 8; i++) ck_assert_str_eq(tile->params[i].name, names[i]);
     ck_assert_int_eq(tile->params[0].value_count, 2);
     ck_assert_int_eq(tile->params[0].values[1], 64);
     spec_free(&spec);

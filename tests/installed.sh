@@ -9,9 +9,11 @@ tests=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d "${TMPDIR:-/tmp}/tamis-installed-XXXXXX")
 hidden=$build.out-of-sight.$$
 prefix=$folder/moved
+export TAMIS_CACHE_DIR=$folder/cache # not in the build folder
 
 restore() {
-    if [ -d "$hidden" ]; then mv "$hidden" "$build"; fi
+    # What somebody made in its place meanwhile would have it moved to the inside of that.
+    if [ -d "$hidden" ]; then rm -rf "$build" && mv "$hidden" "$build"; fi
     rm -rf "$folder"
 }
 trap restore EXIT

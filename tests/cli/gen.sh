@@ -167,7 +167,7 @@ want 5 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o spill.tamis --arch sm_80
 err_has '--strict'
 
 # A candidate as the default: alone with --defaults-only, before the others without.
-candidate=attend_bf16_d128_bm128_bn32_qir0_rt8_s2_tb1_w4
+candidate=attend_bf16_d128_bm128_bn32_lm1_qir0_rt8_s2_tb1_w4
 other=attend_bf16_d128_bm128_bn48_qir0_rt8_s1_tb0_w4
 want 0 "$tamis" gen llama-3.1-8b -o tried.tamis --arch sm_80 --no-compile --defaults-only --default "$candidate"
 want 0 "$tamis" show tried.tamis

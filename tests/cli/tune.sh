@@ -174,7 +174,7 @@ tiles:
   - family: compress
     params: {block_m: [64, 128], threads: 256}
   - family: attend
-    params: {block_m: 128, block_n: [64, 32], stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, tile_barriers: 0}
+    params: {block_m: 128, block_n: [64, 32], stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, lazy_max: 0, tile_barriers: 0}
   - family: decompress
     params: {block_m: [1024, 512, 256], threads: 256}
 TILES
