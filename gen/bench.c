@@ -205,46 +205,70 @@ static tamis_status check(struct trial *trial, struct bench_figure *figure)
     return bench_check(bench, figure, trial->problem, &arrays);
 }
 
+/* Each in turn, so that a clock that falls or rises meanwhile does so for all of them. */
+struct turns {
+    struct trial *trials;
+    int count;
+};
+
 static tamis_status time_round(void *payload)
 {
-    struct trial *trial = payload;
-    struct bench *bench = trial->bench;
+    struct turns *turns = payload;
+    struct bench *bench = turns->trials[0].bench;
     TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
-    TAMIS_TRY(launch(trial));
-    return stopwatch_mark(&bench->watch, bench->stream);
-}
-
-static tamis_status time_trial(struct trial *trial, struct bench_figure *figure)
-{
-    struct bench_time time;
-    TAMIS_TRY(bench_time_rounds(trial->bench, &time, 1, &figure->sm_mhz, time_round, trial));
-    figure->ms = time.ms;
-    figure->least_ms = time.least_ms;
-    figure->most_ms = time.most_ms;
+    for (int i = 0; i < turns->count; i++) {
+        TAMIS_TRY(launch(&turns->trials[i]));
+        TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
+    }
     return TAMIS_OK;
 }
 
-static tamis_status run_trial(struct trial *trial, struct bench_figure *out)
+static tamis_status time_trials(struct trial *trials, struct bench_figure *figures, int count)
 {
+    struct bench_time times[BENCH_TOGETHER];
+    struct turns turns = {trials, count};
+    int sm_mhz = 0;
+    TAMIS_TRY(bench_time_rounds(trials[0].bench, times, count, &sm_mhz, time_round, &turns));
+    for (int i = 0; i < count; i++) {
+        figures[i].ms = times[i].ms;
+        figures[i].least_ms = times[i].least_ms;
+        figures[i].most_ms = times[i].most_ms;
+        figures[i].sm_mhz = sm_mhz;
+    }
+    return TAMIS_OK;
+}
+
+static tamis_status prepare(struct trial *trial, struct bench_figure *out, const struct bench_case *bench_case)
+{
+    TAMIS_TRY(tamis_plan_create(&trial->plan, trial->bench->context, bench_case->store, &bench_case->problem));
     trial->rows = tamis_plan_capacity(trial->plan);
     trial->kv_heads = trial->compact ? tamis_plan_compact_heads(trial->plan) : trial->problem->kv_heads;
     out->rows = trial->rows;
     out->flops = bench_flops(trial->problem, trial->rows);
     bench_name_variant(out->variant, trial->plan);
     TAMIS_TRY(fill_arrays(trial));
-    TAMIS_TRY(check(trial, out));
-    return out->right ? time_trial(trial, out) : TAMIS_OK;
+    return check(trial, out);
 }
 
-tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *bench_case)
+static void clean_up(struct trial *trial)
 {
-    struct trial trial = {.bench = bench,
-                          .problem = &bench_case->problem,
-                          .compact = bench_case->problem.selection.policy != TAMIS_DENSE};
-    *out = (struct bench_figure){.right = false};
-    tamis_status status = tamis_plan_create(&trial.plan, bench->context, bench_case->store, &bench_case->problem);
-    if (status == TAMIS_OK) status = run_trial(&trial, out);
-    for (int i = 0; i < ARRAYS; i++) tamis_memory_free(bench->context, trial.arrays[i]);
-    tamis_plan_free(trial.plan);
+    for (int i = 0; i < ARRAYS; i++) tamis_memory_free(trial->bench->context, trial->arrays[i]);
+    tamis_plan_free(trial->plan);
+}
+
+tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *cases, int count)
+{
+    struct trial trials[BENCH_TOGETHER] = {{.bench = bench}};
+    tamis_status status = TAMIS_OK;
+    bool right = true;
+    for (int i = 0; i < count; i++) {
+        const tamis_problem *problem = &cases[i].problem;
+        trials[i] = (struct trial){.bench = bench, .problem = problem, .compact = problem->selection.policy != TAMIS_DENSE};
+        out[i] = (struct bench_figure){.right = false};
+        if (status == TAMIS_OK) status = prepare(&trials[i], &out[i], &cases[i]);
+        right = right && out[i].right;
+    }
+    if (status == TAMIS_OK && right) status = time_trials(trials, out, count);
+    for (int i = 0; i < count; i++) clean_up(&trials[i]);
     return status;
 }

@@ -25,7 +25,7 @@ struct bench_figure {
     double flops;   /* of the two products; causal: half of all pairs */
     double error;   /* of the worst head that was checked, by equal.h's norm over its sampled rows */
     double error_limit;
-    bool right;     /* error within its limit; else nothing was timed */
+    bool right;     /* error within its limit; else nothing was timed, of those measured with it neither */
     int sm_mhz;     /* in the last round; 0: unknown */
     char variant[TAMISI_SYMBOL_SIZE];
 };
@@ -50,8 +50,13 @@ struct bench {
 tamis_status bench_begin(struct bench *out, tamis_context *context, int rounds, unsigned long long seed);
 void bench_end(struct bench *bench); /* after a failed bench_begin too */
 
-/* TAMIS_OK where there is a figure, right or not; statuses of tamis_plan_create, tamis_memory_alloc and tamis_run. */
-tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *bench_case);
+#define BENCH_TOGETHER 2 /* cases at most that are measured in turns */
+
+/*
+ * One case, or several to be compared with each other: a round runs each of them once. TAMIS_OK where there are `count`
+ * figures, right or not; statuses of tamis_plan_create, tamis_memory_alloc and tamis_run.
+ */
+tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *cases, int count);
 
 struct bench_key bench_key_of(const struct bench_case *bench_case, const struct bench_figure *figure);
 double bench_flops(const tamis_problem *problem, long long rows);

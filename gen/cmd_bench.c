@@ -45,52 +45,61 @@ static struct bench_case make_case(const struct job *job, tamis_dtype dtype, int
     return made;
 }
 
-/* False: there is no figure, and it was said why; or the bench is to end. */
-static bool measure(struct job *job, const struct bench_case *bench_case, struct bench_figure *figure)
+static void note_wrong(struct job *job, const struct bench_case *bench_case, const struct bench_figure *figure)
 {
     char what[160];
-    if (job->stop || cli_interrupted()) return false;
     bench_describe(what, sizeof what, bench_case);
-    cli_progress(job->cli, job->done++, job->total, what);
-    const tamis_status status = bench_measure(&job->bench, figure, bench_case);
+    note_code(job, cli_error(job->cli, CLI_NUMERICS, "%s: the error is %.3g, at most %g is right; not timed (%s)", what,
+                             figure->error, figure->error_limit, figure->variant));
+}
+
+/* False: there are no figures, and it was said why; or the bench is to end. */
+static bool measure(struct job *job, const struct bench_case *cases, struct bench_figure *figures, int count)
+{
+    char what[160];
+    bool right = true;
+    if (job->stop || cli_interrupted()) return false;
+    bench_describe(what, sizeof what, &cases[count - 1]);
+    cli_progress(job->cli, job->done, job->total, what);
+    job->done += count;
+    const tamis_status status = bench_measure(&job->bench, figures, cases, count);
     if (status != TAMIS_OK) {
         job->stop = status == TAMIS_ECUDA;
         cli_note(job->cli, "at %s:", what);
         note_code(job, cli_fail(job->cli, status));
         return false;
     }
-    if (figure->right) return true;
-    note_code(job, cli_error(job->cli, CLI_NUMERICS, "%s: the error is %.3g, at most %g is right; not timed (%s)", what,
-                             figure->error, figure->error_limit, figure->variant));
-    return false;
+    for (int i = 0; i < count; i++) {
+        if (!figures[i].right) note_wrong(job, &cases[i], &figures[i]);
+        right = right && figures[i].right;
+    }
+    return right;
 }
 
 static void run_dense(struct job *job, const struct bench_case *bench_case)
 {
     struct bench_figure figure;
-    if (measure(job, bench_case, &figure)) bench_table_add(&job->table, bench_case, &figure, 0);
+    if (measure(job, bench_case, &figure, 1)) bench_table_add(&job->table, bench_case, &figure, 0);
 }
 
-/* Compact rows, after a dense problem of as many rows with K and V for each query head. */
+/* Compact rows, in turns with a dense problem of as many rows with K and V for each query head. */
 static void run_compact(struct job *job, const struct bench_case *base, double ratio)
 {
+    enum { DENSE, COMPACT, BOTH };
     const long long seq_len = base->problem.seq_len, rows = llround(ratio * (double)seq_len) > 1
                                                                 ? llround(ratio * (double)seq_len) : 1;
-    struct bench_case dense = *base, compact = *base;
-    struct bench_figure figure;
-    tamis_selection *selection = &compact.problem.selection;
-    dense.problem.seq_len = rows;
-    dense.problem.kv_heads = dense.problem.q_heads;
+    struct bench_case cases[BOTH] = {*base, *base};
+    struct bench_figure figures[BOTH];
+    tamis_selection *selection = &cases[COMPACT].problem.selection;
+    cases[DENSE].problem.seq_len = rows;
+    cases[DENSE].problem.kv_heads = base->problem.q_heads;
     selection->policy = TAMIS_COUNT;
     selection->min_tokens = 0;
     if (rows < selection->window) selection->window = (int32_t)rows;
     selection->count = rows - selection->window;
-    double dense_ms = 0;
-    if (measure(job, &dense, &figure)) {
-        dense_ms = figure.ms;
-        bench_table_add(&job->table, &dense, &figure, 0);
-    }
-    if (measure(job, &compact, &figure)) bench_table_add(&job->table, &compact, &figure, dense_ms);
+    if (!measure(job, cases, figures, BOTH)) return;
+    bench_table_add(&job->table, &cases[DENSE], &figures[DENSE], 0);
+    bench_table_add(&job->table, &cases[COMPACT], &figures[COMPACT], figures[DENSE].ms);
 }
 
 static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long seq_len)
@@ -196,7 +205,7 @@ static const struct cli_command command_attention = {
         "TFLOP/S counts two products of L * L * D a query head, half of that under the causal mask, which is as "
         "others count. MHZ is the clock in the last round, where NVML tells it. With --peers a column a backend "
         "gives its best time for the problem over ours: above 1, ours is faster. With --kept, DENSE gives the same "
-        "against a dense problem of as many rows, with as many KV heads as query heads.",
+        "against a dense problem of as many rows, with as many KV heads as query heads, which a round runs before it.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench attention llama.tamis --lengths 8192,131072\n"

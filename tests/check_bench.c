@@ -256,7 +256,7 @@ START_TEST(figure_of_a_problem)
     made.problem.mask = cases[_i].mask;
     made.problem.dtype = cases[_i].dtype;
     open_bench(&bench, 1);
-    ck_assert_msg(bench_measure(&bench, &figure, &made) == TAMIS_OK, "%s", tamis_last_error());
+    ck_assert_msg(bench_measure(&bench, &figure, &made, 1) == TAMIS_OK, "%s", tamis_last_error());
     ck_assert(figure.right);
     ck_assert_int_eq(figure.error > 0, figure.rows > 1); /* 16 bits are not exact, but for a copy of V */
     ck_assert_double_le(figure.error, figure.error_limit);
@@ -277,6 +277,29 @@ START_TEST(figure_of_a_problem)
 }
 END_TEST
 
+/* Compared cases are timed together or not at all. */
+START_TEST(figures_together)
+{
+    struct bench_case made[2] = {dense_case(80), compact_case(200, 80)};
+    struct bench bench;
+    struct bench_figure figures[2];
+    open_bench(&bench, 3);
+    ck_assert_msg(bench_measure(&bench, figures, made, 2) == TAMIS_OK, "%s", tamis_last_error());
+    for (int i = 0; i < 2; i++) {
+        ck_assert(figures[i].right);
+        ck_assert_int_eq(figures[i].rows, 80);
+        ck_assert_double_gt(figures[i].least_ms, 0);
+        ck_assert_double_le(figures[i].least_ms, figures[i].ms);
+        ck_assert_double_le(figures[i].ms, figures[i].most_ms);
+    }
+    made[1].problem.head_dim = 80;
+    ck_assert_int_eq(bench_measure(&bench, figures, made, 2), TAMIS_EINVAL);
+    ck_assert(figures[0].right && !figures[1].right);
+    ck_assert_double_eq(figures[0].ms, 0);
+    shut_bench(&bench);
+}
+END_TEST
+
 START_TEST(no_figure)
 {
     struct bench_case made = dense_case(64);
@@ -284,7 +307,7 @@ START_TEST(no_figure)
     struct bench_figure figure;
     open_bench(&bench, 1);
     made.problem.head_dim = 80;
-    ck_assert_int_eq(bench_measure(&bench, &figure, &made), TAMIS_EINVAL);
+    ck_assert_int_eq(bench_measure(&bench, &figure, &made, 1), TAMIS_EINVAL);
     ck_assert(!figure.right);
     shut_bench(&bench);
 }
@@ -411,6 +434,7 @@ Suite *bench_suite(void)
     tcase_add_test(reading, bad_peer_files);
     tcase_add_test(figures, counts);
     tcase_add_loop_test(figures, figure_of_a_problem, 0, 5);
+    tcase_add_test(figures, figures_together);
     tcase_add_test(figures, no_figure);
     tcase_add_test(figures, random_tensors);
     tcase_add_loop_test(figures, wrong_results, 0, 4);
