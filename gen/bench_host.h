@@ -14,14 +14,15 @@ struct bench_host_figure {
     double plan_ms;   /* the same: kernels read, and loaded into the context */
     double launch_ms; /* the first tamis_run, until it returns: all is on the stream */
     double replan_ms; /* a plan of the same problem again; the median */
-    double run_us;    /* a tamis_run until it returns, onto a stream that has nothing to do; the median */
-    double replay_us; /* the same of a CUDA graph that holds one */
+    double run_us; /* a tamis_run until it returns, onto a stream that has nothing to do; the median */
+    double busy_run_us; /* the same onto a stream that still works on earlier calls */
+    double replay_us; /* run_us of a CUDA graph that holds one */
     char gpu[128];
 };
 
 /*
  * The first four are one sample a process: call it once, where CUDA was not used before. Kernels are not compiled: one that is
- * missing is TAMIS_ENOTFOUND. `calls`: of which the last two are medians. No result is looked at: inputs are zeros.
+ * missing is TAMIS_ENOTFOUND. `calls`: of which the last three are medians. No result is looked at: inputs are zeros.
  */
 tamis_status bench_host_measure(struct bench_host_figure *out, const char *store, int device, const tamis_problem *problem,
                                 int calls);

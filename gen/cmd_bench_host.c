@@ -34,6 +34,7 @@ static const struct {
             {"launch_ms", "first launch", offsetof(struct bench_host_figure, launch_ms)},
             {"replan_ms", "a plan again", offsetof(struct bench_host_figure, replan_ms)},
             {"run_us", "a call", offsetof(struct bench_host_figure, run_us)},
+            {"busy_run_us", "a call, stream busy", offsetof(struct bench_host_figure, busy_run_us)},
             {"replay_us", "a graph's replay", offsetof(struct bench_host_figure, replay_us)}};
 #define ROWS ((int)(sizeof rows / sizeof *rows))
 
@@ -207,7 +208,7 @@ const struct cli_command cmd_bench_host = {
         "CUDA before, first starts CUDA: its library and a context, which is told apart. Then it opens STORE, makes a plan and "
         "calls tamis_run for the first time: this is one sample a process. Once all is warm come plans of the same problem, "
         "calls, and replays of a CUDA graph that holds one call, each until it returns and onto a stream that has nothing to "
-        "do: of these the median of a process counts. MEDIAN and MOST are over the processes. Memory is allocated before "
+        "do; calls also onto a stream that still works on the ones before: of these the median of a process counts. MEDIAN and MOST are over the processes. Memory is allocated before "
         "any of it, inputs are zeros, and no result is looked at; nothing is compiled.",
     .options = options,
     .exits = exits,
