@@ -15,10 +15,11 @@
 static const struct effort {
     int first_rounds, second_rounds, final_rounds; /* together */
     size_t finalists;
-    double give_up; /* so many times the best's time after the first rounds, or at a shorter length: out */
-} efforts[] = {[TAMISI_QUICK] = {1, 2, 5, 2, 1.3},
-               [TAMISI_NORMAL] = {1, 3, 9, 4, 1.5},
-               [TAMISI_EXHAUSTIVE] = {15, 15, 15, (size_t)-1, INFINITY}};
+    double give_up; /* so many times the best's time after the first rounds: out */
+    double behind;  /* so many times the best's at a shorter length: not even tried */
+} efforts[] = {[TAMISI_QUICK] = {1, 2, 5, 2, 1.3, 1.3},
+               [TAMISI_NORMAL] = {1, 3, 9, 4, 1.5, 1.5},
+               [TAMISI_EXHAUSTIVE] = {3, 15, 15, (size_t)-1, 1.5, INFINITY}};
 
 #define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */
 #define SURE_ROUNDS 5  /* after so many the noise is known well enough to tell who is beaten */
@@ -327,7 +328,7 @@ static void look_up(struct contest *contest)
         const bool stands = known && found.rigor >= contest->options->rigor;
         const bool bad = (known && found.state >= TAMISI_REFUSED) ||
                          contest->journal->is_bad(contest->journal->payload, &wanted);
-        const bool behind = i > 0 && contest->journal->behind(contest->journal->payload, &wanted) > contest->effort->give_up;
+        const bool behind = i > 0 && contest->journal->behind(contest->journal->payload, &wanted) > contest->effort->behind;
         contender->fresh = (again || !(stands || bad)) && !behind;
         contender->known_good = !again && !bad && stands && found.state == TAMISI_TIMED;
         contender->median_us = contender->known_good ? found.median_us : 0;

@@ -243,12 +243,28 @@ START_TEST(finds_the_fastest)
         ck_assert_ptr_nonnull(row(i));
         ck_assert_int_eq(row(i)->rigor, options.rigor);
         ck_assert_int_eq(row(i)->rounds, fiction.timed[i]);
-        if (options.rigor == TAMISI_EXHAUSTIVE) expect_state(i, TAMISI_TIMED);
     }
     ck_assert_uint_eq(row_count, task.count); /* no journal row is left */
     ck_assert_uint_eq(transactions, 1);
     ck_assert_double_gt(row(7)->cold_us, row(7)->warm_us);
     ck_assert_int_eq(row(7)->sm_mhz, 1980);
+}
+END_TEST
+
+/* Exhaustive: to the end, but for what cannot be near the best. */
+START_TEST(times_all)
+{
+    set_task(4, 3);
+    fiction.us[7] = 80;
+    fiction.us[9] = 140;
+    fiction.noise = 0.01;
+    options.rigor = TAMISI_EXHAUSTIVE;
+    run();
+    ck_assert_str_eq(outcome.chosen, "attend_7");
+    for (size_t i = 0; i < task.count; i++) {
+        ck_assert_int_eq(fiction.timed[i], i == 9 ? 3 : 15);
+        expect_state(i, i == 9 ? TAMISI_STOPPED : TAMISI_TIMED);
+    }
 }
 END_TEST
 
@@ -446,7 +462,7 @@ START_TEST(resumes)
     ck_assert_str_eq(outcome.chosen, "attend_11");
     options.rigor = TAMISI_EXHAUSTIVE;
     run();
-    for (size_t i = 0; i < task.count; i++) ck_assert_int_ge(fiction.timed[i], 15);
+    for (size_t i = 0; i < task.count; i++) ck_assert_int_ge(fiction.timed[i], i == 0 || i == 4 || i == 11 ? 15 : 3);
 }
 END_TEST
 
@@ -618,6 +634,7 @@ Suite *tune_suite(void)
     Suite *suite = suite_create("tune");
     TCase *search = tcase_create("search");
     tcase_add_loop_test(search, finds_the_fastest, 0, 3);
+    tcase_add_test(search, times_all);
     tcase_add_test(search, stops_losers);
     tcase_add_test(search, bounds_finals);
     tcase_add_test(search, leaves_out);
