@@ -298,14 +298,16 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
     struct tamis_attend_args args = {.q = rows_of(&run->q),
                                      .k = rows_of(&k),
                                      .v = rows_of(&v),
-                                     .k_full = rows_of(&run->k),
-                                     .v_full = rows_of(&run->v),
                                      .output = rows_of(&run->output),
                                      .lse = run->lse,
                                      .kept = kept,
                                      .indices = indices,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = heads};
+    if (!is_fixed) { /* a fixed budget always drops some: two maps fewer to make */
+        args.k_full = rows_of(&run->k);
+        args.v_full = rows_of(&run->v);
+    }
     TAMIS_TRY(tamisi_gpu_attend_launch(plan, &args, workspace, stream));
     if (tamisi_gpu_attend_zeroes(plan)) return TAMIS_OK;
     return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);

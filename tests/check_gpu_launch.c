@@ -313,7 +313,10 @@ static void expect_sparse_args(const tamis_plan *plan)
     child_expect(compress->tensors[2].heads == 0, "compress copies Q");
     child_expect(compress->skip_dense, "compress copies sequences that keep all");
     child_expect(attend->k.data == k->compact.data && attend->v.data == v->compact.data, "attend reads other compact rows");
-    child_expect(attend->k_full.data == AT(AT_K) && attend->v_full.data == AT(AT_V), "attend lacks K and V");
+    const bool may_keep_all = plan->facts.fixed_keep < 0;
+    child_expect(attend->k_full.data == (may_keep_all ? AT(AT_K) : NULL) &&
+                     attend->v_full.data == (may_keep_all ? AT(AT_V) : NULL),
+                 "attend has K and V where it needs none, or lacks them");
     child_expect(attend->output.data == AT(AT_OUTPUT), "another output");
     child_expect(attend->indices == compress->indices && attend->kept == compress->kept, "lists differ");
     if (!tma) {

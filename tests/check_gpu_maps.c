@@ -194,8 +194,13 @@ static void expect_sparse_run(const tamis_plan *plan, const tamis_run_args *run)
     expect_no_map(&args->q, "gathered Q");
     expect_map(&args->k, "compact K", problem, &compact[0], heads, capacity, block_n);
     expect_map(&args->v, "compact V", problem, &compact[1], heads, capacity, block_n);
-    expect_map(&args->k_full, "full K", problem, &run->k, problem->kv_heads, problem->seq_len, block_n);
-    expect_map(&args->v_full, "full V", problem, &run->v, problem->kv_heads, problem->seq_len, block_n);
+    if (plan->facts.fixed_keep < 0) { /* all may be kept */
+        expect_map(&args->k_full, "full K", problem, &run->k, problem->kv_heads, problem->seq_len, block_n);
+        expect_map(&args->v_full, "full V", problem, &run->v, problem->kv_heads, problem->seq_len, block_n);
+    } else {
+        expect_no_map(&args->k_full, "full K");
+        expect_no_map(&args->v_full, "full V");
+    }
     const struct tamis_rows *q = &args->attend.q;
     child_expect(args->attend.indices && q->data == run->q.data && q->batch_stride == run->q.batch_stride &&
                      q->head_stride == run->q.head_stride && q->row_stride == run->q.token_stride,
