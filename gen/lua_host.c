@@ -55,7 +55,8 @@ static void on_hook(lua_State *lua, lua_Debug *record)
 {
     struct lua_host *host = lua_host_of(lua);
     if (record->event == LUA_HOOKLINE) {
-        host->line = record->currentline;
+        lua_getinfo(lua, "S", record);
+        if (strcmp(record->short_src, host->file) == 0) host->line = record->currentline;
         return;
     }
     host->instructions += HOOK_STRIDE;
@@ -172,6 +173,15 @@ tamis_status lua_host_run(struct lua_host *host, const char *chunk, size_t bytes
         lua_sethook(host->lua, NULL, 0, 0);
     }
     return finish(host, result);
+}
+
+void lua_host_use(lua_State *lua, const char *file, const char *text, size_t bytes)
+{
+    struct parts parts = {{text, "", ""}, {bytes, 0, 0}, 0};
+    lua_pushfstring(lua, "@%s", file);
+    if (lua_load(lua, read_part, &parts, lua_tostring(lua, -1), "t") != LUA_OK) lua_error(lua);
+    lua_remove(lua, -2);
+    lua_call(lua, 0, 1);
 }
 
 int lua_host_abort(lua_State *lua)

@@ -28,7 +28,7 @@ struct lua_host {
     lua_State *lua;
     void *payload; /* for the C functions that the owner defines */
     char file[64]; /* what messages call the chunk */
-    int line;      /* the line of the chunk reached last */
+    int line;      /* the line of the chunk itself reached last, not of what it uses */
     struct lua_host_limits limits;
     size_t used_bytes;
     long long instructions;
@@ -56,10 +56,12 @@ bool lua_host_is_expression(struct lua_host *host, const char *text, size_t byte
  */
 tamis_status lua_host_run(struct lua_host *host, const char *chunk, size_t bytes, lua_CFunction argument);
 
-/* For C functions called by the chunk. The last two do not return. */
+/* For C functions called by the chunk. lua_host_abort and lua_host_throw do not return. */
 struct lua_host *lua_host_of(lua_State *lua);
 int lua_host_abort(lua_State *lua);                       /* end the run without an error */
 int lua_host_throw(lua_State *lua, tamis_status status); /* end it with an error whose message is set already */
+/* Run another text within the same limits and push what it returns; messages call it `file`. Lua's errors. */
+void lua_host_use(lua_State *lua, const char *file, const char *text, size_t bytes);
 
 /* lua_env.c */
 int lua_env_build(lua_State *lua); /* C function: (define) -> (); installs the environment */

@@ -1,6 +1,6 @@
 /*
  * template.c: one expansion: reads the template, has it translated to a Lua chunk, runs that in a bounded state and gathers
- * its output and its entries. What Lua can name of ours is defined here: p, entry, reject and the line emitter.
+ * its output and its entries. What Lua can name of ours is defined here: p, entry, reject, use and the line emitter.
  */
 #include "template.h"
 
@@ -22,6 +22,7 @@ struct expansion {
     struct tamisi_buf source;
     struct tamisi_buf chunk;
     struct tamisi_buf scratch; /* the line being put together */
+    struct tamisi_buf used;    /* the text of a use() */
     struct template_line *lines; /* owned; the source by line */
     size_t line_count;
     struct template_emitter emitter;
@@ -137,13 +138,34 @@ static int declare_entry(lua_State *lua)
     return 0;
 }
 
-/* ---- reject() and lines */
+/* ---- reject(), use() and lines */
 
 static int reject_variant(lua_State *lua)
 {
     struct expansion *expansion = lua_host_of(lua)->payload;
     set_rejected(expansion->out, luaL_checkstring(lua, 1));
     return lua_host_abort(lua);
+}
+
+/*
+ * use(name): the table that include/NAME.lua returns, read-only: functions that templates share. A buffer serves one text after
+ * the other, as Lua has read it before it runs, and may use the next.
+ */
+static int use_text(lua_State *lua)
+{
+    struct expansion *expansion = lua_host_of(lua)->payload;
+    const char *name = luaL_checkstring(lua, 1);
+    if (!is_identifier(name) || strlen(name) > 48) return luaL_error(lua, "use: a file is named by letters, digits and _");
+    const char *file = lua_pushfstring(lua, "%s.lua", name);
+    const char *path = lua_pushfstring(lua, "%s/include/%s", expansion->request->templates_dir, file);
+    tamisi_buf_clear(&expansion->used);
+    const tamis_status status = template_read_file(&expansion->used, path, file);
+    if (status == TAMIS_ENOTFOUND) return luaL_error(lua, "use: include/ has no %s", file);
+    if (status != TAMIS_OK) return lua_host_throw(lua, status);
+    lua_host_use(lua, file, expansion->used.size > 0 ? expansion->used.data : "", expansion->used.size);
+    if (lua_type(lua, -1) != LUA_TTABLE) return luaL_error(lua, "use: %s returns no table", file);
+    lua_env_seal(lua, name);
+    return 1;
 }
 
 /* Append the value at `index`, of the expression `piece`, to the line. */
@@ -205,7 +227,7 @@ static int emit_line(lua_State *lua)
     return status == TAMIS_OK ? 0 : lua_host_throw(lua, status);
 }
 
-/* Add p, entry and reject to the table at index 1. */
+/* Add p, entry, reject and use to the table at index 1. */
 static int define_names(lua_State *lua)
 {
     const struct template_request *request = ((struct expansion *)lua_host_of(lua)->payload)->request;
@@ -224,6 +246,8 @@ static int define_names(lua_State *lua)
     lua_setfield(lua, 1, "entry");
     lua_pushcfunction(lua, reject_variant);
     lua_setfield(lua, 1, "reject");
+    lua_pushcfunction(lua, use_text);
+    lua_setfield(lua, 1, "use");
     return 0;
 }
 
@@ -335,6 +359,7 @@ tamis_status template_expand(struct template_output *out, const struct template_
     tamisi_buf_free(&expansion.source);
     tamisi_buf_free(&expansion.chunk);
     tamisi_buf_free(&expansion.scratch);
+    tamisi_buf_free(&expansion.used);
     free(expansion.lines);
     if (status != TAMIS_OK) template_output_free(out);
     return status;

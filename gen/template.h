@@ -15,7 +15,9 @@
  * reading an absent one is an error), and
  *   entry{stage=, symbol=, threads=, shared_bytes=, block_m=, block_n=}   declares a kernel and how to launch it: all six
  *     fields, threads a multiple of 32; more than 1024 threads reject the variant;
- *   reject(reason)   this combination cannot be built: the variant is dropped before compiling, with the reason.
+ *   reject(reason)   this combination cannot be built: the variant is dropped before compiling, with the reason;
+ *   use(name)   the table that include/<name>.lua returns, read-only: Lua functions that templates share. Such a file is Lua
+ *     alone, sees the same names, and counts towards the same limits.
  */
 #ifndef TEMPLATE_H
 #define TEMPLATE_H

@@ -26,16 +26,7 @@ $ if p.section_mib < 1 then reject("section_mib must hold some K and V") end
 $ if p.ping_pong == 1 and p.warpgroups < 2 then reject("ping_pong needs two warpgroups that take turns") end
 $ entry{stage = "attend_tma", symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
 $       block_m = p.block_m, block_n = p.block_n}
-$ local function operands(first, count)
-$     local text = ""
-$     for i = first, first + count - 1 do text = text .. "%" .. i .. ", " end
-$     return text
-$ end
-$ local function outputs(name, first, count)
-$     local text = ""
-$     for i = first, first + count - 1 do text = text .. (i > first and ", " or "") .. "\"+f\"(" .. name .. "[" .. i .. "])" end
-$     return text
-$ end
+$ local asm = use("asm")
 #include "kernel_args.h"
 #include "ptx.cuh"
 #include "tile.cuh"
@@ -289,13 +280,13 @@ __device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], unsigned long lo
                  "setp.ne.b32 accumulate, %${s_count + 2}, 0;\n"
                  "wgmma.mma_async.sync.aligned.m64n${p.block_n}k16.f32.${type}.${type} {"
 $ for i = 0, s_count - 1, 8 do
-                 "${string.sub(operands(i, 8), 1, i + 8 < s_count and -1 or -3)}"
+                 "${string.sub(asm.operands(i, 8), 1, i + 8 < s_count and -1 or -3)}"
 $ end
                  "}, %${s_count}, %${s_count + 1}, accumulate, 1, 1, 0, 0;\n"
                  "}"
-                 : ${outputs("s", 0, 8)}
+                 : ${asm.outputs("s", 0, 8)}
 $ for i = 8, s_count - 1, 8 do
-                 , ${outputs("s", i, 8)}
+                 , ${asm.outputs("s", i, 8)}
 $ end
                  : "l"(q), "l"(k), "r"(accumulate));
 }
@@ -305,12 +296,12 @@ __device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigne
 {
     asm volatile("wgmma.mma_async.sync.aligned.m64n${value_columns}k16.f32.${type}.${type} {"
 $ for i = 0, o_count - 1, 4 do
-                 "${string.sub(operands(i, 4), 1, i + 4 < o_count and -1 or -3)}"
+                 "${string.sub(asm.operands(i, 4), 1, i + 4 < o_count and -1 or -3)}"
 $ end
                  "}, {%${o_count}, %${o_count + 1}, %${o_count + 2}, %${o_count + 3}}, %${o_count + 4}, 1, 1, 1, 1;"
-                 : ${outputs("o", 0, 4)}
+                 : ${asm.outputs("o", 0, 4)}
 $ for i = 4, o_count - 1, 4 do
-                 , ${outputs("o", i, 4)}
+                 , ${asm.outputs("o", i, 4)}
 $ end
                  : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
 }

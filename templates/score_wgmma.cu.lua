@@ -28,16 +28,7 @@ $       shared_bytes = stats_shared, block_m = 64 * p.stats_warpgroups, block_n 
 $ entry{stage = "score_merge", symbol = symbol .. "_merge", threads = 256, shared_bytes = 0, block_m = 32, block_n = 0}
 $ entry{stage = "score_sum_tma", symbol = symbol .. "_sum", threads = threads(p.sum_warpgroups), shared_bytes = sum_shared,
 $       block_m = 64 * p.sum_warpgroups, block_n = p.sum_block_n}
-$ local function operands(first, count)
-$     local text = ""
-$     for i = first, first + count - 1 do text = text .. "%" .. i .. ", " end
-$     return text
-$ end
-$ local function outputs(name, first, count)
-$     local text = ""
-$     for i = first, first + count - 1 do text = text .. "\"+f\"(" .. name .. "[" .. i .. "])" .. (i < first + count - 1 and ", " or "") end
-$     return text
-$ end
+$ local asm = use("asm")
 #include "kernel_args.h"
 #include "ptx.cuh"
 #include "tile.cuh"
@@ -128,13 +119,13 @@ __device__ __forceinline__ void wgmma(float (&s)[${count}], const unsigned (&a)[
                  "setp.ne.b32 accumulate, %${count + 5}, 0;\n"
                  "wgmma.mma_async.sync.aligned.m64n${columns}k16.f32.${type}.${type} {"
 $ for i = 0, count - 1, 8 do
-                 "${string.sub(operands(i, 8), 1, i + 8 < count and -1 or -3)}"
+                 "${string.sub(asm.operands(i, 8), 1, i + 8 < count and -1 or -3)}"
 $ end
                  "}, {%${count}, %${count + 1}, %${count + 2}, %${count + 3}}, %${count + 4}, accumulate, 1, 1, 0;\n"
                  "}"
-                 : ${outputs("s", 0, 8)}
+                 : ${asm.outputs("s", 0, 8)}
 $ for i = 8, count - 1, 8 do
-                 , ${outputs("s", i, 8)}
+                 , ${asm.outputs("s", i, 8)}
 $ end
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }

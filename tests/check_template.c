@@ -106,6 +106,22 @@ START_TEST(copies_and_interpolates)
 }
 END_TEST
 
+/* Used text sees the template's names, leaves none behind, and its lines are not taken for the template's. */
+START_TEST(uses_shared_functions)
+{
+    struct template_output out;
+    folder_write("include/rows.lua", "local rows = {}\nlocal wide = p.head_dim * 2\n\nfunction rows.bytes(n) return n * wide end\n"
+                                     "return rows\n");
+    folder_write("include/twice.lua", "local rows = use(\"rows\")\nreturn {bytes = function(n) return 2 * rows.bytes(n) end}\n");
+    expand(&out, ENTRY "$ local rows, twice = use(\"rows\"), use(\"twice\")\n${rows.bytes(3)} ${twice.bytes(1)}\n");
+    ck_assert_str_eq(out.text.data, HEADER "768 512\n");
+    template_output_free(&out);
+    folder_write("t.cu.lua", ENTRY "$ local rows = use(\"rows\")\n$ local s = \"x\"\n$ while true do s = s .. s end\n");
+    ck_assert_int_eq(expand_in(&out, folder, "t"), TAMIS_EINVAL);
+    ck_assert_msg(strstr(tamis_last_error(), "t.cu.lua:4: the template needs more than"), "%s", tamis_last_error());
+}
+END_TEST
+
 START_TEST(last_line_needs_no_newline)
 {
     struct template_output out;
@@ -414,6 +430,7 @@ Suite *template_suite(void)
     tcase_add_checked_fixture(tcase, set_up, folder_remove);
     tcase_set_timeout(tcase, 120); /* valgrind */
     tcase_add_loop_test(tcase, copies_and_interpolates, 0, ROWS(lines));
+    tcase_add_test(tcase, uses_shared_functions);
     tcase_add_test(tcase, last_line_needs_no_newline);
     tcase_add_test(tcase, entries_are_handed_out);
     tcase_add_test(tcase, rejection_is_no_error);

@@ -1,0 +1,3 @@
+
+
+error("not today")

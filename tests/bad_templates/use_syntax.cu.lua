@@ -1,0 +1,2 @@
+$ -- expect: use_syntax.cu.lua:2: syntax.lua:2: 
+$ local x = use("syntax")
