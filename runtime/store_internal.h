@@ -3,8 +3,9 @@
  *
  * From the bottom: store_format.c (what a row is: columns, checksum, text forms; no SQL), store_path.c (file names),
  * store_scan.c (reading rows), store_table.c (writing them, transactions), store.c (opening and modes), store_rows.c,
- * store_kernels.c, store_timings.c, store_admin.c and store_merge.c (what store.h promises). There are no indices: a row's
- * id is made from its key, so that a lookup walks one tree and a damaged page costs the rows on it and no others.
+ * store_layers.c, store_kernels.c, store_timings.c, store_admin.c and store_merge.c (what store.h promises). There are no
+ * indices: a row's id is made from its key, so that a lookup walks one tree and a damaged page costs the rows on it and no
+ * others.
  */
 #ifndef TAMISI_STORE_INTERNAL_H
 #define TAMISI_STORE_INTERNAL_H

@@ -218,6 +218,19 @@ typedef struct tamis_problem {
  */
 TAMIS_API tamis_status tamis_store_problem(tamis_problem *out, tamis_store *store, const char *name);
 
+/**
+ * Which layers of the model a spec in the store makes sparse: those that a host runs with the spec's selection, and the others
+ * with TAMIS_DENSE.
+ *
+ * @param layers    The model's number of attention layers; 0 where the spec does not say.
+ * @param sparse    Receives the first `capacity` of them, ascending, counted from 0; may be NULL when capacity is 0.
+ * @param needed    If not NULL: how many there are; 0 where the spec names none, and the host has to decide.
+ * @param name      The spec's name; NULL: the store's only spec.
+ * @return as tamis_store_problem().
+ */
+TAMIS_API tamis_status tamis_store_layers(int32_t *layers, int32_t *sparse, size_t capacity, size_t *needed,
+                                          tamis_store *store, const char *name);
+
 /* ------------------------------------------------------------------------------------------------------------ plan */
 
 /**
