@@ -58,7 +58,9 @@ static int export(struct cli *cli, const struct export_set *set)
 static int run(struct cli *cli)
 {
     const tamis_store_options options = {sizeof options, TAMIS_STORE_READ, cli_log, cli};
-    struct export_choice choice = {.spec = cli_value(cli, "spec"), .defaults_only = cli_given(cli, "defaults-only")};
+    struct export_choice choice = {.spec = cli_value(cli, "spec"),
+                                   .defaults_only = cli_given(cli, "defaults-only"),
+                                   .operator_only = cli_given(cli, "c")};
     struct export_set set;
     tamis_store *store;
     cli_catch_interrupt();

@@ -205,8 +205,10 @@ static int find_kernels(struct job *job)
     const int code = job->has_spec ? make_space(job) : CLI_OK;
     tamis_status status = TAMIS_OK;
     if (code != CLI_OK) return code;
-    for (int i = 0; spec_families[i] && status == TAMIS_OK; i++)
-        status = job->has_spec ? add_generated(job, spec_families[i]) : add_stored(job, spec_families[i]);
+    for (int i = 0; i < TAMISI_FAMILY_COUNT && status == TAMIS_OK; i++) {
+        const char *family = tamisi_gpu_families[i];
+        status = job->has_spec ? add_generated(job, family) : add_stored(job, family);
+    }
     if (status == TAMIS_OK)
         status = explain_launches(job->launches, &job->launch_count, &job->kernels, &job->problem, &job->facts);
     return status == TAMIS_OK ? CLI_OK : cli_fail(job->cli, status);

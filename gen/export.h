@@ -12,6 +12,7 @@ struct export_choice {
     const char *spec; /* NULL: all */
     struct arch_list archs;
     bool defaults_only; /* rank 0 alone */
+    bool operator_only; /* no kernels but the operator's, whose arguments kernel_args.h has */
 };
 
 /* What was chosen. */

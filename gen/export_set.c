@@ -77,6 +77,7 @@ static void filter(struct export_set *set, const struct export_choice *choice)
     for (size_t i = 0; i < set->variant_count; i++) {
         const struct tamisi_variant *variant = &set->variants[i];
         if (!arch_list_has(&choice->archs, variant->arch) || (choice->defaults_only && variant->rank > 0)) continue;
+        if (choice->operator_only && strcmp(variant->family, "drift") == 0) continue;
         if (kept != i) set->variants[kept] = *variant;
         kept++;
     }

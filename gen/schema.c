@@ -10,7 +10,7 @@ static const char *const dtype_words[] = {"bf16", "fp16", NULL};
 static const char *const policy_words[] = {"dense", "coverage", "ratio", "count", NULL};
 static const char *const scope_words[] = {"head", "kv_group", "layer", NULL};
 static const char *const head_dim_words[] = {"64", "96", "128", "256", NULL};
-const char *const spec_families[] = {"score", "select", "compress", "attend", "decompress", NULL};
+const char *const spec_families[] = {"score", "select", "compress", "attend", "decompress", "drift", NULL};
 const char *const spec_archs[] = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", NULL};
 
 #define TO(type, member) .offset = offsetof(struct type, member), .bytes = sizeof(((struct type *)0)->member)
@@ -91,6 +91,7 @@ const struct schema_template schema_templates[] = {
     {"attend", "attend", "FlashAttention-2 tiling, mma.sync and cp.async; sm_80 and newer"},
     {"attend_wgmma", "attend", "warpgroup MMA, TMA and specialised warps; sm_90a only"},
     {"decompress", "decompress", "scatters rows to their tokens, zeros elsewhere"},
+    {"drift", "drift", "how far a layer moves its tokens, for the choice of sparse layers; a spec may do without"},
     {NULL, NULL, NULL}};
 
 const struct schema_param schema_params[] = {
@@ -143,6 +144,9 @@ const struct schema_param schema_params[] = {
 
     {"decompress", "block_m", 32, 4096, "tokens a block writes; a multiple of 32 for each warp"},
     {"decompress", "threads", 32, 1024, "threads a block"},
+
+    {"drift", "flight", 1, 8, "16-byte loads of a thread under way at once"},
+    {"drift", "threads", 32, 1024, "threads a block, one row a warp"},
     {NULL, NULL, 0, 0, NULL}};
 
 /* ---- looking up */

@@ -25,11 +25,13 @@ static const struct arch_limits {
 static const struct family_needs {
     const char *family;
     bool dtype, head_dim; /* does its text depend on them? */
-} family_table[] = {{"score", true, true},
-                    {"select", false, false},
-                    {"compress", false, true}, /* moves 16-bit elements as bits */
-                    {"attend", true, true},
-                    {"decompress", false, true}};
+    bool optional;        /* no part of the operator: a spec may have no tile for it */
+} family_table[] = {{"score", true, true, false},
+                    {"select", false, false, false},
+                    {"compress", false, true, false}, /* moves 16-bit elements as bits */
+                    {"attend", true, true, false},
+                    {"decompress", false, true, false},
+                    {"drift", true, false, true}};
 
 /* One family on one architecture with one dtype, and where its variants stand in the space. */
 struct combination {
@@ -337,6 +339,7 @@ static tamis_status make_combination(struct space *space, struct combination *co
     for (size_t i = 0; i < spec->tile_count; i++)
         if (tile_matches(&spec->tiles[i], combination)) TAMIS_TRY(make_tile(space, combination, &spec->tiles[i]));
     if (space->variant_count > combination->first_variant) return TAMIS_OK;
+    if (combination->family->optional && space->rejection_count == combination->first_rejection) return TAMIS_OK;
 
     char what[96];
     snprintf(what, sizeof what, "%s for %s%s%s, head_dim %d", combination->family->family, combination->arch->arch,

@@ -26,7 +26,7 @@ struct spec_param {
 
 /* One entry of a tile list: for these architectures, head dims and dtypes, these parameters. Empty lists match all. */
 struct spec_tile {
-    char family[16];        /* score, select, compress, attend, decompress */
+    char family[16];        /* score, select, compress, attend, decompress, drift */
     char template_name[24]; /* which template expands it: attend, attend_wgmma; never "" */
     char archs[SPEC_MAX_ARCHS][16];
     int arch_count;

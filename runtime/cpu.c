@@ -219,4 +219,8 @@ const struct tamisi_backend tamisi_backend_cpu = {
     .stream_create = stream_create,
     .stream_free = stream_free,
     .stream_synchronize = stream_synchronize,
+    .drift_open = tamisi_cpu_drift_open,
+    .drift_close = tamisi_cpu_drift_close,
+    .drift_reset = tamisi_cpu_drift_reset,
+    .drift_add = tamisi_cpu_drift_add,
 };

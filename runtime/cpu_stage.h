@@ -56,4 +56,11 @@ void tamisi_cpu_decompress(const tamis_plan *plan, const tamis_tensor *compact, 
 /* The host may have made kept and indices (NULL: not used) itself: TAMIS_EINVAL unless they are within bounds, ascending. */
 tamis_status tamisi_cpu_check(const tamis_plan *plan, const int32_t *kept, const int32_t *indices);
 
+/* Representation drift, cpu_drift.c: the vtable's. */
+tamis_status tamisi_cpu_drift_open(tamis_drift *drift, tamis_store *store);
+void tamisi_cpu_drift_close(tamis_drift *drift);
+tamis_status tamisi_cpu_drift_reset(const tamis_drift *drift, void *state, tamis_stream stream);
+tamis_status tamisi_cpu_drift_add(const tamis_drift *drift, struct tamisi_drift_layer *layer,
+                                  const struct tamisi_drift_rows *given, tamis_stream stream);
+
 #endif

@@ -191,4 +191,8 @@ const struct tamisi_backend tamisi_backend_gpu = {
     .stream_create = stream_create,
     .stream_free = stream_free,
     .stream_synchronize = stream_synchronize,
+    .drift_open = tamisi_gpu_drift_open,
+    .drift_close = tamisi_gpu_drift_close,
+    .drift_reset = tamisi_gpu_drift_reset,
+    .drift_add = tamisi_gpu_drift_add,
 };

@@ -101,6 +101,16 @@ void tamisi_gpu_leave(const struct tamis_context *context);
 tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store);
 void tamisi_gpu_plan_close(tamis_plan *plan);
 void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out);
+/* A variant's code, loaded in a current context: what another plan has, or a cubin of store, cache or compiler. */
+tamis_status tamisi_gpu_library_get(struct tamisi_gpu_library **out, const tamis_plan *plan, tamis_store *store,
+                                    const struct tamisi_variant *variant);
+
+/* gpu_drift.c: the vtable's drift */
+tamis_status tamisi_gpu_drift_open(tamis_drift *drift, tamis_store *store);
+void tamisi_gpu_drift_close(tamis_drift *drift);
+tamis_status tamisi_gpu_drift_reset(const tamis_drift *drift, void *state, tamis_stream stream);
+tamis_status tamisi_gpu_drift_add(const tamis_drift *drift, struct tamisi_drift_layer *layer,
+                                  const struct tamisi_drift_rows *given, tamis_stream stream);
 
 /* Put a stage's kernel on the stream with a grid and its argument struct, in a current context. gpu_stages.c. */
 tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,

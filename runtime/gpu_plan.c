@@ -142,8 +142,8 @@ static tamis_status load_entry(struct tamisi_gpu_plan *loaded, const struct tami
     return TAMIS_OK;
 }
 
-static tamis_status get_library(struct tamisi_gpu_library **out, const tamis_plan *plan, tamis_store *store,
-                                const struct tamisi_variant *variant)
+tamis_status tamisi_gpu_library_get(struct tamisi_gpu_library **out, const tamis_plan *plan, tamis_store *store,
+                                    const struct tamisi_variant *variant)
 {
     struct tamisi_gpu *gpu = plan->context->state;
     struct tamisi_cubin cubin = {0};
@@ -163,7 +163,7 @@ static tamis_status load_variant(struct tamisi_gpu_plan *loaded, const tamis_pla
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     loaded->variants[family] = *variant;
-    tamis_status status = get_library(&loaded->libraries[family], plan, store, variant);
+    tamis_status status = tamisi_gpu_library_get(&loaded->libraries[family], plan, store, variant);
     for (int i = 0; i < variant->entry_count && status == TAMIS_OK; i++)
         status = load_entry(loaded, gpu->cuda, loaded->libraries[family], &variant->entries[i]);
     return status;

@@ -53,6 +53,8 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
                                    const struct tamisi_facts *facts);
 
 struct tamisi_backend;
+struct tamisi_drift_layer; /* drift.h, these two */
+struct tamisi_drift_rows;
 
 /* tamis_counters, as plans of many threads count them up. */
 struct tamisi_counters {
@@ -123,6 +125,13 @@ struct tamisi_backend {
     tamis_status (*stream_create)(tamis_context *context, tamis_stream *out);
     void (*stream_free)(tamis_context *context, tamis_stream stream);
     tamis_status (*stream_synchronize)(tamis_context *context, tamis_stream stream);
+
+    /* Representation drift, drift.h. The layer is a part of the caller's state: on a GPU not to be looked at. */
+    tamis_status (*drift_open)(tamis_drift *drift, tamis_store *store); /* sets drift->state */
+    void (*drift_close)(tamis_drift *drift);
+    tamis_status (*drift_reset)(const tamis_drift *drift, void *state, tamis_stream stream);
+    tamis_status (*drift_add)(const tamis_drift *drift, struct tamisi_drift_layer *layer,
+                              const struct tamisi_drift_rows *given, tamis_stream stream);
 };
 
 extern const struct tamisi_backend tamisi_backend_cpu; /* cpu.c */

@@ -44,7 +44,7 @@ struct tamisi_entry {
 /* One specialised kernel source for one architecture. */
 struct tamisi_variant {
     char spec[64];
-    char family[16]; /* score, select, compress, attend, decompress */
+    char family[16]; /* score, select, compress, attend, decompress, drift */
     char name[TAMISI_SYMBOL_SIZE];
     char arch[16];       /* sm_80, sm_90a, ... */
     int dtype;           /* tamis_dtype or TAMISI_ANY */

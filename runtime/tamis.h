@@ -10,6 +10,7 @@
  *   1. the operator in one call      tamis_context_create, tamis_store_open, tamis_plan_create, tamis_run
  *   2. the operator in its steps     tamis_score, tamis_select, tamis_compress, tamis_attend, tamis_decompress
  *   3. device memory and streams     tamis_memory_*, tamis_stream_*: for hosts that use no CUDA toolkit of their own
+ *   4. which layers to run sparse    tamis_drift_*: measured from a model's hidden states
  *
  * Conventions, which hold for every function:
  *   - Symbols in shapes: B batch, Hq query heads, Hkv key/value heads, L seq_len, D head_dim, W window, C capacity.
@@ -448,6 +449,74 @@ TAMIS_API tamis_status tamis_stream_create(tamis_stream *out, tamis_context *con
 TAMIS_API void tamis_stream_free(tamis_context *context, tamis_stream stream);
 /** Wait until all work queued on `stream` is done; reports faults of the kernels in it. */
 TAMIS_API tamis_status tamis_stream_synchronize(tamis_context *context, tamis_stream stream);
+
+/* ------------------------------------------------------------------------------------------ 4. representation drift */
+/*
+ * Token sparsity leaves zeros in most rows of a layer's attention. The layers that bear it best are those that move their
+ * tokens least: the drift of a layer is the mean over tokens of ||h_out - h_in|| / (||h_in|| + 1e-8), h being the residual
+ * stream before and after the layer, and the sparse layers are those at or below a quantile of the drifts (section "Which
+ * layers" of the method). A host adds each layer's hidden states while it prefills some typical prompts densely, then reads
+ * the drifts and chooses.
+ */
+
+typedef struct tamis_drift tamis_drift; /* immutable; may be used by many threads with separate states */
+
+/**
+ * Prepare to measure drifts: on a GPU, take the kernel from the store, as a plan does.
+ *
+ * @param store   NULL is allowed for the CPU backend.
+ * @param dtype   Of the hidden states.
+ * @param layers  Of the model, 1 to 1024.
+ * @param width   Elements of a token's hidden state, 1 to 2^24.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_ENOTFOUND (the store has no such kernel: it is older than it, or made for another GPU
+ *         or dtype); what tamis_plan_create() returns where a kernel cannot be had.
+ */
+TAMIS_API tamis_status tamis_drift_create(tamis_drift **out, tamis_context *context, tamis_store *store, tamis_dtype dtype,
+                                          int32_t layers, int64_t width);
+TAMIS_API void tamis_drift_free(tamis_drift *drift);
+
+/** Bytes of device memory that a state takes, about 2 KiB a layer; 0 for NULL. */
+TAMIS_API size_t tamis_drift_state_bytes(const tamis_drift *drift);
+
+/**
+ * Set a state to nothing measured yet, on `stream`. May be captured in a graph.
+ *
+ * @param state  Device memory of tamis_drift_state_bytes(), aligned to 8 bytes, used by one stream at a time.
+ */
+TAMIS_API tamis_status tamis_drift_reset(const tamis_drift *drift, void *state, tamis_stream stream);
+
+/**
+ * Add some tokens of one layer, on `stream`: of a long prompt a chunk at a time, of several prompts one after the other. May
+ * be captured in a graph. The same calls with the same data give the same bits.
+ *
+ * @param layer                      Counted from 0.
+ * @param h_in, h_out                (rows, width) in the drift's dtype, the last dimension contiguous; any alignment, fastest
+ *                                   where pointers and strides are of 16 bytes. Read only; both may be views of one buffer.
+ * @param h_in_stride, h_out_stride  Elements from one row to the next, at least the width.
+ * @param rows                       0: nothing to do.
+ */
+TAMIS_API tamis_status tamis_drift_add(const tamis_drift *drift, void *state, int32_t layer, const void *h_in,
+                                       int64_t h_in_stride, const void *h_out, int64_t h_out_stride, int64_t rows,
+                                       tamis_stream stream);
+
+/**
+ * Read the drifts of all layers, normalised to sum 1. Waits for `stream`.
+ *
+ * @param out  (layers), on the host.
+ * @return TAMIS_OK; TAMIS_EINVAL too where a layer has no rows or its hidden states were not finite; TAMIS_ECUDA; TAMIS_ENOMEM.
+ */
+TAMIS_API tamis_status tamis_drift_read(double *out, const tamis_drift *drift, const void *state, tamis_stream stream);
+
+/**
+ * The layers whose drift is at or below the `delta` quantile of all, by linear interpolation. Pure; needs no context.
+ *
+ * @param sparse  Receives the first `capacity` of them, ascending; may be NULL when capacity is 0.
+ * @param needed  If not NULL: how many there are, at least 1.
+ * @param drifts  (layers), finite and not negative; normalised or not.
+ * @param delta   0 to 1; the published lists are those of 0.5.
+ */
+TAMIS_API tamis_status tamis_drift_layers(int32_t *sparse, size_t capacity, size_t *needed, const double *drifts,
+                                          size_t layers, double delta);
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,7 @@ Suite *bench_suite(void);
 Suite *choice_suite(void);
 Suite *compile_suite(void);
 Suite *cpu_suite(void);
+Suite *drift_suite(void);
 Suite *driver_suite(void);
 Suite *explain_suite(void);
 Suite *export_suite(void);
@@ -33,8 +34,8 @@ static const struct {
     Suite *(*make)(void);
 } suites[] = {{"base", base_suite},     {"store", store_suite}, {"driver", driver_suite},     {"compile", compile_suite},
               {"cpu", cpu_suite},       {"plan", plan_suite},   {"gpu_plan", gpu_plan_suite}, {"api", api_suite},
-              {"npy", npy_suite},       {"spec", spec_suite},   {"template", template_suite}, {"space", space_suite},
-              {"bench", bench_suite},   {"export", export_suite}, {"explain", explain_suite},
+              {"drift", drift_suite},   {"npy", npy_suite},     {"spec", spec_suite},         {"template", template_suite},
+              {"space", space_suite},   {"bench", bench_suite}, {"export", export_suite},     {"explain", explain_suite},
               {"import", import_suite}, {"choice", choice_suite}, {"tune", tune_suite}};
 
 #define SUITE_COUNT (sizeof suites / sizeof suites[0])
