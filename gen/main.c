@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {&cmd_gen,  &cmd_show, &cmd_plan,  &cmd_run,    &cmd_verify, &cmd_bench,
-                                                     &cmd_tune, &cmd_report, &cmd_spec, &cmd_cache, &cmd_export, &cmd_import,
+                                                     &cmd_tune, &cmd_report, &cmd_spec, &cmd_layers, &cmd_cache, &cmd_export, &cmd_import,
                                                      &cmd_merge, &cmd_doctor, NULL};
 
 static const struct cli_command tool = {

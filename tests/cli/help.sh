@@ -17,6 +17,7 @@ spec check
 spec show
 spec keys
 spec import
+layers
 cache ls
 cache gc
 cache verify

@@ -1,0 +1,165 @@
+/*
+ * spec_edit.c: see spec_edit.h.
+ */
+#include "spec_edit.h"
+
+#include "error.h"
+#include "spec_write.h"
+#include "spec_yaml.h"
+
+#include <string.h>
+
+void spec_layers_write(struct tamisi_buf *out, const int32_t *layers, size_t count)
+{
+    for (size_t first = 0, last; first < count; first = last + 1) {
+        last = first;
+        while (last + 1 < count && layers[last + 1] == layers[last] + 1) last++;
+        if (last < first + 2) last = first; /* two in a row are written one by one */
+        tamisi_buf_printf(out, "%s%d", first > 0 ? "," : "", (int)layers[first]);
+        if (last > first) tamisi_buf_printf(out, "-%d", (int)layers[last]);
+    }
+}
+
+/* What is replaced: bytes from `begin` to before `end`, by a text between two others. */
+struct edit {
+    size_t begin, end;
+    const char *before, *after;
+};
+
+/* libyaml counts characters; texts are bytes of UTF-8. A byte order mark is no character of a line. */
+static size_t offset_of(const char *text, size_t bytes, yaml_mark_t mark)
+{
+    size_t at = 0;
+    for (size_t line = 0; line < mark.line && at < bytes; at++) line += text[at] == '\n';
+    if (at == 0 && bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) at = 3;
+    for (size_t column = 0; at < bytes; at++) {
+        if (((unsigned char)text[at] & 0xc0) == 0x80) continue;
+        if (column++ == mark.column) break;
+    }
+    return at;
+}
+
+static const yaml_node_pair_t *find_pair(const struct spec_yaml *yaml, const char *key)
+{
+    const yaml_node_t *root = spec_yaml_root(yaml);
+    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++)
+        if (strcmp((const char *)spec_yaml_node(yaml, pair->key)->data.scalar.value, key) == 0) return pair;
+    return NULL;
+}
+
+/* The value's own place. A block's ends where the next key begins: what counts is its last item's end. */
+static void replace_value(struct edit *edit, const struct spec_yaml *yaml, const yaml_node_pair_t *pair, const char *text,
+                          size_t bytes)
+{
+    const yaml_node_t *value = spec_yaml_node(yaml, pair->value);
+    edit->begin = offset_of(text, bytes, value->start_mark);
+    edit->end = offset_of(text, bytes, value->end_mark);
+    edit->before = edit->after = "";
+    if (value->type != YAML_SEQUENCE_NODE || value->data.sequence.style == YAML_FLOW_SEQUENCE_STYLE) return;
+    const yaml_node_t *last = spec_yaml_node(yaml, value->data.sequence.items.top[-1]);
+    edit->begin = offset_of(text, bytes, spec_yaml_node(yaml, pair->key)->end_mark);
+    edit->begin += strcspn(text + edit->begin, ":") + 1;
+    edit->end = offset_of(text, bytes, last->end_mark);
+    edit->before = " ";
+}
+
+/* Behind the line of `layers` or `name`; in a spec within braces, behind the value. */
+static void add_key(struct edit *edit, const struct spec_yaml *yaml, const char *text, size_t bytes)
+{
+    const yaml_node_pair_t *pair = find_pair(yaml, "layers");
+    if (!pair) pair = find_pair(yaml, "name");
+    edit->begin = offset_of(text, bytes, spec_yaml_node(yaml, pair->value)->end_mark);
+    if (spec_yaml_root(yaml)->data.mapping.style == YAML_FLOW_MAPPING_STYLE) {
+        edit->before = ", sparse_layers: ";
+        edit->after = "";
+    } else {
+        edit->begin += strcspn(text + edit->begin, "\n");
+        const bool ended = edit->begin < bytes;
+        edit->begin += ended;
+        edit->before = ended ? "sparse_layers: " : "\nsparse_layers: ";
+        edit->after = "\n";
+    }
+    edit->end = edit->begin;
+}
+
+static void put_layers(struct tamisi_buf *out, const char *layers)
+{
+    const bool list = strchr(layers, ',') != NULL;
+    if (list) tamisi_buf_puts(out, "[");
+    for (; *layers; layers++) {
+        tamisi_buf_append(out, layers, 1);
+        if (*layers == ',') tamisi_buf_puts(out, " ");
+    }
+    if (list) tamisi_buf_puts(out, "]");
+}
+
+/* As many blanks as the spec's other keys stand behind. */
+static void put_indent(struct tamisi_buf *out, const struct spec_yaml *yaml, const struct edit *edit)
+{
+    const yaml_node_pair_t *first = spec_yaml_root(yaml)->data.mapping.pairs.start;
+    const bool own_line = strcmp(edit->after, "\n") == 0;
+    for (size_t i = 0; own_line && i < spec_yaml_node(yaml, first->key)->start_mark.column; i++) tamisi_buf_puts(out, " ");
+}
+
+static void apply(struct tamisi_buf *out, const struct spec_yaml *yaml, const char *text, size_t bytes, const char *layers)
+{
+    struct edit edit;
+    const yaml_node_pair_t *pair = find_pair(yaml, "sparse_layers");
+    if (pair)
+        replace_value(&edit, yaml, pair, text, bytes);
+    else
+        add_key(&edit, yaml, text, bytes);
+    tamisi_buf_append(out, text, edit.begin);
+    if (*edit.before == '\n') tamisi_buf_append(out, edit.before++, 1);
+    put_indent(out, yaml, &edit);
+    tamisi_buf_puts(out, edit.before);
+    put_layers(out, layers);
+    tamisi_buf_puts(out, edit.after);
+    tamisi_buf_append(out, text + edit.end, bytes - edit.end);
+}
+
+/* All that a spec says but its sparse layers. */
+static void put_rest(struct tamisi_buf *out, const struct spec *spec)
+{
+    struct spec rest = *spec;
+    rest.sparse_layers[0] = '\0';
+    spec_write_yaml(out, &rest);
+}
+
+/* The new text reads, has the new layers, and says what the old one said. */
+static tamis_status check(const struct spec *old, const char *name, const struct tamisi_buf *text, const char *shared_dir,
+                          const char *layers)
+{
+    struct tamisi_buf before = TAMISI_BUF_INIT, after = TAMISI_BUF_INIT;
+    struct spec made;
+    TAMIS_TRY(spec_parse(&made, name, text->data, text->size, shared_dir));
+    put_rest(&before, old);
+    put_rest(&after, &made);
+    tamis_status status = TAMIS_OK;
+    if (before.failed || after.failed)
+        status = tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name);
+    else if (strcmp(made.sparse_layers, layers) != 0 || strcmp(before.data, after.data) != 0)
+        status = tamisi_fail(TAMIS_EINVAL, "%s: is laid out so that sparse_layers cannot be changed alone: write \"%s\" there "
+                                           "by hand", name, layers);
+    tamisi_buf_free(&before);
+    tamisi_buf_free(&after);
+    spec_free(&made);
+    return status;
+}
+
+tamis_status spec_edit_layers(struct tamisi_buf *out, const char *name, const char *text, size_t bytes, const char *shared_dir,
+                              const char *layers)
+{
+    struct spec spec;
+    struct spec_yaml yaml;
+    TAMIS_TRY(spec_parse(&spec, name, text, bytes, shared_dir));
+    tamis_status status = spec_yaml_parse(&yaml, name, text, bytes);
+    if (status == TAMIS_OK) {
+        apply(out, &yaml, text, bytes, layers);
+        spec_yaml_close(&yaml);
+        status = out->failed ? tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name)
+                             : check(&spec, name, out, shared_dir, layers);
+    }
+    spec_free(&spec);
+    return status;
+}
