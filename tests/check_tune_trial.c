@@ -140,7 +140,7 @@ TCase *tune_trial_case(void)
 {
     TCase *trials = tcase_create("trials");
     tcase_add_checked_fixture(trials, set_up, tear_down);
-    tcase_set_timeout(trials, 120);
+    tcase_set_timeout(trials, 400);
     tcase_add_loop_test(trials, small_problem, 0, 6);
     tcase_add_test(trials, at_the_shape);
     tcase_add_test(trials, found_out);
