@@ -207,7 +207,8 @@ static const struct cli_option options[] = {
     {"output", 'o', "SPEC", "the spec that gets the layers; without --spec one that is there, in place"},
     {NULL, 0, NULL, NULL}};
 
-static const struct cli_exit_text exits[] = {{CLI_SPEC, "the drifts or the spec are invalid, or of different models"}, {0, NULL}};
+static const struct cli_exit_text exits[] = {
+    {CLI_SPEC, "the drifts or the spec are invalid, or of different models"}, {0, NULL}};
 
 const struct cli_command cmd_layers = {
     .name = "layers",
@@ -216,8 +217,8 @@ const struct cli_command cmd_layers = {
     .operand_max = 1,
     .summary = "choose a model's sparse layers by how little they move its tokens",
     .description =
-        "Read FILE, or stdin for -, with a line \"layer,drift\" for each layer of a model, as the prefill example writes it from "
-        "what the library has measured, and name the layers at or below the quantile of the drifts: those that bear token "
+        "Read FILE, or stdin for -, with a line \"layer,drift\" for each layer of a model, as the prefill example writes it "
+        "from what the library has measured, and name the layers at or below the quantile of the drifts: those that bear token "
         "sparsity best. With -o they become a spec's sparse_layers; its comments, order and layout stay.",
     .options = options,
     .exits = exits,

@@ -58,7 +58,8 @@ static tamis_status read_line(struct reader *reader, const char *line)
     double drift;
     const bool fields = take_field(layer_text, &at) && *at++ == ',' && take_field(drift_text, &at) && *at == '\0';
     if (!fields)
-        return tamisi_fail(TAMIS_EINVAL, "%s:%d: \"%.60s\" is no \"layer,drift\", as in 0,0.0625", reader->name, reader->line, line);
+        return tamisi_fail(TAMIS_EINVAL, "%s:%d: \"%.60s\" is no \"layer,drift\", as in 0,0.0625", reader->name, reader->line,
+                           line);
     if (!read_layer(layer_text, &layer))
         return tamisi_fail(TAMIS_EINVAL, "%s:%d: the layer is \"%s\", a number from 0 to %d would be right", reader->name,
                            reader->line, layer_text, DRIFT_CSV_LAYERS - 1);
@@ -103,7 +104,8 @@ tamis_status drift_csv_read(double drifts[DRIFT_CSV_LAYERS], int *layers, const 
         text += length + (end != NULL);
         bytes -= length + (end != NULL);
     }
-    if (reader.layers == 0) return tamisi_fail(TAMIS_EINVAL, "%s: has no layer, a line as in 0,0.0625 for each would be right", name);
+    if (reader.layers == 0)
+        return tamisi_fail(TAMIS_EINVAL, "%s: has no layer, a line as in 0,0.0625 for each would be right", name);
     for (int layer = 0; layer < reader.layers; layer++)
         if (!reader.lines[layer])
             return tamisi_fail(TAMIS_EINVAL, "%s: layer %d is missing, of %d", name, layer, reader.layers);

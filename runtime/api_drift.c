@@ -60,7 +60,8 @@ static tamis_status check_state(const tamis_drift *drift, const void *state, tam
 {
     TAMIS_TRY(tamisi_check_pointer(drift, "drift"));
     TAMIS_TRY(tamisi_check_pointer(state, "state"));
-    if ((uintptr_t)state % STATE_ALIGN != 0) return tamisi_fail(TAMIS_EINVAL, "state: must be aligned to %d bytes", STATE_ALIGN);
+    if ((uintptr_t)state % STATE_ALIGN != 0)
+        return tamisi_fail(TAMIS_EINVAL, "state: must be aligned to %d bytes", STATE_ALIGN);
     return tamisi_check_stream(drift->context, stream);
 }
 
@@ -125,7 +126,8 @@ tamis_status tamis_drift_layers(int32_t *sparse, size_t capacity, size_t *needed
     if (!(delta >= 0 && delta <= 1)) return tamisi_fail(TAMIS_EINVAL, "delta is %g: it must be from 0 to 1", delta);
     for (size_t i = 0; i < layers; i++)
         if (!isfinite(drifts[i]) || drifts[i] < 0)
-            return tamisi_fail(TAMIS_EINVAL, "drifts: that of layer %zu is %g: it must be finite, and not negative", i, drifts[i]);
+            return tamisi_fail(TAMIS_EINVAL, "drifts: that of layer %zu is %g: it must be finite, and not negative", i,
+                               drifts[i]);
     TAMIS_TRY(tamisi_drift_threshold(&threshold, drifts, layers, delta));
     for (size_t i = 0; i < layers; i++) {
         if (drifts[i] > threshold) continue;

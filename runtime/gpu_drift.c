@@ -18,7 +18,8 @@ struct loaded {
 static tamis_status find_variant(struct tamisi_variant *out, const tamis_drift *drift, tamis_store *store)
 {
     const struct tamisi_gpu *gpu = drift->context->state;
-    const struct tamisi_variant_query query = {.family = "drift", .arch = gpu->arch, .dtype = (int)drift->dtype, .head_dim = -1};
+    const struct tamisi_variant_query query = {.family = "drift", .arch = gpu->arch, .dtype = (int)drift->dtype,
+                                               .head_dim = -1};
     struct tamisi_variant *variants = NULL;
     size_t count = 0, at = 0;
     TAMIS_TRY(tamisi_store_find_variants(&variants, &count, store, &query));
