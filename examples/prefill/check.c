@@ -1,0 +1,264 @@
+/*
+ * check.c: check_prefill GOLDEN [DEVICE STORE]: the prefill of small models against transformers' own logits (the folders of
+ * GOLDEN), against reference.c, and against itself: chunks, sparse layers that keep all tokens, drifts. On the CPU; with
+ * DEVICE, a GPU's number, and a store of kernels for head_dim 64, on that GPU too, and GPU against CPU.
+ */
+#include "reference.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_VOCABULARY 4096
+#define LENGTH 320 /* tokens where the prompt is our own: some more than selection's window and least */
+
+static int failed;
+
+void die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("check_prefill: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+__attribute__((format(printf, 2, 3))) static void check(bool holds, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs(holds ? "ok     " : "FAILED ", stdout);
+    vprintf(format, arguments);
+    putchar('\n');
+    va_end(arguments);
+    failed += !holds;
+}
+
+/* A model that is open on a device. */
+struct bench {
+    const char *device;
+    struct backend backend;
+    struct model model;
+    struct weights weights;
+    int32_t ids[LENGTH];
+    int tokens;
+};
+
+/* A file of a folder. */
+static FILE *open_file(const char *dir, const char *name)
+{
+    char path[4096];
+    FILE *file = snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path ? fopen(path, "r") : NULL;
+    if (!file) die("%s/%s is not there", dir, name);
+    return file;
+}
+
+static void open_bench(struct bench *out, int device, const char *dir, tamis_dtype dtype)
+{
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/config.json", dir) >= (int)sizeof path) die("%s: too long a name", dir);
+    model_read(&out->model, path);
+    out->model.dtype = dtype;
+    if (device < 0) backend_cpu_open(&out->backend, 2, dtype);
+    else backend_gpu_open(&out->backend, device, dtype);
+    out->device = out->backend.table->name;
+}
+
+static void open_files(struct bench *out, int device, const char *dir, tamis_dtype dtype)
+{
+    FILE *file = open_file(dir, "ids.txt");
+    open_bench(out, device, dir, dtype);
+    weights_open(&out->weights, &out->backend, &out->model, dir, 0);
+    for (out->tokens = 0; out->tokens < LENGTH && fscanf(file, "%d", &out->ids[out->tokens]) == 1;) out->tokens++;
+    fclose(file);
+}
+
+static void open_random(struct bench *out, int device, const char *dir, tamis_dtype dtype)
+{
+    open_bench(out, device, dir, dtype);
+    weights_open(&out->weights, &out->backend, &out->model, NULL, 7);
+    out->tokens = LENGTH;
+    for (int i = 0; i < LENGTH; i++) out->ids[i] = (int32_t)((unsigned)i * 2654435761u % (unsigned)out->model.vocabulary);
+}
+
+static void close_bench(struct bench *bench)
+{
+    weights_free(&bench->weights, &bench->backend, &bench->model);
+    backend_close(&bench->backend);
+}
+
+static struct prefill_options options_of(const struct bench *bench, tamis_store *store)
+{
+    const tamis_problem published = TAMIS_PROBLEM_INIT;
+    struct prefill_options options = {.tokens = bench->tokens, .store = store, .selection = published.selection,
+                                      .chunk = bench->tokens, .hash_attention = true};
+    options.selection.policy = TAMIS_RATIO;
+    options.selection.ratio = 0.5;
+    options.selection.min_tokens = 16;
+    options.sparse[bench->model.layers - 1] = true; /* the last alone */
+    return options;
+}
+
+static void run(float *logits, struct prefill_result *result, struct bench *bench, const struct prefill_options *options,
+                bool sparse, bool drift)
+{
+    struct prefill *prefill = prefill_open(&bench->backend, &bench->model, &bench->weights, options);
+    prefill_run(prefill, bench->ids, sparse, drift, logits, result);
+    prefill_free(prefill);
+}
+
+static double distance(const float *a, const double *b, int count)
+{
+    double squares[2] = {0, 0};
+    for (int i = 0; i < count; i++) {
+        squares[0] += pow((double)a[i] - b[i], 2);
+        squares[1] += b[i] * b[i];
+    }
+    return sqrt(squares[0] / squares[1]);
+}
+
+static double drift_distance(const struct prefill_result *result, const double *drifts, int layers)
+{
+    double worst = 0;
+    for (int i = 0; i < layers; i++) worst = fmax(worst, fabs(result->drift[i] / drifts[i] - 1));
+    return worst;
+}
+
+/* ---- against transformers */
+
+static void read_logits(double *out, const char *dir, int count)
+{
+    FILE *file = open_file(dir, "logits.txt");
+    for (int i = 0; i < count; i++)
+        if (fscanf(file, "%lf", &out[i]) != 1) die("%s has logits for %d tokens of %d", dir, i, count);
+    fclose(file);
+}
+
+/*
+ * How far rounding what is stored may take logits, as a part of their norm: some ten roundings lie one behind the other, of
+ * 2^-9 each for bf16 and 2^-12 for fp16. Over prompts of many lengths it took them 0.6e-2 to 1.4e-2, and 1.0e-3 to 3.2e-3.
+ */
+static double rounding(tamis_dtype dtype) { return dtype == TAMIS_BF16 ? 2e-2 : 4e-3; }
+
+/* The reference rounds nothing, nor does transformers in float32; weights that are bf16 in the files are near those as fp16. */
+static void check_golden(int device, tamis_store *store, const char *golden, const char *name, tamis_dtype dtype)
+{
+    static struct bench bench;
+    static float logits[MOST_VOCABULARY];
+    static double wanted[MOST_VOCABULARY], reference[MOST_VOCABULARY];
+    const char *type = dtype == TAMIS_BF16 ? "bf16" : "fp16";
+    double drifts[MOST_LAYERS];
+    struct prefill_result result;
+    char dir[4096];
+    snprintf(dir, sizeof dir, "%s/%s", golden, name);
+    open_files(&bench, device, dir, dtype);
+    const struct prefill_options options = options_of(&bench, store);
+    const int count = bench.model.vocabulary;
+    read_logits(wanted, dir, count);
+    run(logits, &result, &bench, &options, false, true);
+    double off = distance(logits, wanted, count);
+    check(off <= rounding(dtype), "%s: %s, %s: logits off transformers' by %.2e", bench.device, name, type, off);
+    reference_forward(reference, drifts, &bench.backend, &bench.model, &bench.weights, bench.ids, bench.tokens);
+    for (int i = 0; i < count; i++) logits[i] = (float)reference[i];
+    off = distance(logits, wanted, count);
+    check(off <= 1e-5, "%s: %s, %s: the reference's logits off transformers' by %.2e", bench.device, name, type, off);
+    off = drift_distance(&result, drifts, bench.model.layers);
+    check(off <= 2e-3, "%s: %s, %s: drifts off the reference's by %.2e", bench.device, name, type, off);
+    close_bench(&bench);
+}
+
+/* ---- against itself */
+
+static void check_random(int device, tamis_store *store, const char *dir, tamis_dtype dtype)
+{
+    static struct bench bench;
+    static float logits[MOST_VOCABULARY];
+    static double reference[MOST_VOCABULARY];
+    const char *type = dtype == TAMIS_BF16 ? "bf16" : "fp16";
+    double drifts[MOST_LAYERS];
+    struct prefill_result dense, result;
+    open_random(&bench, device, dir, dtype);
+    struct prefill_options options = options_of(&bench, store);
+    const int last = bench.model.layers - 1;
+    run(logits, &dense, &bench, &options, false, true);
+    reference_forward(reference, drifts, &bench.backend, &bench.model, &bench.weights, bench.ids, bench.tokens);
+    const double off = distance(logits, reference, bench.model.vocabulary);
+    check(off <= rounding(dtype), "%s, %s: logits off the reference's by %.2e", bench.device, type, off);
+
+    run(NULL, &result, &bench, &options, true, false);
+    check(result.attention_hash[0] == dense.attention_hash[0] && result.attention_hash[last] != dense.attention_hash[last],
+          "%s, %s: attention is sparse in the sparse layer, and there alone", bench.device, type);
+    const uint64_t sparse_hash = result.logits_hash;
+    options.chunk = 37;
+    run(NULL, &result, &bench, &options, true, false);
+    check(device >= 0 || result.logits_hash == sparse_hash, "%s, %s: chunks of the MLP change nothing", bench.device, type);
+    options.chunk = bench.tokens;
+    options.selection.ratio = 1;
+    for (int i = 0; i <= last; i++) options.sparse[i] = true;
+    run(NULL, &result, &bench, &options, true, false);
+    check(memcmp(result.attention_hash, dense.attention_hash, sizeof dense.attention_hash) == 0 &&
+          result.logits_hash == dense.logits_hash,
+          "%s, %s: sparse layers that keep all tokens give the bits of dense ones", bench.device, type);
+    close_bench(&bench);
+}
+
+/* ---- a GPU against the CPU */
+
+static void check_devices(int device, tamis_store *store, const char *dir, tamis_dtype dtype)
+{
+    static struct bench benches[2];
+    static float logits[2][MOST_VOCABULARY];
+    static double wanted[MOST_VOCABULARY];
+    struct prefill_result results[2];
+    const char *type = dtype == TAMIS_BF16 ? "bf16" : "fp16";
+    for (int sparse = 0; sparse < 2; sparse++) {
+        for (int i = 0; i < 2; i++) {
+            open_random(&benches[i], i ? device : -1, dir, dtype);
+            const struct prefill_options options = options_of(&benches[i], i ? store : NULL);
+            run(logits[i], &results[i], &benches[i], &options, sparse, !sparse);
+            close_bench(&benches[i]);
+        }
+        for (int i = 0; i < benches[0].model.vocabulary; i++) wanted[i] = logits[0][i];
+        const double off = distance(logits[1], wanted, benches[0].model.vocabulary);
+        /* A token at the threshold may be chosen otherwise, where products round otherwise. */
+        check(off <= (sparse ? 5e-2 : rounding(dtype)), "GPU and CPU, %s, %s: logits apart by %.2e", type,
+              sparse ? "sparse" : "dense",
+              off);
+        if (sparse) continue;
+        const double drift = drift_distance(&results[1], results[0].drift, benches[0].model.layers);
+        check(drift <= 2e-3, "GPU and CPU, %s: drifts apart by %.2e", type, drift);
+    }
+}
+
+static void check_device(int device, tamis_store *store, const char *golden)
+{
+    char dir[4096];
+    snprintf(dir, sizeof dir, "%s/llama3_rope", golden);
+    for (int dtype = TAMIS_BF16; dtype <= TAMIS_FP16; dtype++) {
+        check_golden(device, store, golden, "llama3_rope", (tamis_dtype)dtype);
+        check_golden(device, store, golden, "tied", (tamis_dtype)dtype);
+        check_random(device, store, dir, (tamis_dtype)dtype);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    char dir[4096];
+    tamis_store *store = NULL;
+    if (argc != 2 && argc != 4) die("usage: check_prefill GOLDEN [DEVICE STORE]");
+    check_device(-1, NULL, argv[1]);
+    if (argc == 4) {
+        const int device = atoi(argv[2]);
+        need(tamis_store_open(&store, argv[3], NULL), "the store");
+        check_device(device, store, argv[1]);
+        snprintf(dir, sizeof dir, "%s/tied", argv[1]);
+        check_devices(device, store, dir, TAMIS_BF16);
+        check_devices(device, store, dir, TAMIS_FP16);
+        tamis_store_free(store);
+    }
+    return failed > 0;
+}

@@ -1,0 +1,20 @@
+/* report.h: what is printed of runs; see report.c. */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include "prefill.h"
+
+struct report {
+    const struct model *model;
+    const struct prefill_options *options;
+    const char *device;
+    size_t weight_bytes, activation_bytes, workspace_bytes;
+    bool ran[2];                      /* dense, sparse */
+    struct prefill_result results[2]; /* the fastest run of each */
+    bool drift;                       /* was measured, in the dense run */
+};
+
+void report_print(const struct report *report, bool json);
+void report_drift(const struct report *report, const char *path); /* "layer,drift", as `tamis layers` reads it */
+
+#endif
