@@ -1,8 +1,8 @@
 /*
- * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|full] [device]` prints a line a check and exits
- * 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones; lists:
- * selection from long and awkward lists; these two the CPU backend (device -1, STORE not looked at) passes too; full: all
- * three, many shapes, and real sizes.
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|drift|full] [device]` prints a line a check and
+ * exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones; lists:
+ * selection from long and awkward lists; drift: representation drift; these three the CPU backend (device -1, STORE not looked
+ * at) passes too; full: all of these, many shapes, and real sizes.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
  */
 #define _GNU_SOURCE
@@ -356,6 +356,15 @@ static void check_graph(void)
     report(ok, "a captured graph replayed on sparse and on dense data has the bits of eager runs");
 }
 
+static void check_drifts(void)
+{
+    char name[160];
+    for (int i = 0; i < gpu_check_drift_count(); i++) {
+        gpu_check_drift_name(name, sizeof name, i);
+        report(gpu_check_drift(i, context, store), name);
+    }
+}
+
 /* ---- real sizes */
 
 static void check_large(void)
@@ -385,6 +394,7 @@ static void run_checks(const char *mode, const char *path)
     if (strcmp(mode, "quick") == 0) check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
     if (full || strcmp(mode, "random") == 0) check_random();
     if (full || strcmp(mode, "lists") == 0) check_lists();
+    if (full || strcmp(mode, "quick") == 0 || strcmp(mode, "drift") == 0) check_drifts();
     if (!full) return;
     check_lengths();
     check_masks();
@@ -398,14 +408,15 @@ static void run_checks(const char *mode, const char *path)
 
 static bool is_mode(const char *text)
 {
-    return strcmp(text, "quick") == 0 || strcmp(text, "random") == 0 || strcmp(text, "lists") == 0 || strcmp(text, "full") == 0;
+    return strcmp(text, "quick") == 0 || strcmp(text, "random") == 0 || strcmp(text, "lists") == 0 || strcmp(text, "drift") == 0 ||
+           strcmp(text, "full") == 0;
 }
 
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[2] : "full";
     if (argc < 2 || argc > 4 || !is_mode(mode)) {
-        fprintf(stderr, "usage: %s STORE [quick|random|lists|full] [device]\n", argv[0]);
+        fprintf(stderr, "usage: %s STORE [quick|random|lists|drift|full] [device]\n", argv[0]);
         return 2;
     }
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;

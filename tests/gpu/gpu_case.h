@@ -70,6 +70,11 @@ bool gpu_check_random(int number, tamis_context *context, tamis_store *store, st
    a coverage's kept counts within 1e-6 of tau. */
 bool gpu_check_select(const tamis_problem *problem, int shift, tamis_context *context, tamis_store *store);
 
+/* gpu_check_drift.c: samples of representation drift, by number. */
+int gpu_check_drift_count(void);
+void gpu_check_drift_name(char *out, size_t size, int number);
+bool gpu_check_drift(int number, tamis_context *context, tamis_store *store);
+
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
 

@@ -60,10 +60,12 @@ check() { # NAME COMMAND...
     [ $ok = true ]
 }
 
-# check_gpu's own lines as results. A line that is neither "ok" nor "FAILED" is detail of the next.
-check_full() { # STORE
-    local store=$1 start=$EPOCHREALTIME line code=0 lines=0 bad=0 took='^(.*) \([0-9.]+ s\)$'
-    "$check_gpu" "$work/$store.tamis" full >"$work/pipe" 2>&1 &
+# A program's own lines as results. A line that is neither "ok" nor "FAILED" is detail of the next.
+check_lines() { # STORE PROGRAM ARGUMENT...
+    local store=$1 program start=$EPOCHREALTIME line code=0 lines=0 bad=0 took='^(.*) \([0-9.]+ s\)$'
+    shift
+    program=$(basename "$1")
+    "$@" >"$work/pipe" 2>&1 &
     local pid=$!
     while IFS= read -r line; do
         [[ ! $line =~ $took ]] || line=${BASH_REMATCH[1]} # it is measured here
@@ -75,9 +77,9 @@ check_full() { # STORE
         lines=$((lines + 1)) start=$EPOCHREALTIME
     done <"$work/pipe"
     wait $pid || code=$?
-    [ $lines -gt 0 ] || record "$store: check_gpu (no line of it, exit code $code)" false "$(since "$start")"
+    [ $lines -gt 0 ] || record "$store: $program (no line of it, exit code $code)" false "$(since "$start")"
     # An exit that no line explains must not pass.
-    [ $code -eq $bad ] || record "$store: check_gpu ends (exit code $code)" false 0
+    [ $code -eq $bad ] || record "$store: $program ends (exit code $code)" false 0
 }
 
 check_sanitized() { # TOOL STORE
@@ -133,9 +135,27 @@ for store in default portable; do
     done
     check "$store: steps and one call give the same bits" "$tamis" run --store "$work/$store.tamis" \
         --input "$root/tests/reference/gqa_d128" --output "$work/out" --device cuda:0 || true
-    check_full "$store"
+    check_lines "$store" "$check_gpu" "$work/$store.tamis" full
     for tool in memcheck racecheck synccheck; do check_sanitized $tool "$store"; done
 done
+
+# ---- a whole model: small ones against transformers' logits, the reference and the CPU; the true program once
+
+prefill=$build/examples/prefill
+runs_model() { # of Llama-3.1-8B's sizes, random weights: every layer's stages have a time, and drifts lead to layers
+    "$prefill/prefill" --store "$work/default.tamis" --spec llama-3.1-8b --tokens 8192 --ratio 0.5 --drift "$work/drift.csv" \
+        --json >"$work/prefill.json" && cat "$work/prefill.json" && "$tamis" layers "$work/drift.csv"
+}
+if ! [ -x "$prefill/check_prefill" ]; then
+    record_not_run "prefill" "$build has no examples"
+elif ! "$prefill/prefill" --find-cublas >"$work/output" 2>&1; then
+    record_not_run "prefill" "$(tail -n 1 "$work/output")"
+else
+    for store in default portable; do
+        check_lines "$store" "$prefill/check_prefill" "$root/examples/prefill/golden" 0 "$work/$store.tamis"
+    done
+    check "prefill: Llama-3.1-8B's sizes, 8192 tokens" runs_model || true
+fi
 
 # Tuning, of one short length: every candidate of a model is right; what was timed is known, and plans go by it.
 tune() { "$tamis" tune "$work/tuned.tamis" --spec llama-3.1-8b --lengths 4096 --ratios 0.5 --rigor quick --json; }
