@@ -30,6 +30,8 @@ static const char usage[] =
     "      --min-tokens N   never keep fewer before the window; default: the spec's\n"
     "      --layers LIST    sparse layers, as in 14,15,20-37; default: the spec's\n"
     "      --mode MODE      dense, sparse or both, which is the default\n"
+    "      --peer-ms X      what a layer's dense attention takes elsewhere, as examples/bench/peers.py measures it: prints the\n"
+    "                       first token's time with that in place of ours\n"
     "      --drift FILE     measure each layer's drift in a dense run, and write it for 'tamis layers'\n"
     "      --chunk N        tokens that the MLP handles at a time; default: 8192\n"
     "      --repeat N       runs of which the fastest counts, after one that does not; default: 1\n"
@@ -42,7 +44,7 @@ static const char usage[] =
 struct arguments {
     const char *store, *spec, *weights, *config, *ids, *layers, *mode, *drift;
     long long tokens, chunk, repeat, device, seed, min_tokens; /* device -1: the CPU; min_tokens -1: not given */
-    double ratio;                                              /* 0: not given */
+    double ratio, peer_ms;                                     /* 0: not given */
     bool json, hash_attention;
 };
 
@@ -75,22 +77,24 @@ static long long whole(const char *option, const char *value, long long least, l
     return number;
 }
 
-static double part(const char *option, const char *value)
+static double real(const char *option, const char *value, double most)
 {
-    char *end;
+    char *end, wanted[80];
     const double number = strtod(value, &end);
-    if (end == value || *end || !(number > 0 && number <= 1)) bad_usage(option, value, "number above 0, up to 1");
+    snprintf(wanted, sizeof wanted, "number above 0, up to %g", most);
+    if (end == value || *end || !(number > 0 && number <= most)) bad_usage(option, value, wanted);
     return number;
 }
 
 enum { STORE = 256, SPEC, WEIGHTS, CONFIG, TOKENS, IDS, RATIO, LEAST, LAYERS, MODE, DRIFT, CHUNK, REPEAT, HASHES, DEVICE,
-      SEED, JSON, FIND };
+      SEED, JSON, FIND, PEER };
 static const struct option options[] = {
     {"store", 1, NULL, STORE},       {"spec", 1, NULL, SPEC},     {"weights", 1, NULL, WEIGHTS}, {"config", 1, NULL, CONFIG},
     {"tokens", 1, NULL, TOKENS},     {"ids", 1, NULL, IDS},       {"ratio", 1, NULL, RATIO},     {"min-tokens", 1, NULL, LEAST},
     {"layers", 1, NULL, LAYERS},     {"mode", 1, NULL, MODE},     {"drift", 1, NULL, DRIFT},     {"chunk", 1, NULL, CHUNK},
     {"repeat", 1, NULL, REPEAT},     {"hash-attention", 0, NULL, HASHES}, {"device", 1, NULL, DEVICE}, {"seed", 1, NULL, SEED},
-    {"json", 0, NULL, JSON},         {"find-cublas", 0, NULL, FIND}, {"help", 0, NULL, 'h'},  {NULL, 0, NULL, 0}};
+    {"json", 0, NULL, JSON},         {"find-cublas", 0, NULL, FIND}, {"peer-ms", 1, NULL, PEER}, {"help", 0, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
 
 static void find_cublas(void)
 {
@@ -114,7 +118,8 @@ static void read_option(struct arguments *given, int option, const char *value)
     case REPEAT: given->repeat = whole("repeat", value, 1, 1000); break;
     case SEED: given->seed = whole("seed", value, 0, 0xffffffff); break;
     case LEAST: given->min_tokens = whole("min-tokens", value, 0, 1 << 24); break;
-    case RATIO: given->ratio = part("ratio", value); break;
+    case RATIO: given->ratio = real("ratio", value, 1); break;
+    case PEER: given->peer_ms = real("peer-ms", value, 1e6); break;
     case DEVICE: given->device = strcmp(value, "cpu") == 0 ? -1 : whole("device", value, 0, 1023); break;
     case HASHES: given->hash_attention = true; break;
     case JSON: given->json = true; break;
@@ -262,6 +267,7 @@ int main(int argc, char **argv)
     report.options = &run_options;
     report.device = backend.table->name;
     report.drift = given.drift != NULL;
+    report.peer_ms = given.peer_ms;
     if (strcmp(given.mode, "sparse") != 0) measure(&report, prefill, ids, &given, false);
     if (strcmp(given.mode, "dense") != 0) measure(&report, prefill, ids, &given, true);
     report.weight_bytes = weights.bytes;

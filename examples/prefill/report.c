@@ -14,6 +14,13 @@ static double sum_stage(const struct report *report, const struct prefill_result
     return sum;
 }
 
+/* The dense run with the other attention in place of ours. */
+static double with_peer(const struct report *report)
+{
+    const struct prefill_result *dense = &report->results[0];
+    return dense->milliseconds - sum_stage(report, dense, 1) + report->model->layers * report->peer_ms;
+}
+
 static double gib(size_t bytes) { return (double)bytes / (1 << 30); }
 
 static void print_run(const struct report *report, const char *name, const struct prefill_result *result)
@@ -52,6 +59,9 @@ static void print_text(const struct report *report)
     printf("memory: weights %.3f GiB, activations %.3f GiB, attention's workspace %.3f GiB\n", gib(report->weight_bytes),
            gib(report->activation_bytes), gib(report->workspace_bytes));
     if (report->ran[0]) print_run(report, "dense", dense);
+    if (report->ran[0] && report->peer_ms > 0)
+        printf("peer    %10.2f ms to the first token, dense with attention of %.3f ms a layer\n", with_peer(report),
+               report->peer_ms);
     if (report->ran[1]) print_run(report, "sparse", sparse);
     if (report->ran[0] && report->ran[1])
         printf("sparse: attention %.2fx as fast over all layers, the first token %.2fx as soon\n",
@@ -96,6 +106,8 @@ static void print_json(const struct report *report)
     printf("]");
     if (report->ran[0]) json_run(report, "dense", &report->results[0]);
     if (report->ran[1]) json_run(report, "sparse", &report->results[1]);
+    if (report->ran[0] && report->peer_ms > 0)
+        printf(",\"peer\":{\"milliseconds\":%.4f,\"attention_ms\":%.4f}", with_peer(report), report->peer_ms);
     if (report->drift) {
         printf(",\"drift\":[");
         for (int i = 0; i < m->layers; i++) printf("%s%.17g", i ? "," : "", report->results[0].drift[i]);

@@ -12,6 +12,7 @@ struct report {
     bool ran[2];                      /* dense, sparse */
     struct prefill_result results[2]; /* the fastest run of each */
     bool drift;                       /* was measured, in the dense run */
+    double peer_ms;                   /* of a layer's dense attention elsewhere; 0: not given */
 };
 
 void report_print(const struct report *report, bool json);

@@ -99,6 +99,9 @@ want 0 small --tokens 96 --ids "$golden/llama3_rope/ids.txt" --mode dense --json
 has out '"sparse_layers":[],"dense":{'
 largest=$(awk '{ if (NR == 1 || $1 > most) { most = $1; at = NR - 1 } } END { print at }' "$golden/llama3_rope/logits.txt")
 has out "\"token\":$largest,"
+want 0 small --tokens 96 --mode dense --peer-ms 100
+grep -q '^peer  *2[0-9][0-9]\.[0-9]* ms to the first token, dense with attention of 100.000 ms a layer$' out || fail "no peer"
+want 2 "$prefill" --device cpu --peer-ms 0
 # The spec's own layers are of a model of 32; a model of two has none of them.
 want 1 small --store "$store"
 has err 'the spec has a sparse layer 15, the model 2 layers'
