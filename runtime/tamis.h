@@ -514,6 +514,7 @@ TAMIS_API tamis_status tamis_drift_read(double *out, const tamis_drift *drift, c
  * @param needed  If not NULL: how many there are, at least 1.
  * @param drifts  (layers), finite and not negative; normalised or not.
  * @param delta   0 to 1; the published lists are those of 0.5.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_ENOMEM.
  */
 TAMIS_API tamis_status tamis_drift_layers(int32_t *sparse, size_t capacity, size_t *needed, const double *drifts,
                                           size_t layers, double delta);

@@ -195,7 +195,8 @@ static void check_random(int device, tamis_store *store, const char *dir, tamis_
     const uint64_t sparse_hash = result.logits_hash;
     options.chunk = 37;
     run(NULL, &result, &bench, &options, true, false);
-    check(device >= 0 || result.logits_hash == sparse_hash, "%s, %s: chunks of the MLP change nothing", bench.device, type);
+    if (device < 0) /* cuBLAS may take another kernel for fewer rows */
+        check(result.logits_hash == sparse_hash, "%s, %s: chunks of the MLP change nothing", bench.device, type);
     options.chunk = bench.tokens;
     options.selection.ratio = 1;
     for (int i = 0; i <= last; i++) options.sparse[i] = true;

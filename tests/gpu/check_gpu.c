@@ -350,10 +350,11 @@ static void check_graph(void)
     c.problem.selection.policy = TAMIS_COVERAGE;
     c.problem.selection.coverage = 1.3e-4;
     void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
-    const bool ok = cuda && make_current(cuda) && check_replays(&c, cuda);
+    const bool current = cuda && make_current(cuda), ok = current && check_replays(&c, cuda);
     gpu_case_close(&c);
     if (c.stream) tamis_stream_free(context, c.stream);
     report(ok, "a captured graph replayed on sparse and on dense data has the bits of eager runs");
+    report(current && gpu_check_drift_graph(context, store, cuda), "a captured graph of drifts has the bits of eager calls");
 }
 
 static void check_drifts(void)

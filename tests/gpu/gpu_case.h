@@ -74,6 +74,8 @@ bool gpu_check_select(const tamis_problem *problem, int shift, tamis_context *co
 int gpu_check_drift_count(void);
 void gpu_check_drift_name(char *out, size_t size, int number);
 bool gpu_check_drift(int number, tamis_context *context, tamis_store *store);
+/* Captured and replayed; `cuda` is libcuda, and the device's context is current. */
+bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cuda);
 
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);

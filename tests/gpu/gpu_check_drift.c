@@ -4,6 +4,7 @@
  */
 #include "gpu_case.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -97,16 +98,20 @@ static void close_buffers(struct buffers *b)
 }
 
 /* Layer 0 from `in` to `out` in two chunks, layer 1 from `out` to `in`: so that normalised drifts tell the two apart. */
-static bool measure(const struct buffers *b, const struct sample *s, double drifts[LAYERS])
+static bool accumulate(const struct buffers *b, const struct sample *s, tamis_stream stream)
 {
     const unsigned short *in = (const unsigned short *)b->device_in + s->shift, *out = b->device_out;
     const long long first = s->rows / 3;
-    return tamis_drift_reset(b->drift, b->state, NULL) == TAMIS_OK &&
-           tamis_drift_add(b->drift, b->state, 0, in, s->in_stride, out, s->out_stride, first, NULL) == TAMIS_OK &&
+    return tamis_drift_reset(b->drift, b->state, stream) == TAMIS_OK &&
+           tamis_drift_add(b->drift, b->state, 0, in, s->in_stride, out, s->out_stride, first, stream) == TAMIS_OK &&
            tamis_drift_add(b->drift, b->state, 0, in + first * s->in_stride, s->in_stride, out + first * s->out_stride,
-                           s->out_stride, s->rows - first, NULL) == TAMIS_OK &&
-           tamis_drift_add(b->drift, b->state, 1, out, s->out_stride, in, s->in_stride, s->rows, NULL) == TAMIS_OK &&
-           tamis_drift_read(drifts, b->drift, b->state, NULL) == TAMIS_OK;
+                           s->out_stride, s->rows - first, stream) == TAMIS_OK &&
+           tamis_drift_add(b->drift, b->state, 1, out, s->out_stride, in, s->in_stride, s->rows, stream) == TAMIS_OK;
+}
+
+static bool measure(const struct buffers *b, const struct sample *s, double drifts[LAYERS])
+{
+    return accumulate(b, s, NULL) && tamis_drift_read(drifts, b->drift, b->state, NULL) == TAMIS_OK;
 }
 
 static bool is_right(const struct sample *s, const struct buffers *b, const double drifts[LAYERS])
@@ -142,4 +147,56 @@ void gpu_check_drift_name(char *out, size_t size, int number)
     snprintf(out, size, "drift: %s, %lld rows of %lld, strides %lld and %lld%s", s->dtype == TAMIS_BF16 ? "bf16" : "fp16",
              s->rows,
              s->width, s->in_stride, s->out_stride, s->shift ? ", shifted" : "");
+}
+
+/* ---- in a CUDA graph */
+
+struct graphs { /* the driver's functions */
+    int (*begin)(tamis_stream, int);
+    int (*end)(tamis_stream, void **);
+    int (*instantiate)(void **, void *, unsigned long long);
+    int (*launch)(void *, tamis_stream);
+};
+
+static bool find_functions(struct graphs *out, void *cuda)
+{
+    const struct {
+        const char *name;
+        void *function;
+    } wanted[] = {{"cuStreamBeginCapture_v2", &out->begin},
+                  {"cuStreamEndCapture", &out->end},
+                  {"cuGraphInstantiateWithFlags", &out->instantiate},
+                  {"cuGraphLaunch", &out->launch}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        void *address = dlsym(cuda, wanted[i].name);
+        if (!address) return false;
+        memcpy(wanted[i].function, &address, sizeof address);
+    }
+    return true;
+}
+
+/* Captured, then replayed twice: a reset within the graph makes each replay begin anew. */
+static bool replay(const struct graphs *graphs, const struct buffers *b, const struct sample *s, tamis_stream stream)
+{
+    const int thread_local_mode = 1;
+    void *graph = NULL, *exec = NULL;
+    bool ok = graphs->begin(stream, thread_local_mode) == 0 && accumulate(b, s, stream);
+    ok = graphs->end(stream, &graph) == 0 && ok && graphs->instantiate(&exec, graph, 0) == 0;
+    for (int i = 0; i < 2 && ok; i++) ok = graphs->launch(exec, stream) == 0;
+    return ok;
+}
+
+bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cuda)
+{
+    const struct sample *s = &samples[0];
+    struct graphs graphs;
+    struct buffers b;
+    tamis_stream stream = NULL;
+    double eager[LAYERS], replayed[LAYERS];
+    bool ok = find_functions(&graphs, cuda) && tamis_stream_create(&stream, context) == TAMIS_OK;
+    ok = open_buffers(&b, s, context, store) && ok && measure(&b, s, eager) && replay(&graphs, &b, s, stream) &&
+         tamis_drift_read(replayed, b.drift, b.state, stream) == TAMIS_OK && memcmp(eager, replayed, sizeof eager) == 0;
+    close_buffers(&b);
+    tamis_stream_free(context, stream);
+    return ok;
 }
