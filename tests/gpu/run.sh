@@ -142,24 +142,16 @@ done
 # ---- a whole model: small ones against transformers' logits, the reference and the CPU; the true program once
 
 prefill=$build/examples/prefill
-wheel_folder() { # of a Python package that has the library
-    python3 -c 'import glob, sysconfig
-print(*(f.rpartition("/")[0] for f in glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/**/'"$1"'", recursive=True)), sep="\n")' |
-        head -n 1
-}
-if [ -x "$prefill/prefill" ] && ! "$prefill/prefill" --find-cublas >/dev/null 2>&1; then
-    TAMIS_LIBCUBLAS=$(wheel_folder 'libcublas.so.1[23]' 2>/dev/null || true)
-    export TAMIS_LIBCUBLAS
-fi
 runs_model() { # of Llama-3.1-8B's sizes, random weights: every layer's stages have a time, and drifts lead to layers
     "$prefill/prefill" --store "$work/default.tamis" --spec llama-3.1-8b --tokens 8192 --ratio 0.5 --drift "$work/drift.csv" \
         --json >"$work/prefill.json" && cat "$work/prefill.json" && "$tamis" layers "$work/drift.csv"
 }
 if ! [ -x "$prefill/check_prefill" ]; then
     record_not_run "prefill" "$build has no examples"
-elif ! "$prefill/prefill" --find-cublas >"$work/output" 2>&1; then
+elif ! cublas=$("$root/examples/prefill/cublas.sh" "$prefill/prefill" 2>"$work/output"); then
     record_not_run "prefill" "$(tail -n 1 "$work/output")"
 else
+    [ -z "$cublas" ] || export TAMIS_LIBCUBLAS=$cublas
     for store in default portable; do
         check_lines "$store" "$prefill/check_prefill" "$root/examples/prefill/golden" 0 "$work/$store.tamis"
     done
