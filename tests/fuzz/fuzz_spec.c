@@ -1,9 +1,11 @@
 /*
  * fuzz_spec.c: any bytes as a spec file. They are refused with one line that says where, or what was read holds what its
- * users rely on: names that are safe in file names, numbers in range, every tile complete.
+ * users rely on: names that are safe in file names, numbers in range, every tile complete; and its sparse layers can be
+ * written anew, or that is refused.
  */
 #include "schema.h"
 #include "spec.h"
+#include "spec_edit.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -55,6 +57,20 @@ static void check_spec(const struct spec *spec)
     for (size_t i = 0; i < spec->tile_count; i++) check_tile(&spec->tiles[i]);
 }
 
+/* Once more into what was written changes nothing. */
+static void check_edit(const char *text, size_t size)
+{
+    struct tamisi_buf once = TAMISI_BUF_INIT, twice = TAMISI_BUF_INIT;
+    if (spec_edit_layers(&once, "fuzz.yaml", text, size, NULL, "0") == TAMIS_OK) {
+        demand(spec_edit_layers(&twice, "fuzz.yaml", once.data, once.size, NULL, "0") == TAMIS_OK);
+        demand(once.size == twice.size && memcmp(once.data, twice.data, once.size) == 0);
+    } else {
+        check_message(tamis_last_error());
+    }
+    tamisi_buf_free(&once);
+    tamisi_buf_free(&twice);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct spec spec;
@@ -64,6 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_spec(&spec);
     demand(strlen(spec.text) == size && memcmp(spec.text, data, size) == 0);
+    check_edit(spec.text, size);
     spec_free(&spec);
     return 0;
 }
