@@ -4,7 +4,8 @@
 #
 # Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get; "portable" from specs
 # that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on each: the reference cases,
-# check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Last, "tuned" from nothing.
+# check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Then the prefill of whole models,
+# where cuBLAS is found: small ones on both stores, one of a model's true sizes. Last, "tuned" from nothing.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
