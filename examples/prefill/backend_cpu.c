@@ -168,17 +168,23 @@ static double between(struct backend *backend, int from, int to)
     return marks[to] - marks[from];
 }
 
+static size_t memory(struct backend *backend, size_t *total)
+{
+    (void)backend;
+    return *total = 0;
+}
+
 static void close_cpu(struct backend *backend) { free(backend->state); }
 
-static const struct backend_table cpu_table = {"CPU", gemm, rms_norm, rope, swiglu, embed, copy, fill, mark, between,
-                                               close_cpu};
+static const struct backend_table cpu_table = {"CPU", gemm, rms_norm, rope,    swiglu, embed,
+                                               copy,  fill, mark,     between, memory, close_cpu};
 
 void backend_cpu_open(struct backend *out, int threads, tamis_dtype dtype)
 {
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;
     options.device = TAMIS_DEVICE_CPU;
     options.cpu_threads = threads;
-    *out = (struct backend){.table = &cpu_table, .dtype = dtype, .state = calloc(MOST_MARKS, sizeof(double))};
+    *out = (struct backend){.table = &cpu_table, .dtype = dtype, .device = "CPU", .state = calloc(MOST_MARKS, sizeof(double))};
     if (!out->state) die("out of memory");
     need(tamis_context_create(&out->context, &options), "the CPU");
 }

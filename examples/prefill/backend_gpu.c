@@ -118,6 +118,14 @@ static double between(struct backend *backend, int from, int to)
     return (double)milliseconds;
 }
 
+static size_t memory(struct backend *backend, size_t *total)
+{
+    const struct gpu *gpu = backend->state;
+    size_t available = 0;
+    must(gpu, gpu->cuda.memory_info(&available, total), "the GPU's memory");
+    return *total - available;
+}
+
 static void close_gpu(struct backend *backend)
 {
     struct gpu *gpu = backend->state;
@@ -130,8 +138,8 @@ static void close_gpu(struct backend *backend)
     free(gpu);
 }
 
-static const struct backend_table gpu_table = {"GPU", gemm, rms_norm, rope, swiglu, embed, copy, fill, mark, between,
-                                               close_gpu};
+static const struct backend_table gpu_table = {"GPU", gemm, rms_norm, rope,    swiglu, embed,
+                                               copy,  fill, mark,     between, memory, close_gpu};
 
 /* ---- opening */
 
@@ -189,6 +197,7 @@ void backend_gpu_open(struct backend *out, int device, tamis_dtype dtype)
     cublas_api_open(&gpu->cublas);
     must(gpu, gpu->cuda.init(0), "the driver");
     must(gpu, gpu->cuda.device_get(&gpu->device, device), "the GPU");
+    must(gpu, gpu->cuda.device_name(out->device, sizeof out->device, gpu->device), "the GPU");
     must(gpu, gpu->cuda.primary_retain(&primary, gpu->device), "the GPU");
     must(gpu, gpu->cuda.push(primary), "the GPU");
     load_kernels(gpu, dtype);

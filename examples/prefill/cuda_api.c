@@ -67,6 +67,8 @@ void cuda_api_open(struct cuda_api *out)
     const struct symbol symbols[] = {{"cuInit", &out->init},
                                      {"cuDeviceGet", &out->device_get},
                                      {"cuDeviceGetAttribute", &out->device_get_attribute},
+                                     {"cuDeviceGetName", &out->device_name},
+                                     {"cuMemGetInfo_v2", &out->memory_info},
                                      {"cuDevicePrimaryCtxRetain", &out->primary_retain},
                                      {"cuDevicePrimaryCtxRelease_v2", &out->primary_release},
                                      {"cuCtxPushCurrent_v2", &out->push},

@@ -17,6 +17,8 @@ struct cuda_api {
     int (*init)(unsigned);
     int (*device_get)(int *, int);
     int (*device_get_attribute)(int *, int, int);
+    int (*device_name)(char *, int, int);
+    int (*memory_info)(size_t *, size_t *); /* free, all */
     int (*primary_retain)(void **, int);
     int (*primary_release)(int);
     int (*push)(void *);

@@ -265,7 +265,7 @@ int main(int argc, char **argv)
     struct prefill *prefill = prefill_open(&backend, &model, &weights, &run_options);
     report.model = &model;
     report.options = &run_options;
-    report.device = backend.table->name;
+    report.device = backend.device;
     report.drift = given.drift != NULL;
     report.peer_ms = given.peer_ms;
     if (strcmp(given.mode, "sparse") != 0) measure(&report, prefill, ids, &given, false);
@@ -273,6 +273,7 @@ int main(int argc, char **argv)
     report.weight_bytes = weights.bytes;
     report.activation_bytes = prefill_bytes(prefill);
     report.workspace_bytes = prefill_workspace(prefill);
+    report.used_bytes = backend.table->memory(&backend, &report.total_bytes);
     report_print(&report, given.json);
     if (given.drift) report_drift(&report, given.drift);
     prefill_free(prefill);

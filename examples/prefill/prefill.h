@@ -45,7 +45,7 @@ enum { GEMM_ADD = 1, GEMM_FLOAT = 2 }; /* add to the output; the output is float
 
 struct backend;
 struct backend_table {
-    const char *name;
+    const char *name; /* "GPU" */
     /* out (rows, n) = in (rows, k) times weight (n, k) transposed; sums in float. Strides in elements. */
     void (*gemm)(struct backend *backend, void *out, int64_t out_stride, const void *in, int64_t in_stride, const void *weight,
                  int64_t rows, int n, int k, int flags);
@@ -63,6 +63,7 @@ struct backend_table {
     void (*fill)(struct backend *backend, void *out, int64_t count, uint32_t seed, float deviation);
     void (*mark)(struct backend *backend, int slot);                 /* the time when all before it is done */
     double (*between)(struct backend *backend, int from, int to);    /* two marks, in ms; after a synchronisation */
+    size_t (*memory)(struct backend *backend, size_t *total); /* of the device, in use by all; 0: not known */
     void (*close)(struct backend *backend);
 };
 
@@ -71,6 +72,7 @@ struct backend {
     tamis_context *context;
     tamis_stream stream;
     tamis_dtype dtype;
+    char device[128]; /* "NVIDIA H200" */
     void *state;
 };
 #define MOST_MARKS (STAGES * MOST_LAYERS + 4)

@@ -52,12 +52,15 @@ static void print_text(const struct report *report)
 {
     const struct model *m = report->model;
     const struct prefill_result *dense = &report->results[0], *sparse = &report->results[1];
-    printf("%d layers of %d, %d query and %d KV heads of %d, inner %d, vocabulary %d, %s; %lld tokens, on the %s\n",
+    printf("%d layers of %d, %d query and %d KV heads of %d, inner %d, vocabulary %d, %s; %lld tokens, on %s\n",
            m->layers, m->width,
            m->heads, m->kv_heads, m->head_dim, m->inner, m->vocabulary, m->dtype == TAMIS_BF16 ? "bf16" : "fp16",
            (long long)report->options->tokens, report->device);
-    printf("memory: weights %.3f GiB, activations %.3f GiB, attention's workspace %.3f GiB\n", gib(report->weight_bytes),
+    printf("memory: weights %.3f GiB, activations %.3f GiB, attention's workspace %.3f GiB", gib(report->weight_bytes),
            gib(report->activation_bytes), gib(report->workspace_bytes));
+    if (report->total_bytes)
+        printf("; of the device %.3f of %.3f GiB are in use", gib(report->used_bytes), gib(report->total_bytes));
+    puts("");
     if (report->ran[0]) print_run(report, "dense", dense);
     if (report->ran[0] && report->peer_ms > 0)
         printf("peer    %10.2f ms to the first token, dense with attention of %.3f ms a layer\n", with_peer(report),
@@ -94,10 +97,10 @@ static void print_json(const struct report *report)
     bool first = true;
     printf("{\"schema\":1,\"type\":\"prefill\",\"device\":\"%s\",\"layers\":%d,\"width\":%d,\"q_heads\":%d,\"kv_heads\":%d,"
            "\"head_dim\":%d,\"inner\":%d,\"vocabulary\":%d,\"dtype\":\"%s\",\"tokens\":%lld,\"weight_bytes\":%zu,"
-           "\"activation_bytes\":%zu,\"workspace_bytes\":%zu,\"sparse_layers\":[",
+           "\"activation_bytes\":%zu,\"workspace_bytes\":%zu,\"device_used_bytes\":%zu,\"sparse_layers\":[",
            report->device, m->layers, m->width, m->heads, m->kv_heads, m->head_dim, m->inner, m->vocabulary,
            m->dtype == TAMIS_BF16 ? "bf16" : "fp16", (long long)report->options->tokens, report->weight_bytes,
-           report->activation_bytes, report->workspace_bytes);
+           report->activation_bytes, report->workspace_bytes, report->used_bytes);
     for (int i = 0; i < m->layers; i++) {
         if (!report->options->sparse[i]) continue;
         printf("%s%d", first ? "" : ",", i);

@@ -9,6 +9,7 @@ struct report {
     const struct prefill_options *options;
     const char *device;
     size_t weight_bytes, activation_bytes, workspace_bytes;
+    size_t used_bytes, total_bytes;   /* of the device's memory, cuBLAS's and other programs' included; 0: not known */
     bool ran[2];                      /* dense, sparse */
     struct prefill_result results[2]; /* the fastest run of each */
     bool drift;                       /* was measured, in the dense run */

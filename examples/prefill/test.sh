@@ -125,7 +125,11 @@ END
 want 0 "$tamis" gen small.yaml -o small.tamis --defaults-only
 export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA" FAKE_CUDA_CC=8.0
 want 0 "$prefill" --store small.tamis --weights "$golden/llama3_rope" --tokens 300 --json
-has out '"device":"GPU"'
+has out '"device":"Fake GPU 8.0"'
+has out '"device_used_bytes":'
+want 0 "$prefill" --store small.tamis --weights "$golden/llama3_rope" --tokens 300 --mode dense
+has out '; of the device '
+want 0 "$prefill" --store small.tamis --weights "$golden/llama3_rope" --tokens 300 --json
 has out '"sparse_layers":[1],"dense":{'
 FAKE_CUDA_FAIL=cuLaunchKernel:5:700 want 1 "$prefill" --store small.tamis --weights "$golden/llama3_rope" --tokens 300
 has err 'prefill: '
