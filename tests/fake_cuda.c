@@ -63,6 +63,7 @@ static void read_settings(void)
     if (fake.devices > FAKE_DEVICES) fake.devices = FAKE_DEVICES;
     if (!cc || sscanf(cc, "%d.%d", &fake.major, &fake.minor) != 2) fake.major = 9, fake.minor = 0;
     fake.version = (int)read_number("FAKE_CUDA_VERSION", 13000);
+    fake.sms = (int)read_number("FAKE_CUDA_SMS", 132);
     fake.memory = (size_t)read_number("FAKE_CUDA_MEMORY", 80L << 30);
     snprintf(fake.missing, sizeof fake.missing, "%s", missing ? missing : "");
     read_failures(getenv("FAKE_CUDA_FAIL"));
@@ -99,6 +100,13 @@ void fake_cuda_assume(const void *address, size_t bytes)
     pthread_mutex_lock(&fake.lock);
     fake.assumed = (unsigned long long)(uintptr_t)address;
     fake.assumed_bytes = bytes;
+    pthread_mutex_unlock(&fake.lock);
+}
+
+void fake_cuda_use(const struct fake_engine *engine)
+{
+    pthread_mutex_lock(&fake.lock);
+    fake.engine = engine;
     pthread_mutex_unlock(&fake.lock);
 }
 
@@ -203,6 +211,21 @@ char *fake_memory(const char *function, tamisi_cu_deviceptr address, size_t byte
     return NULL;
 }
 
+void *fake_take(size_t bytes)
+{
+    void *data = NULL;
+    if (fake.engine) return fake.engine->allocate(bytes);
+    return posix_memalign(&data, 256, bytes) == 0 ? data : NULL;
+}
+
+void fake_give(void *data, size_t bytes)
+{
+    if (fake.engine)
+        fake.engine->release(data, bytes);
+    else
+        free(data);
+}
+
 /* ------------------------------------------------------------------------------------------------- version and devices */
 
 ENTRY(cuDriverGetVersion, (int *version))
@@ -227,6 +250,7 @@ static const struct {
               {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
               {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
               {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+              {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
               {999, "CUDA_ERROR_UNKNOWN", "unknown error"}};
 
 static tamisi_cu_result find_error(tamisi_cu_result code, const char **out, bool name)
@@ -237,7 +261,12 @@ static tamisi_cu_result find_error(tamisi_cu_result code, const char **out, bool
     return *out ? 0 : INVALID_VALUE;
 }
 
-ENTRY(cuGetErrorString, (tamisi_cu_result code, const char **out)) { return find_error(code, out, false); }
+ENTRY(cuGetErrorString, (tamisi_cu_result code, const char **out))
+{
+    const tamisi_cu_result result = find_error(code, out, false);
+    if (code == LAUNCH_FAILED && fake.engine) *out = fake.engine->describe_failure();
+    return result;
+}
 
 ENTRY(cuGetErrorName, (tamisi_cu_result code, const char **out)) { return find_error(code, out, true); }
 
@@ -291,7 +320,7 @@ ENTRY(cuDeviceGetAttribute, (int *value, int attribute, tamisi_cu_device device)
     switch (attribute) {
     case TAMISI_CU_ATTR_CC_MAJOR: *value = fake.major; break;
     case TAMISI_CU_ATTR_CC_MINOR: *value = fake.minor; break;
-    case TAMISI_CU_ATTR_SM_COUNT: *value = 132; break;
+    case TAMISI_CU_ATTR_SM_COUNT: *value = fake.sms; break;
     case TAMISI_CU_ATTR_L2_BYTES: *value = 50 << 20; break;
     case TAMISI_CU_ATTR_SHARED_PER_BLOCK_OPTIN: *value = fake_shared_limit(); break;
     default: result = INVALID_VALUE;
@@ -345,7 +374,7 @@ static void end_context(struct object *context)
         --*counts[object->kind];
         fake.counts.reclaimed++;
         if (object->kind == MEMORY) {
-            free(object->data);
+            fake_give(object->data, object->bytes);
             fake.used -= object->bytes;
         }
     }

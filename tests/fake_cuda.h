@@ -7,6 +7,7 @@
  *   FAKE_CUDA_CC       their compute capability ("9.0")
  *   FAKE_CUDA_VERSION  cuDriverGetVersion (13000); -34: it fails with 34
  *   FAKE_CUDA_MEMORY   bytes that each GPU has (80 GiB)
+ *   FAKE_CUDA_SMS      its SMs (132)
  *   FAKE_CUDA_MISSING  kernels whose name contains this are not found
  *   FAKE_CUDA_FAIL     "cuMemAlloc_v2:3:2": its 3rd call fails with 2; several, separated by commas; "*" is any function
  */

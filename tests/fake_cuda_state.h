@@ -6,6 +6,7 @@
 
 #include "driver.h"
 #include "fake_cuda.h"
+#include "fake_engine.h"
 
 #include <pthread.h>
 
@@ -18,7 +19,8 @@ enum { /* CUresult */
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
     INVALID_HANDLE = 400,
-    NOT_FOUND = 500
+    NOT_FOUND = 500,
+    LAUNCH_FAILED = 719 /* which an engine may say */
 };
 
 enum kind { CONTEXT, LIBRARY, KERNEL, STREAM, EVENT, MEMORY, GRAPH };
@@ -33,6 +35,7 @@ struct object {
     long retained;      /* the same */
     char text[96];      /* a library's data, a kernel's symbol */
     int dynamic_shared; /* that a kernel may have */
+    void *code;         /* of a library or kernel, where an engine runs it */
     char *data;         /* of memory */
     size_t bytes;
 };
@@ -43,7 +46,7 @@ struct object {
 struct fake_state {
     pthread_mutex_t lock;
     bool read, initialised;
-    int devices, major, minor, version;
+    int devices, major, minor, version, sms;
     size_t memory, used;
     char missing[96];
     struct {
@@ -59,6 +62,7 @@ struct fake_state {
         const void *stream;
     } cleared; /* since the last launch */
     struct fake_cuda_counts counts;
+    const struct fake_engine *engine; /* NULL: nothing runs */
     struct object *objects;
     struct object *contexts[FAKE_DEVICES];
     void (*watch)(void *payload, const struct fake_cuda_launch *launch);
@@ -82,6 +86,9 @@ struct object *fake_find(const char *function, const void *handle, enum kind kin
 struct object *fake_context(const char *function); /* the thread's current one */
 bool fake_stream_fits(const char *function, const void *stream, const struct object *context);
 char *fake_memory(const char *function, tamisi_cu_deviceptr address, size_t bytes);
+
+void *fake_take(size_t bytes); /* device memory; NULL: none left */
+void fake_give(void *data, size_t bytes);
 
 int fake_shared_limit(void); /* what a block may have at most once it has asked, in bytes */
 

@@ -20,8 +20,11 @@ ENTRY(cuLibraryLoadData, (tamisi_cu_library *out, const void *data, int *jit_opt
     (void)jit_options, (void)jit_values, (void)options, (void)values;
     if (result == 0 && (!data || jit_count || count)) result = INVALID_VALUE;
     if (result == 0 && strncmp(data, "bad", 3) == 0) result = INVALID_IMAGE;
+    void *code = NULL;
+    if (result == 0 && fake.engine) result = fake.engine->load(&code, data);
     if (result == 0) {
         struct object *library = fake_add(LIBRARY, NULL);
+        library->code = code;
         snprintf(library->text, sizeof library->text, "%.90s", (const char *)data);
         fake.counts.libraries++;
         *out = (tamisi_cu_library)(void *)library;
@@ -34,6 +37,7 @@ ENTRY(cuLibraryUnload, (tamisi_cu_library handle))
     const tamisi_cu_result result = fake_enter("cuLibraryUnload");
     struct object *library = fake_find("cuLibraryUnload", handle, LIBRARY);
     if (!library) return fake_leave(INVALID_HANDLE);
+    if (library->code) fake.engine->unload(library->code);
     library->live = false;
     fake.counts.libraries--;
     return fake_leave(result);
@@ -45,8 +49,11 @@ ENTRY(cuLibraryGetKernel, (tamisi_cu_kernel *out, tamisi_cu_library handle, cons
     struct object *library = fake_find("cuLibraryGetKernel", handle, LIBRARY);
     if (result == 0 && !library) result = INVALID_HANDLE;
     if (result == 0 && fake.missing[0] && strstr(name, fake.missing)) result = NOT_FOUND;
+    void *code = result == 0 && library->code ? fake.engine->find(library->code, name) : NULL;
+    if (result == 0 && library->code && !code) result = NOT_FOUND;
     if (result == 0) {
         struct object *kernel = fake_add(KERNEL, library);
+        kernel->code = code;
         snprintf(kernel->text, sizeof kernel->text, "%s", name);
         kernel->dynamic_shared = 48 * 1024; /* without asking */
         *out = (tamisi_cu_kernel)(void *)kernel;
@@ -143,6 +150,8 @@ static tamisi_cu_result launch_kernel(const char *name, tamisi_cu_function funct
     }
     fake.cleared.address = 0;
     fake.cleared.bytes = 0;
+    if (kernel->code) result = fake.engine->launch(kernel->code, launch, fake.sms);
+    if (result != 0) return fake_leave(result);
     fake.counts.launches++;
     void (*watch)(void *, const struct fake_cuda_launch *) = fake.watch;
     void *payload = fake.watch_payload;
@@ -190,8 +199,8 @@ ENTRY(cuMemAlloc_v2, (tamisi_cu_deviceptr *out, size_t bytes))
     if (result == 0 && !context) result = INVALID_CONTEXT;
     if (result == 0 && bytes == 0) result = INVALID_VALUE;
     if (result == 0 && bytes > fake.memory - fake.used) result = OUT_OF_MEMORY;
-    char *data = NULL;
-    if (result == 0 && posix_memalign((void **)&data, 256, bytes) != 0) result = OUT_OF_MEMORY;
+    char *data = result == 0 ? fake_take(bytes) : NULL;
+    if (result == 0 && !data) result = OUT_OF_MEMORY;
     if (result == 0) {
         struct object *memory = fake_add(MEMORY, context);
         memory->data = data;
@@ -210,7 +219,7 @@ ENTRY(cuMemFree_v2, (tamisi_cu_deviceptr address))
     for (struct object *object = fake.objects; object; object = object->next)
         if (object->kind == MEMORY && object->live && (tamisi_cu_deviceptr)(uintptr_t)object->data == address) {
             object->live = false;
-            free(object->data);
+            fake_give(object->data, object->bytes);
             fake.used -= object->bytes;
             fake.counts.allocations--;
             return fake_leave(result);

@@ -1,7 +1,8 @@
 /*
  * fake_nvrtc.c: an NVRTC that is none, in the same library as the fake libcuda (TAMIS_LIBNVRTC may name it). It
- * "compiles" any source to the text "cubin of NAME for ARCH", and reports every kernel that the source declares as
- * ptxas would, so that the way from a store without cubins to a loaded plan is tested on machines without a compiler.
+ * "compiles" any source to the text "cubin of NAME for ARCH", a zero byte and the source, and reports every kernel that the
+ * source declares as ptxas would, so that the way from a store without cubins to a loaded plan is tested on machines without a
+ * compiler.
  *
  *   FAKE_NVRTC_VERSION  "13.0"
  * A source that contains "#error" is rejected with a message that names its line.
@@ -17,7 +18,8 @@
 
 struct program {
     char name[96], *source;
-    char cubin[192];
+    char *cubin; /* with its bytes */
+    size_t cubin_bytes;
     char log[4096];
 };
 
@@ -66,6 +68,7 @@ ENTRY(int, nvrtcCreateProgram,
 ENTRY(int, nvrtcDestroyProgram, (struct program **program))
 {
     free((*program)->source);
+    free((*program)->cubin);
     free(*program);
     *program = NULL;
     return 0;
@@ -86,6 +89,19 @@ static void report_kernels(struct program *program, const char *arch)
     }
 }
 
+static int make_cubin(struct program *program, const char *arch)
+{
+    char text[192];
+    const size_t head = (size_t)snprintf(text, sizeof text, "cubin of %s for %s", program->name, arch) + 1;
+    const size_t source = strlen(program->source) + 1;
+    program->cubin = malloc(head + source);
+    if (!program->cubin) return 0;
+    memcpy(program->cubin, text, head);
+    memcpy(program->cubin + head, program->source, source);
+    program->cubin_bytes = head + source;
+    return 1;
+}
+
 ENTRY(int, nvrtcCompileProgram, (struct program *program, int count, const char *const *options))
 {
     static const char arch_option[] = "--gpu-architecture=";
@@ -99,20 +115,20 @@ ENTRY(int, nvrtcCompileProgram, (struct program *program, int count, const char 
         snprintf(program->log, sizeof program->log, "%s(%d): error: #error directive\n", program->name, line);
         return 6;
     }
-    snprintf(program->cubin, sizeof program->cubin, "cubin of %s for %s", program->name, arch);
+    if (!make_cubin(program, arch)) return 1;
     report_kernels(program, arch);
     return 0;
 }
 
 ENTRY(int, nvrtcGetCUBINSize, (struct program *program, size_t *bytes))
 {
-    *bytes = strlen(program->cubin) + 1;
+    *bytes = program->cubin_bytes;
     return 0;
 }
 
 ENTRY(int, nvrtcGetCUBIN, (struct program *program, char *cubin))
 {
-    memcpy(cubin, program->cubin, strlen(program->cubin) + 1);
+    memcpy(cubin, program->cubin, program->cubin_bytes);
     return 0;
 }
 
