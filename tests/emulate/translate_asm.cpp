@@ -4,6 +4,7 @@
  */
 #include "translate.hpp"
 
+#include <algorithm>
 #include <cctype>
 #include <map>
 #include <vector>
@@ -36,6 +37,18 @@ std::vector<std::string> split(const std::string &text)
         }
     }
     return parts;
+}
+
+/* Lines that the preprocessor has marked, or that come from a template, go. */
+std::string without_directives(const std::string &text)
+{
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = std::min(text.find('\n', at), text.size());
+        if (text[skip_space(text, at)] != '#') out += text.substr(at, end - at) + " ";
+        at = end + 1;
+    }
+    return out;
 }
 
 /* Template, outputs, inputs, clobbers. Expressions are in parentheses, so that a colon outside of any separates. */
@@ -89,7 +102,7 @@ class Statement {
 public:
     Statement(const std::string &inside, int id) : suffix("_" + std::to_string(id))
     {
-        const std::vector<std::string> parts = sections(inside);
+        const std::vector<std::string> parts = sections(without_directives(inside));
         ptx = literal(parts[0]);
         add_operands(operands, parts[1]);
         add_operands(operands, parts[2]);
