@@ -9,7 +9,6 @@
 #include "matrix.hpp"
 
 #include <cmath>
-#include <cstring>
 
 namespace emulate {
 
@@ -31,21 +30,10 @@ struct HalfTable {
         for (unsigned i = 0; i < 65536; i++) value[i] = half_value(static_cast<unsigned short>(i));
     }
 };
+static const HalfTable half_table;
+const float *const half_values = half_table.value;
 
-const float *half_values()
-{
-    static const HalfTable table;
-    return table.value;
-}
-
-float element_value(Element element, unsigned short bits)
-{
-    if (element == Element::f16) return half_values()[bits];
-    const unsigned word = static_cast<unsigned>(bits) << 16;
-    float value;
-    memcpy(&value, &word, sizeof value);
-    return value;
-}
+float element_value(Element element, unsigned short bits) { return value_of(element, bits); }
 
 static unsigned short half_bits(float value)
 {
@@ -73,13 +61,7 @@ unsigned short element_bits(Element element, float value)
 
 /* ---- mma.sync */
 
-void unpack(float *out, Element element, unsigned word)
-{
-    out[0] = element_value(element, static_cast<unsigned short>(word));
-    out[1] = element_value(element, static_cast<unsigned short>(word >> 16));
-}
-
-static void multiply_warp(void *const (&arguments)[32], unsigned)
+WIDE_VECTORS static void multiply_warp(void *const (&arguments)[32], unsigned)
 {
     float a[16][16], b[16][8], c[16][8];
     for (int lane = 0; lane < 32; lane++) {
@@ -96,7 +78,7 @@ static void multiply_warp(void *const (&arguments)[32], unsigned)
             b[2 * t + 8 * i + 1][g] = pair[1];
         }
     }
-    multiply_block<8>(c[0], a[0], b[0], 16, 16);
+    for (int i = 0; i < 16; i++) multiply_row(c[i], a[i], b[0], 8);
     for (int lane = 0; lane < 32; lane++) {
         const Product &product = *static_cast<const Product *>(arguments[lane]);
         for (int i = 0; i < 4; i++) *product.d[i] = c[lane / 4 + i / 2 * 8][2 * (lane % 4) + i % 2];

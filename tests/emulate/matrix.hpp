@@ -1,26 +1,50 @@
 /*
- * matrix.hpp: the product that all matrix instructions come down to.
+ * matrix.hpp: elements of matrices as floats, for the files that multiply.
  */
 #pragma once
 
 #include "emulate.hpp"
 
+#include <cstring>
+
+/* For loops over floats, where this machine has wider vectors; the same bits on all. */
+#if defined __x86_64__ && defined __GNUC__
+#define WIDE_VECTORS __attribute__((target_clones("default", "avx2")))
+#else
+#define WIDE_VECTORS
+#endif
+
 namespace emulate {
 
-const float *half_values(); /* of all 65536 */
-void unpack(float *out, Element element, unsigned word); /* two elements, the low one first */
+extern const float *const half_values; /* of all 65536 */
 
-/* c (rows, kColumns) += a (rows, depth) * b (depth, kColumns); a sum goes through the depth in order. */
-template <int kColumns>
-inline void multiply_block(float *c, const float *a, const float *b, int rows, int depth)
+inline float value_of(Element element, unsigned bits)
 {
-    for (int i = 0; i < rows; i++) {
-        float sum[kColumns];
-        for (int j = 0; j < kColumns; j++) sum[j] = c[i * kColumns + j];
-        for (int k = 0; k < depth; k++)
-            for (int j = 0; j < kColumns; j++) sum[j] += a[i * depth + k] * b[k * kColumns + j];
-        for (int j = 0; j < kColumns; j++) c[i * kColumns + j] = sum[j];
+    if (element == Element::f16) return half_values[bits & 0xffff];
+    const unsigned word = bits << 16;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+/* Two elements, the low one first. */
+inline void unpack(float *out, Element element, unsigned word)
+{
+    out[0] = value_of(element, word);
+    out[1] = value_of(element, word >> 16);
+}
+
+/* sum[0 ... 7] += a[0 ... 15] times rows of b, of which eight columns are wanted; in the order of the depth. */
+inline void multiply_row(float *sum, const float *a, const float *b, unsigned b_pitch)
+{
+    typedef float Eight __attribute__((vector_size(32)));
+    Eight sums, row;
+    memcpy(&sums, sum, sizeof sums);
+    for (unsigned k = 0; k < 16; k++) {
+        memcpy(&row, b + k * b_pitch, sizeof row);
+        sums += a[k] * row;
     }
+    memcpy(sum, &sums, sizeof sums);
 }
 
 } // namespace emulate

@@ -7,7 +7,6 @@
 #include "matrix.hpp"
 
 #include <cmath>
-#include <cstring>
 
 namespace emulate {
 
@@ -76,8 +75,7 @@ static void read_tile(float *out, unsigned step_outer, unsigned step_depth, unsi
             unsigned short bits[8];
             memcpy(bits, shared_memory(tile.address(first + outer, depth, transposed), 16, "wgmma"), sizeof bits);
             for (unsigned e = 0; e < 8; e++)
-                out[(outer + (transposed ? e : 0)) * step_outer + (depth + (transposed ? 0 : e)) * step_depth] =
-                    element_value(element, bits[e]);
+                out[(outer + (transposed ? e : 0)) * step_outer + (depth + (transposed ? 0 : e)) * step_depth] = value_of(element, bits[e]);
         }
 }
 
@@ -95,7 +93,7 @@ static float *place_of(float (&value)[16][most_columns], int lane, unsigned i)
     return &value[lane / 4 + i / 2 % 2 * 8][i / 4 * 8 + 2 * (static_cast<unsigned>(lane) % 4) + i % 2];
 }
 
-static void multiply_now(const PendingProduct &product, Accumulators &accumulators)
+WIDE_VECTORS static void multiply_now(const PendingProduct &product, Accumulators &accumulators)
 {
     const WarpgroupProduct &what = product.of[0];
     static float a[16][16], b[16][most_columns];
@@ -113,11 +111,9 @@ static void multiply_now(const PendingProduct &product, Accumulators &accumulato
             for (float &x : row) x = -x;
     for (unsigned i = 0; i < 16; i++)
         for (unsigned j = 0; j < what.columns; j += 8) {
-            float sum[8];
-            for (unsigned e = 0; e < 8; e++) sum[e] = what.accumulate ? accumulators.value[i][j + e] : 0.0f;
-            for (unsigned k = 0; k < 16; k++)
-                for (unsigned e = 0; e < 8; e++) sum[e] += a[i][k] * b[k][j + e];
-            for (unsigned e = 0; e < 8; e++) accumulators.value[i][j + e] = sum[e];
+            float *const sum = &accumulators.value[i][j];
+            if (!what.accumulate) memset(sum, 0, 8 * sizeof *sum);
+            multiply_row(sum, a[i], &b[0][j], most_columns);
         }
 }
 
