@@ -27,8 +27,9 @@ static std::string machine_flags()
 
 static std::string compile_flags()
 {
-    return " -std=c++17 -O2 -fPIC -shared -w -Wno-narrowing -fvisibility=hidden -fno-gnu-unique -fno-threadsafe-statics"
-           " -fno-exceptions -fno-strict-aliasing -ffp-contract=off" +
+    return " -std=c++17 -O1 -fPIC -shared -w -Wno-narrowing -fvisibility=hidden -fno-gnu-unique -fno-threadsafe-statics"
+           " -fno-exceptions -fno-strict-aliasing -ffp-contract=off"
+           " -fsanitize=alignment,bounds,shift-exponent,integer-divide-by-zero -fsanitize-undefined-trap-on-error" +
            machine_flags();
 }
 

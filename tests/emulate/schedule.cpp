@@ -292,6 +292,7 @@ static void on_fault(int number, siginfo_t *info, void *)
         signal(number, SIG_DFL);
         return;
     }
+    if (number == SIGILL) fail("a misaligned address, an index beyond an array or a shift beyond a word");
     if (fiber_overflows(current->fiber, info->si_addr)) fail("the stack overflows");
     const char *fault = memory_fault(info->si_addr);
     /* A general protection fault, as of a misaligned vector access, comes without an address. */
@@ -304,7 +305,7 @@ struct FaultHandler {
     static const size_t bytes = 64 << 10;
     std::unique_ptr<char[]> stack{new char[bytes]};
     stack_t old_stack;
-    struct sigaction old_segv, old_bus;
+    struct sigaction old_segv, old_bus, old_ill;
     FaultHandler()
     {
         stack_t own = {};
@@ -316,11 +317,13 @@ struct FaultHandler {
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
         sigaction(SIGSEGV, &action, &old_segv);
         sigaction(SIGBUS, &action, &old_bus);
+        sigaction(SIGILL, &action, &old_ill); /* what -fsanitize has found */
     }
     ~FaultHandler()
     {
         sigaction(SIGSEGV, &old_segv, nullptr);
         sigaction(SIGBUS, &old_bus, nullptr);
+        sigaction(SIGILL, &old_ill, nullptr);
         sigaltstack(&old_stack, nullptr);
     }
 };

@@ -1,8 +1,9 @@
 /*
- * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|drift|full] [device]` prints a line a check and
- * exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones; lists:
- * selection from long and awkward lists; drift: representation drift; these three the CPU backend (device -1, STORE not looked
- * at) passes too; full: all of these, many shapes, and real sizes.
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|drift|few|emulated|full] [device]` prints a line a
+ * check and exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones;
+ * lists: selection from long and awkward lists; drift: representation drift; these three the CPU backend (device -1, STORE not
+ * looked at) passes too; full: all of these, many shapes, and real sizes. For the emulated GPU of tests/emulate there are
+ * emulated: of all the small ones, and few: just enough of head_dim 64 and bf16 that a broken kernel fails.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
  */
 #define _GNU_SOURCE
@@ -16,6 +17,7 @@
 
 static tamis_context *context;
 static tamis_store *store;
+static const char *store_path;
 static int passed_count, failed_count;
 static int device; /* ordinal */
 static unsigned long long seeds = 20261124;
@@ -145,11 +147,11 @@ static void check_small(void)
     check_problem("small", &dense, 1.0, 257);
 }
 
-static void check_lengths(void)
+static void check_lengths(long long longest)
 {
     static const long long lengths[] = {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000, 4097};
     static const int dims[] = {64, 96, 128, 256};
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths && lengths[i] <= longest; i++) {
         tamis_problem p = make_problem(i % 2 ? TAMIS_FP16 : TAMIS_BF16, 1, 4, i % 3 ? 2 : 4, lengths[i], dims[i % 4]);
         check_problem("length, dense", &p, 1.0, 64);
         p.head_dim = dims[(i + 1) % 4];
@@ -162,11 +164,11 @@ static void check_lengths(void)
 }
 
 /* Every row sees all: lengths about the tiles' edges, each head dim with each dtype, several ratios of heads. */
-static void check_masks(void)
+static void check_masks(long long longest)
 {
     static const long long lengths[] = {1, 31, 63, 64, 65, 127, 128, 129, 175, 176, 177, 191, 192, 193, 1000, 4097};
     static const int dims[] = {64, 96, 128, 256}, kv_heads[] = {4, 2, 1};
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths && lengths[i] <= longest; i++)
         for (int dtype = 0; dtype < 2; dtype++) {
             tamis_problem p = make_problem((tamis_dtype)dtype, 1 + (int)i % 2, 4, kv_heads[i % 3], lengths[i],
                                            dims[(i + (size_t)dtype) % 4]);
@@ -201,22 +203,28 @@ static void check_selections(void)
     check_problem("edge", &last, 1.0, 64);
 }
 
-static void check_layouts(const char *path)
+static void check_layouts(long long seq_len)
 {
-    tamis_problem p = make_problem(TAMIS_BF16, 2, 8, 2, 1500, 128);
+    tamis_problem p = make_problem(TAMIS_BF16, 2, 8, 2, seq_len, 128);
     report(gpu_check_tokens_first(&p, context, store), "tokens before heads, dense: the bits of heads before tokens");
     report(gpu_check_shared_head(&p, context, store), "a head stride of 0, dense: the bits of copied heads");
     p.selection.policy = TAMIS_RATIO;
     p.selection.ratio = 0.4;
     report(gpu_check_tokens_first(&p, context, store), "tokens before heads, sparse: the bits of heads before tokens");
     report(gpu_check_shared_head(&p, context, store), "a head stride of 0, sparse: the bits of copied heads");
-    report(gpu_check_warm_plan(&p, context, path), "a warm store opened and a plan made in under 10 ms");
+}
+
+static void check_warm_plan(void)
+{
+    tamis_problem p = make_problem(TAMIS_BF16, 2, 8, 2, 1500, 128);
+    p.selection.policy = TAMIS_RATIO;
+    p.selection.ratio = 0.4;
+    report(gpu_check_warm_plan(&p, context, store_path), "a warm store opened and a plan made in under 10 ms");
 }
 
 /* Its own seeds: a problem is the same one wherever and after whatever it runs. */
-static void check_random(void)
+static struct gpu_tally check_random(int problems)
 {
-    enum { problems = 100 };
     struct gpu_tally tally = {0, 0, 0, 0};
     for (int i = 0; i < problems; i++) {
         tamis_problem p;
@@ -226,6 +234,12 @@ static void check_random(void)
         name_of(name, sizeof name, &p, what);
         report(gpu_check_random(i, context, store, &tally), name);
     }
+    return tally;
+}
+
+static void check_random_series(void)
+{
+    const struct gpu_tally tally = check_random(100);
     printf("  %d mixed batches, %d with all tokens kept but one, %d lists with ties, %d of large logits\n", tally.mixed,
            tally.all_but_one, tally.ties, tally.large);
     report(tally.mixed >= 5 && tally.all_but_one >= 5 && tally.ties >= 10 && tally.large >= 10,
@@ -233,11 +247,11 @@ static void check_random(void)
 }
 
 /* Lists up to four times as long as what any cluster keeps in registers, and about as long as those of one block. */
-static void check_lists(void)
+static void check_lists(int first, int end)
 {
     static const long long candidates[] = {1, 2, 31, 33, 1000, 4095, 8064, 16384, 16385, 24576, 24577, 130944, 524289};
     static const double coverages[] = {1e-9, 0.005, 0.5, 0.999};
-    for (int i = 0; i < (int)(sizeof candidates / sizeof *candidates); i++) {
+    for (int i = first; i < end && i < (int)(sizeof candidates / sizeof *candidates); i++) {
         const long long count = candidates[i], counts[] = {0, 1, count / 2, count - 1};
         tamis_problem p = make_problem(TAMIS_BF16, 3, 4, 2, count + 17, 64);
         char name[256];
@@ -256,13 +270,15 @@ static void check_lists(void)
     }
 }
 
+static void check_all_lists(void) { check_lists(0, 99); }
+
 /* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
-static void check_batch(void)
+static void check_batch(long long seq_len)
 {
     struct gpu_case both, alone;
     memset(&both, 0, sizeof both);
     memset(&alone, 0, sizeof alone);
-    both.problem = make_problem(TAMIS_BF16, 2, 8, 2, 2500, 128);
+    both.problem = make_problem(TAMIS_BF16, 2, 8, 2, seq_len, 128);
     both.problem.selection.policy = TAMIS_COVERAGE;
     both.problem.selection.coverage = 0.1;
     both.seed = seeds++;
@@ -388,36 +404,78 @@ static void check_large(void)
     check_problem("1M", &longest, 1.0, 16);
 }
 
-static void run_checks(const char *mode, const char *path)
+/* Enough that a kernel that is wrong fails: masked steps and others, a dense sequence, a sparse one, an end within a tile. */
+static void check_few(void)
 {
-    const bool full = strcmp(mode, "full") == 0;
-    if (full || strcmp(mode, "quick") == 0) check_small();
-    if (strcmp(mode, "quick") == 0) check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
-    if (full || strcmp(mode, "random") == 0) check_random();
-    if (full || strcmp(mode, "lists") == 0) check_lists();
-    if (full || strcmp(mode, "quick") == 0 || strcmp(mode, "drift") == 0) check_drifts();
-    if (!full) return;
-    check_lengths();
-    check_masks();
+    tamis_problem p = make_problem(TAMIS_BF16, 1, 4, 2, 300, 64);
+    check_problem("few", &p, 1.0, 32);
+    p.mask = TAMIS_FULL;
+    check_problem("few", &p, 1.0, 32);
+    p.mask = TAMIS_CAUSAL;
+    p.selection.window = 40;
+    p.selection.policy = TAMIS_COVERAGE;
+    p.selection.coverage = 0.2;
+    check_problem("few", &p, 1.0, 32);
+    const struct gpu_case climb = {.sharpness = 1.0, .climb = 4000};
+    check_case("few, climb", &p, climb, 32);
+}
+
+static void check_emulated(void)
+{
+    const long long longest = 300;
+    check_lengths(longest);
+    check_masks(longest);
+    check_growth(longest / 2, 16, 0, 5);
+    check_random(8);
+    check_lists(0, 6);
+    check_lists(10, 11); /* too long for one block where there are clusters */
+    check_layouts(longest);
+    check_batch(longest);
+}
+
+static void check_full(void)
+{
+    const long long longest = 1 << 24;
+    check_small();
+    check_random_series();
+    check_all_lists();
+    check_drifts();
+    check_lengths(longest);
+    check_masks(longest);
     check_growth(3000, 32, 0, 1);
     check_selections();
-    check_layouts(path);
-    check_batch();
+    check_layouts(1500);
+    check_warm_plan();
+    check_batch(2500);
     check_graph();
     check_large();
 }
 
-static bool is_mode(const char *text)
+static void check_quick(void)
 {
-    return strcmp(text, "quick") == 0 || strcmp(text, "random") == 0 || strcmp(text, "lists") == 0 || strcmp(text, "drift") == 0 ||
-           strcmp(text, "full") == 0;
+    check_small();
+    check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
+    check_drifts();
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} modes[] = {{"quick", check_quick}, {"random", check_random_series}, {"lists", check_all_lists},
+             {"drift", check_drifts}, {"few", check_few}, {"emulated", check_emulated}, {"full", check_full}};
+
+static void (*find_mode(const char *name))(void)
+{
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(modes[i].name, name) == 0) return modes[i].run;
+    return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    const char *mode = argc > 2 ? argv[2] : "full";
-    if (argc < 2 || argc > 4 || !is_mode(mode)) {
-        fprintf(stderr, "usage: %s STORE [quick|random|lists|drift|full] [device]\n", argv[0]);
+    void (*const run)(void) = find_mode(argc > 2 ? argv[2] : "full");
+    if (argc < 2 || argc > 4 || !run) {
+        fprintf(stderr, "usage: %s STORE [quick|random|lists|drift|few|emulated|full] [device]\n", argv[0]);
         return 2;
     }
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;
@@ -429,7 +487,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "check_gpu: %s\n", tamis_last_error());
         return 1;
     }
-    run_checks(mode, argv[1]);
+    store_path = argv[1];
+    run();
     tamis_store_free(store);
     tamis_context_free(context);
     printf("%d passed, %d failed\n", passed_count, failed_count);
