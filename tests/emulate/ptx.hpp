@@ -7,10 +7,6 @@
 
 #include "emulate.hpp"
 
-#ifdef __F16C__
-#include <immintrin.h>
-#endif
-
 namespace ptx {
 
 using emulate::Element;
@@ -106,8 +102,10 @@ inline void max_f32(float &d, float a, float b) { d = fmaxf(a, b); }
 
 inline unsigned short f16_bits(float x)
 {
-#ifdef __F16C__
-    return x == x ? static_cast<unsigned short>(_cvtss_sh(x, 0)) : 0x7fff;
+#ifdef __F16C__ /* by the builtin, as the header of these is large */
+    typedef float Four __attribute__((vector_size(16)));
+    const Four four = {x};
+    return x == x ? static_cast<unsigned short>(__builtin_ia32_vcvtps2ph(four, 0)[0]) : 0x7fff;
 #else
     return emulate::element_bits(Element::f16, x);
 #endif

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# run.sh BUILD_DIR sm_80|sm_90a: the kernels of an architecture on the emulated GPU (emulate.hpp), which needs no GPU but g++:
+# what users get by default, tiles that they do not, and kernels that are broken on purpose, which must fail. For sm_90a also
+# whether the emulator finds what it says. One line a check; ends with "N passed, N failed".
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=$(cd "${1:?usage: tests/emulate/run.sh BUILD_DIR ARCH}" && pwd)
+arch=${2:?usage: tests/emulate/run.sh BUILD_DIR ARCH}
+tamis=$build/tamis
+check_gpu=$build/tests/gpu/check_gpu
+emulator=$build/tests/emulate/emulate_cuda.so
+work=$(mktemp -d "${TMPDIR:-/tmp}/tamis-emulated-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+export TAMIS_LIBCUDA=$emulator TAMIS_LIBNVRTC=$emulator TAMIS_DATA_DIR=$root TAMIS_CACHE_DIR=$work/cache
+export TAMIS_EMULATE_CACHE=$build/emulated # kernels that were compiled before are not compiled again
+case $arch in
+    sm_80) export FAKE_CUDA_CC=8.0 ;;
+    sm_90a) export FAKE_CUDA_CC=9.0 ;;
+    *) echo "run.sh: no such architecture here: $arch" >&2 && exit 2 ;;
+esac
+export FAKE_CUDA_SMS=4 # so that persistent blocks have several tiles each
+passed=0 failed=0
+# shellcheck source=tests/emulate/mutants.sh
+. "$root/tests/emulate/mutants.sh"
+
+record() { # true|false NAME
+    if [ "$1" = true ]; then
+        passed=$((passed + 1)) && echo "ok     $2"
+    else
+        failed=$((failed + 1)) && echo "FAILED $2"
+    fi
+}
+
+# One command as one check; its output is shown where it fails.
+check() { # NAME COMMAND...
+    local name=$1 ok=true
+    shift
+    "$@" >"$work/output" 2>&1 || ok=false
+    record $ok "$name"
+    [ $ok = true ] || tail -n 30 "$work/output" | sed 's/^/        | /'
+}
+
+# A program that prints a line a check. One that ends without having printed its sum has failed.
+check_all() { # NAME COMMAND...
+    local name=$1 sum
+    shift
+    "$@" 2>&1 | tee "$work/output" | sed "s/^\(ok     \|FAILED \)/&$name: /" | grep -vE '^[0-9]+ passed, ' || true
+    sum=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$work/output" || echo "0 passed, 1 failed")
+    passed=$((passed + ${sum%% *})) sum=${sum#*, }
+    failed=$((failed + ${sum%% *}))
+}
+
+generate() { "$tamis" gen "${@:2}" -o "$1" --arch "$arch" --defaults-only --strict; } # STORE SPEC...
+
+# The templates with one fault in them: the first check that fails is enough, and one must.
+fails() { # FILE EXPRESSION
+    local data=$work/mutant
+    rm -rf "$data"
+    mkdir "$data"
+    cp -r "$root/templates" "$data/templates"
+    ln -s "$root/specs" "$root/runtime" "$data"
+    sed -i "$2" "$data/templates/$1"
+    if cmp -s "$root/templates/$1" "$data/templates/$1"; then echo "the expression changes nothing" && return 1; fi
+    TAMIS_DATA_DIR=$data generate "$data/mutant.tamis" "$root/tests/emulate/specs/small.yaml" || return 1
+    "$check_gpu" "$data/mutant.tamis" few 2>&1 | grep -m 1 '^FAILED'
+}
+
+check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml
+check "default: steps and one call give the same bits" "$tamis" run --store "$work/default.tamis" --device cuda:0 \
+    --input "$root/tests/reference/gqa_d64_batch2" --output "$work/out"
+check_all default "$check_gpu" "$work/default.tamis" emulated
+for spec in "$root/tests/emulate/specs"/*.yaml; do
+    name=$(basename "$spec" .yaml)
+    grep -q "^# .*$arch" "$spec" || continue
+    check "$name: generate" generate "$work/$name.tamis" "$spec"
+    check_all "$name" "$check_gpu" "$work/$name.tamis" few
+done
+for mutant in "${mutants[@]}"; do
+    IFS='|' read -r name of file expression <<<"$mutant"
+    [ "$of" != "$arch" ] || check "broken: $name" fails "$file" "$expression"
+done
+[ "$arch" != sm_90a ] || check_all emulator "$build/tests/emulate/check_emulator" "$root/tests/emulate/cases"
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
