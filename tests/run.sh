@@ -50,9 +50,18 @@ run_suite() {
 # All that CMake registered beside the suites: scripts, examples. "93% tests passed, 1 tests failed out of 14".
 run_ctest() {
     local code=0
-    ctest --test-dir "$1" --output-on-failure --no-tests=error -E '^suite\.' 2>&1 | tee "$counts.log" || code=$?
+    ctest --test-dir "$1" --output-on-failure --no-tests=error -E '^(suite|emulated)\.' 2>&1 | tee "$counts.log" || code=$?
     sed -n 's/^[0-9]*% tests passed, \([0-9]*\) tests failed out of \([0-9]*\)$/\1 \2/p' "$counts.log" |
         awk '{ print $2 - $1, $1, 0 }' >"$counts"
+    rm "$counts.log"
+    return "$code"
+}
+
+# Kernels of an architecture on the emulated GPU; "12 passed, 0 failed".
+run_emulated() {
+    local code=0
+    tests/emulate/run.sh "$build" "$1" 2>&1 | tee "$counts.log" || code=$?
+    sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2 0/p' "$counts.log" | tail -n 1 >"$counts"
     rm "$counts.log"
     return "$code"
 }
@@ -181,6 +190,7 @@ must quickstart examples/quickstart.sh
 must build configure_and_build "$build" "" -DTAMIS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Release
 queue shellcheck check_scripts
 queue warnings check_warnings
+for arch in sm_80 sm_90a; do queue "emulated.$arch" run_emulated "$arch"; done
 queue_all_tests "$build" ""
 drain
 step kernels.all_architectures generate_all

@@ -8,7 +8,7 @@ mutants=(
     'the next copies into the stage in use|sm_80|attend.cu.lua|s/stage == 0 ? kStages - 1 : stage - 1);/stage);/'
     'rows read before other lanes have put them there|sm_80|attend.cu.lua|/stage_output(s_memory/{n;s/__syncwarp();//}'
     'a causal mask that is off by one|sm_80|include/softmax.cuh|s/column > last_key)/column >= last_key)/'
-    'tiles that end behind shared memory|sm_80|attend.cu.lua|s/s_kv = s_q + kBlockM \* kPitch;/s_kv = s_q + kBlockM * kPitch + 16;/'
+    'tiles that end behind shared memory|sm_80|attend.cu.lua|s/s_kv = s_q + kBlockM \* kPitch;/s_kv = s_q + kBlockM * kPitch + 32;/'
     'two columns of a fragment exchanged|sm_80|include/tile.cuh|s/((lane >> 3) \& 1) \* 16;/((lane >> 3 ^ 1) \& 1) * 16;/'
     'scores that are summed over the wrong query|sm_80|score.cu.lua|s/const int query = first + 8 \* n + 2/const int query = first + 4 * n + 2/'
     'bins that are not cleared between two rounds|sm_80|include/bins.cuh|s/s_next.template clear<kThreads>();//'
