@@ -66,6 +66,18 @@ run_emulated() {
     return "$code"
 }
 
+# The Python examples; pytest's last line is "71 passed, 18 skipped in 30.1s", with what was none left out.
+run_pytest() {
+    local code=0
+    tests/pytorch.sh "$1" 2>&1 | tee "$counts.log" || code=$?
+    tail -n 1 "$counts.log" | awk '
+        { for (i = 1; i < NF; i++) n[$(i + 1)] += $i }
+        END { print n["passed"] + n["passed,"], n["failed"] + n["failed,"] + n["error"] + n["errors"], n["skipped"] + n["skipped,"] }' \
+        >"$counts"
+    rm "$counts.log"
+    return "$code"
+}
+
 queue_all_tests() {
     local folder=$1 prefix=$2 suite
     queue "${prefix}scripts" run_ctest "$folder"
@@ -195,6 +207,7 @@ queue_all_tests "$build" ""
 drain
 step kernels.all_architectures generate_all
 step kernels.twice generate_twice
+queue pytorch run_pytest "$build"
 queue readme tests/readme.sh "$build"
 queue static tests/static.sh
 queue packages tests/packages.sh "$build"

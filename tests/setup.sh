@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh [build|tests]: installs what this machine lacks to build tamis ("build") or to test it too ("tests", the default).
+# setup.sh [build|tests|pytorch]: installs what this machine lacks to build tamis ("build") or to test it too ("tests", the
+# default); "pytorch" is setup_pytorch.sh, for the Python examples.
 #
 # Debian and Ubuntu packages with apt-get, through sudo where that is needed; only what a probe does not find. NVRTC, where
 # no CUDA toolkit has one, from its Python wheel into .deps/ of this tree. Can be run again; says what it does; fails with
@@ -23,11 +24,12 @@ fail() {
 
 trap 'fail "line $LINENO of setup.sh, unforeseen"' ERR
 
+[ "$purpose" != pytorch ] || exec "$root/tests/setup_pytorch.sh"
 case $purpose in
     # 12.0 is the first that knows sm_90a, 12.8 the first that knows sm_100 and sm_120.
     build) nvrtc_least=1200 ;;
     tests) nvrtc_least=1208 ;;
-    *) fail "usage: setup.sh [build|tests]" ;;
+    *) fail "usage: setup.sh [build|tests|pytorch]" ;;
 esac
 mkdir -p "$deps" || fail "cannot make $deps"
 : >"$log"
