@@ -13,6 +13,7 @@ if [ -z "${TAMIS_PYTHON:-}" ]; then
 fi
 export TAMIS_LIBRARY=$build/libtamis.so TAMIS_TOOL=$build/tamis
 export PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export OMP_NUM_THREADS=1 # small models: threads would wait for one another, and for the tests beside these
 if [ $# -eq 0 ]; then
     for folder in pytorch quality; do
         [ ! -d "$root/examples/$folder/tests" ] || set -- "$@" "$root/examples/$folder/tests"

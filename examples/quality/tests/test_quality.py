@@ -1,0 +1,278 @@
+"""The harness: tasks, methods, a whole run on a tiny random model on the CPU, the trainer's first steps, the page."""
+import csv
+import json
+import pathlib
+import random
+import sys
+import xml.etree.ElementTree
+
+import pytest
+import torch
+
+HERE = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(HERE), str(HERE.parent / "pytorch")]
+
+import methods  # noqa: E402
+import run  # noqa: E402
+import tasks  # noqa: E402
+import tamis  # noqa: E402
+import train  # noqa: E402
+import words  # noqa: E402
+
+TOKENIZER = words.WordTokenizer(tasks.vocabulary())
+HALF = "ratio=.5,window=16,min_tokens=16"
+
+
+def count(text):
+    return len(TOKENIZER.encode(text))
+
+
+# ---- tasks
+
+
+@pytest.mark.parametrize("haystack", tasks.HAYSTACKS)
+@pytest.mark.parametrize("length", [150, 600])
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_task(task, length, haystack):
+    example = tasks.make(task, length, 1, count, haystack=haystack)
+    prompt, turn = example.prompt(), example.turns[0]
+    assert length - 80 <= count(prompt + turn.answer) <= length
+    assert words.UNK not in TOKENIZER.encode(prompt + turn.answer)
+    context = "".join(example.pieces)
+    assert all(f" {word}" in context for word in turn.expected)
+    assert tasks.accuracy(turn.answer, turn.expected) == 1
+    assert tasks.accuracy("nothing of it", turn.expected) == 0
+    assert tasks.make(task, length, 1, count, haystack=haystack) == example
+    assert tasks.make(task, length, 2, count, haystack=haystack) != example
+
+
+def test_a_needle_lies_at_its_depth():
+    for depth in (0.0, 0.25, 1.0):
+        example = tasks.make("single", 1000, 3, count, depth=depth)
+        places = [i for i, piece in enumerate(example.pieces) if "code of" in piece]
+        assert places == [round(depth * (len(example.pieces) - 1))]
+
+
+def test_answers_are_right():
+    example = tasks.make("multivalue", 500, 4, count)
+    key = example.turns[0].question.split("codes of ")[1].split("?")[0]
+    values = [piece.split(": ")[1].rstrip(".") for piece in example.pieces if f"code of {key}:" in piece]
+    assert tuple(values) == example.turns[0].expected and len(values) == 4
+    example = tasks.make("variables", 500, 4, count)
+    names, value = example.turns[0].expected, example.turns[0].question.split("hold ")[1].split("?")[0]
+    context = "".join(example.pieces)
+    assert f"Name {names[0]} holds {value}." in context
+    places = [context.index(f"Name {new} holds the same as {old}.") for old, new in zip(names, names[1:])]
+    assert places == sorted(places)
+    for task, n in (("common", 5), ("frequent", 3)):
+        example = tasks.make(task, 4000, 4, count)
+        often = {}
+        for piece in example.pieces:
+            often[piece.strip()] = often.get(piece.strip(), 0) + 1
+        assert set(sorted(often, key=often.get, reverse=True)[:n]) == set(example.turns[0].expected)
+
+
+# ---- settings
+
+
+def test_settings():
+    setting = methods.parse("sparse:coverage=.01,scope=layer,layers=1-3+5,pool=5")
+    assert setting.selection == tamis.Selection("coverage", coverage=0.01, scope="layer", pool=5)
+    assert methods.layer_list(setting.layers, 6) == (1, 2, 3, 5)
+    assert methods.parse("sparse:layers=all", tamis.Selection("ratio", ratio=0.3)).selection.ratio == 0.3
+    assert methods.layer_list("random:3:7", 10) == methods.layer_list("random:3:7", 10)
+    assert len(methods.layer_list("random:3:7", 10)) == 3
+    assert methods.layer_list("store", 4, stored=(2, 3)) == (2, 3)
+    drift = [5.0, 1.0, 2.0, 1.5, 0.5]
+    assert methods.layer_list("delta:0.5", 5, drift=lambda: drift) == (1, 3, 4)
+    assert methods.layer_list("delta:0.3", 5, drift=lambda: drift) == (1, 4)  # the quantile is between 1 and 1.5
+
+
+@pytest.mark.parametrize("text, message", [
+    ("sparser:ratio=1", "'sparser' is none of"),
+    ("sparse:ratio=much", "ratio is 'much', a number"),
+    ("sparse:depth=1", "'depth=1'; members are"),
+    ("sparse:ratio=.5,count=3", "ratio and count, one would be right"),
+    ("sparse:layers=all", "how many tokens"),
+    ("evict:coverage=.01", "takes ratio= or count="),
+    ("dense:ratio=1", "dense has no members"),
+    ("sparse:ratio=.5,scope=world", "'world' is none of"),
+])
+def test_bad_settings(text, message):
+    with pytest.raises(ValueError, match=message):
+        methods.parse(text)
+
+
+def test_bad_layers():
+    with pytest.raises(ValueError, match="the model has 0 to 3"):
+        methods.layer_list("2-4", 4)
+    with pytest.raises(ValueError, match="no store"):
+        methods.layer_list("store", 4)
+
+
+# ---- methods
+
+
+def qkv(length=200, heads=(4, 2, 64)):
+    torch.manual_seed(5)
+    return [torch.randn(1, h, length, heads[2], dtype=torch.bfloat16) for h in (heads[0], heads[1], heads[1])]
+
+
+def rows(output):
+    return output.abs().sum(-1) != 0
+
+
+@pytest.mark.parametrize("policy", [dict(policy="ratio", ratio=0.37), dict(policy="count", count=50), dict(policy="count", count=3)])
+@pytest.mark.parametrize("length", [20, 32, 33, 200])
+def test_baselines_keep_what_sparse_keeps(policy, length):
+    selection = tamis.Selection(**policy, window=16, min_tokens=16)
+    _, kept, _ = tamis.attention_with(*qkv(length), selection)
+    assert methods.keep_count(selection, length) == kept.item()
+
+
+def test_mean_score_is_libtamis_own():
+    q, k, v = qkv()
+    selection = tamis.Selection("ratio", ratio=0.4, scope="layer", window=16, min_tokens=16)
+    kept = rows(tamis.attention(q, k, v, selection))[0, 0]
+    best = methods.mean_score(q, k, selection, 64**-0.5).topk(int(kept.sum()) - 16).indices
+    assert set(best[0].tolist()) | set(range(184, 200)) == set(kept.nonzero()[:, 0].tolist())
+
+
+def test_attention_among_all_is_dense():
+    q, k, v = qkv()
+    output = methods.attend_among(q, k, v, torch.arange(200)[None, None], 64**-0.5)
+    expected = tamis.attention(q, k, v)
+    assert (output - expected).norm() / expected.norm() < 1e-2
+
+
+# ---- a whole run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    o = train.options(["--out", str(folder), "--preset", "tiny", "--hidden", "64", "--inner", "64", "--layers", "4", "--device", "cpu"])
+    made = train.build(o, len(TOKENIZER))
+    train.save(o, made, TOKENIZER, [])
+    return folder
+
+
+SETTINGS = ["dense", f"sparse:{HALF},layers=1-3", f"sparse:{HALF},layers=all,scope=layer", "sparse:coverage=.2,window=16,min_tokens=16,layers=delta:0.5",
+            f"sparse:{HALF.replace('.5', '1')},layers=all", f"evict:{HALF},layers=1-3", f"random:{HALF},layers=random:2", f"recent:{HALF},layers=all"]
+
+
+def options(model, out, *more):
+    return run.options([*SETTINGS, "--model", str(model), "--out", str(out), "--device", "cpu", "--lengths", "256", "--samples", "1",
+                        "--no-warm-up", *more])
+
+
+def test_run(model, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(tasks.make("single", 600, 9, count).pieces))
+    o = options(model, tmp_path / "out", "--tasks", "single,variables", "--depths", "0,1", "--text", str(text))
+    made = run.run(o)
+    assert len(made) == len(SETTINGS) * 4  # two depths, variables, a text
+    by = {}
+    for row in made:
+        by.setdefault(row["setting"], []).append(row)
+    for plain, full in zip(by["dense"], by[SETTINGS[4]]):
+        assert plain["said"] == full["said"] and plain["kept"] == full["kept"] == "1.0000"
+        assert plain["nll"] == full["nll"]
+    length = int(by["dense"][0]["tokens"])
+    for setting in (SETTINGS[1], SETTINGS[2], SETTINGS[5], SETTINGS[6], SETTINGS[7]):
+        kept = methods.keep_count(methods.parse(setting).selection, length)
+        assert float(by[setting][0]["kept"]) == pytest.approx(kept / length, abs=1e-4)
+    assert by[SETTINGS[1]][0]["kept_by_layer"].split()[0] == "1.0000"
+    assert [row["sparse_layers"] for row in by[SETTINGS[1]]] == ["1-3"] * 4
+    assert 0 < float(by[SETTINGS[3]][0]["kept"]) < 1
+    assert by["dense"][3]["task"] == "perplexity" and float(by["dense"][3]["nll"]) > 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert set(summary["settings"]) == set(SETTINGS)
+    assert len(summary["settings"]["dense"]["by"]["single/256"]["kept"]) == 4
+
+
+def test_a_run_goes_on(model, tmp_path, capsys):
+    """A file that ends within a row: that row and what was not reached are made, the others stand."""
+    out = tmp_path / "out"
+    o = options(model, out, "--tasks", "multikey")
+    first = run.run(o)
+    path = out / "results.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:4]) + lines[4][:40])
+    capsys.readouterr()
+    again = run.run(o)
+    assert "5 prompts to do, 3 done before" in capsys.readouterr().err
+    steady = [[{k: v for k, v in row.items() if k != "prefill_ms"} for row in rows] for rows in (first, again)]
+    assert steady[0] == steady[1]
+    with path.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(SETTINGS)
+    o.digits = 5
+    with pytest.raises(SystemExit, match="begun with another digits"):
+        run.run(o)
+
+
+def test_eviction_is_permanent(model):
+    """One set for all heads and layers; what is not in it changes nothing any more."""
+    o = options(model, "unused")
+    bench = run.Bench(o)
+    setting = methods.parse(f"evict:{HALF},layers=1-3")
+    ids = bench.encode(tasks.make("multikey", 256, 1, count).prompt())
+    with torch.inference_mode():
+        out, _ = bench.prefill(ids, setting, (1, 2, 3), False)
+        evict = bench.switch.now
+        left = evict.left[0, 0]
+        assert len(left) == methods.keep_count(setting.selection, len(ids)) and (left.diff() > 0).all()
+        gone = torch.ones(len(ids), dtype=torch.bool)
+        gone[left] = False
+        cache = out.past_key_values
+        token = bench.tensor([7])
+        expected = bench.model(token, past_key_values=cache).logits
+        cache.crop(-1)
+        for layer in (1, 2, 3):
+            cache.layers[layer].values[:, :, : len(ids)][:, :, gone] = 1000.0
+        assert torch.equal(bench.model(token, past_key_values=cache).logits, expected)
+        cache.crop(-1)
+        cache.layers[2].values[:, :, left[3]] = 1000.0
+        assert not torch.equal(bench.model(token, past_key_values=cache).logits, expected)
+
+
+def test_random_and_recent(model):
+    q, k, v = qkv()
+    module = type("Module", (), {"layer_idx": 1})()
+    for kind, same in (("random", False), ("recent", True)):
+        switch = methods.Switch()
+        switch.use(methods.parse(f"{kind}:{HALF}"), (1,))
+        output, kept = switch.now.attend(module, q, k, v, None)
+        seen = rows(output)[0]
+        assert (seen.sum(-1) == kept.item()).all() and seen[:, -16:].all()
+        assert (seen == seen[:1]).all() == same
+    assert seen[:, -kept.item() :].all()
+
+
+# ---- the trainer
+
+
+def test_lessons():
+    lessons = train.Lessons(TOKENIZER, 256, 8, 5, 0, 0.1, 0.5)
+    ids, weights, needles = lessons[3]
+    assert ids.shape == weights.shape == needles.shape == (8, 256)
+    assert all(torch.equal(a, b) for a, b in zip((ids, weights, needles), lessons[3]))
+    assert not torch.equal(ids, lessons[4][0])
+    assert all(TOKENIZER.words[i].isdigit() for i in ids[needles].tolist())
+    assert (weights[needles] == 1).all() and needles.sum() >= 16
+    assert not weights[ids == words.PAD].any()
+    prompt = TOKENIZER.decode(ids[0].tolist())
+    assert prompt.count("code") or prompt.count("Name") or prompt.count("common")
+
+
+def test_training_starts(tmp_path):
+    """A few steps on a micro model: its loss falls, each stage is saved, and run.py reads what was saved."""
+    said = []
+    o = train.options(["--out", str(tmp_path), "--preset", "tiny", "--device", "cpu", "--hidden", "64", "--inner", "64", "--layers", "2",
+                       "--first", "64", "--last", "128", "--step-tokens", "512", "--first-steps", "40", "--last-steps", "20",
+                       "--warm-up", "10", "--rate", "5e-3"])
+    history = train.train(o, said.append)
+    assert [entry["length"] for entry in history] == [64, 64, 128]
+    assert history[-1]["loss"] < 6.0 < 7.4  # ln of the vocabulary is 7.5
+    bench = run.Bench(options(tmp_path, "unused"))
+    assert bench.n_layers == 2 and isinstance(bench.tokenizer, words.WordTokenizer)

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Trains a small Llama (GQA, RoPE, words for tokens) on the tasks of tasks.py until it solves the needles, for run.py to
+measure on where no weights are at hand.
+
+    train.py --out model                        one H200, minutes: 24 million parameters, 128 to 16384 tokens
+    train.py --out model --preset tiny          a CPU: 128 and 256 tokens, to see it learn
+
+Lengths double from stage to stage. A stage ends when the needles' answers of the last steps are right to --target, or at its
+last step; so does not depend on a guess of how long each takes. The first stages are where attention learns to look a word
+up and to go on as it went on there; each later one only stretches that to more tokens. A context has as many questions as
+fit, since one answer in 16384 tokens would teach slowly; and some, most at first, are plain lists of facts that are asked one
+after another, which teaches looking up the fastest.
+
+The same seed, machine and options make the same batches. Loss: answers count fully, the rest of the text by --text-weight.
+"""
+import argparse
+import json
+import pathlib
+import random
+import sys
+import time
+
+import numpy
+import torch
+from torch.nn import functional
+
+import tasks
+from words import EOS, PAD, WordTokenizer
+
+PRESETS = {
+    "small": dict(hidden=512, layers=8, heads=8, kv_heads=2, inner=1408, rate=1e-3, first=128, last=16384, step_tokens=65536,
+                  first_steps=4000, steps=600, last_steps=400),
+    "tiny": dict(hidden=128, layers=3, heads=4, kv_heads=2, inner=256, rate=2e-3, first=128, last=256, step_tokens=2048,
+                 first_steps=4000, steps=500, last_steps=200),
+}
+HEAD_DIM = 64  # which libtamis has kernels for
+MIXTURE = {"multikey": 5, "single": 1, "multivalue": 2, "multiquery": 2, "variables": 1, "common": 1, "frequent": 1}
+RECENT = 20  # steps that a stage's end is judged by
+
+
+class Lessons(torch.utils.data.Dataset):
+    """Batches of one stage, by number: token ids and weights of the loss, (batch, length) each, and which are the values that
+    needles ask for. lists: the share of contexts that are lists of facts."""
+
+    def __init__(self, tokenizer, length, batch, n, seed, text_weight, lists):
+        self.tokenizer, self.length, self.batch, self.n = tokenizer, length, batch, n
+        self.seed, self.text_weight, self.lists = seed, text_weight, lists
+        self.counts = {}
+
+    def __len__(self):
+        return self.n
+
+    def ids(self, text):
+        """Of a piece; those that come again are kept."""
+        if text not in self.counts:
+            if len(self.counts) > 100_000:
+                self.counts.clear()
+            self.counts[text] = self.tokenizer.encode(text)
+        return self.counts[text]
+
+    def count(self, text):
+        return len(self.ids(text))
+
+    def __getitem__(self, number):
+        shape = (self.batch, self.length)
+        ids, weights, needles = numpy.full(shape, PAD, numpy.int64), numpy.zeros(shape, numpy.float32), numpy.zeros(shape, bool)
+        for row in range(self.batch):
+            self.fill(random.Random(f"{self.seed}/{self.length}/{number}/{row}"), ids[row], weights[row], needles[row])
+        return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(needles)
+
+    def fill(self, rng, ids, weights, needles):
+        is_list = rng.random() < self.lists
+        task = "multikey" if is_list else rng.choices(list(MIXTURE), MIXTURE.values())[0]
+        example = self.list(rng) if is_list else self.example(task, rng)
+        at = 0
+
+        def put(text, weight):
+            nonlocal at
+            new = self.ids(text)[: len(ids) - at]
+            ids[at : at + len(new)], weights[at : at + len(new)] = new, weight
+            at += len(new)
+            return slice(at - len(new), at)
+
+        for piece in example.pieces:
+            put(piece, self.text_weight)
+        for turn in example.turns:
+            put(turn.question.rsplit("?", 1)[1] if is_list else turn.question, self.text_weight)
+            answer = put(turn.answer, self.text_weight)
+            asked = numpy.isin(ids[answer], [self.ids(word) for word in turn.expected])
+            weights[answer][asked] = 1.0
+            needles[answer] = asked & (task in tasks.NEEDLES)
+        if at < len(ids):
+            ids[at], weights[at] = EOS, self.text_weight
+
+    def list(self, rng):
+        n = min(len(tasks.KEYS), max(2, self.length // 13))  # a fact takes 6 tokens, and its question with the answer 6
+        return tasks.make("multikey", self.length, rng.getrandbits(48), self.count, turns=n, keys=n)
+
+    def example(self, task, rng):
+        """With as many questions as fit beside as much text; those of some tasks have four facts each."""
+        room = max(1, self.length // 40 // (4 if task in ("multivalue", "multiquery", "variables") else 1))
+        turns = min(rng.randint(1, 16), room)
+        keys = min(len(tasks.KEYS), rng.randint(turns, max(turns, self.length // 20)))
+        return tasks.make(task, self.length, rng.getrandbits(48), self.count, haystack=rng.choice(["text", "text", "text", "code"]),
+                          turns=turns, keys=keys)
+
+
+def build(o, vocabulary):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(o.seed)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=-(-vocabulary // 64) * 64, hidden_size=o.hidden, intermediate_size=o.inner, num_hidden_layers=o.layers,
+        num_attention_heads=o.heads, num_key_value_heads=o.kv_heads, head_dim=HEAD_DIM, max_position_embeddings=2 * o.last,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},  # slow enough that 16384 tokens are no turn of half the pairs
+        tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=None, eos_token_id=EOS, attn_implementation="sdpa",
+    ))
+
+
+def stages(o):
+    """(length, most steps) of each, doubling."""
+    length, first = o.first, True
+    while length <= o.last:
+        yield length, o.first_steps if first else o.last_steps if 2 * length > o.last else o.steps
+        length, first = 2 * length, False
+
+
+def train_step(model, optimizer, batch, autocast):
+    """(loss, share of the needles' answer tokens that are right)."""
+    ids, weights, needles = batch
+    with autocast:
+        logits = model(ids, use_cache=False).logits[:, :-1]
+    target, weight, needle = ids[:, 1:], weights[:, 1:], needles[:, 1:]
+    each = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), target.reshape(-1), reduction="none")
+    loss = (each * weight.reshape(-1)).sum() / weight.sum()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        right = ((logits.argmax(-1) == target) & needle).sum() / needle.sum().clamp(min=1)
+    return loss.detach(), right
+
+
+def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, say):
+    """Until its needles are solved or its steps are over. The last one's rate falls to nothing, over all its steps."""
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    loader = torch.utils.data.DataLoader(lessons, batch_size=None, num_workers=o.workers, prefetch_factor=4 if o.workers else None)
+    recent, begun = [], time.monotonic()
+    for number, batch in enumerate(loader):
+        rate = o.rate * (0.5 if lessons.length > 1024 else 1.0)
+        if is_first:
+            rate *= min(1.0, (number + 1) / o.warm_up)
+        if is_last:
+            rate *= 1 - number / len(lessons)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, right = train_step(model, optimizer, [t.to(device, non_blocking=True) for t in batch], autocast)
+        recent = [*recent[1 - RECENT :], right]
+        if (number + 1) % RECENT and number + 1 < len(lessons):
+            continue
+        score = float(torch.stack(recent).mean())
+        seconds = time.monotonic() - begun
+        history.append(dict(length=lessons.length, step=number + 1, loss=float(loss), needles=score, seconds=round(seconds, 1)))
+        say(f"{lessons.length:6} tokens  step {number + 1:5}  loss {float(loss):.4f}  needles {score:.4f}  {seconds:7.1f} s")
+        if score >= o.target and not is_last:
+            return
+
+
+def train(o, say=print):
+    device = torch.device(o.device)
+    tokenizer = WordTokenizer(tasks.vocabulary())
+    model = build(o, len(tokenizer)).to(device).train()
+    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, {len(tokenizer)} words, {device}")
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0}],
+        lr=o.rate, betas=(0.9, 0.95), fused=device.type == "cuda")
+    history, plan = [], list(stages(o))
+    for i, (length, steps) in enumerate(plan):
+        lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, o.text_weight,
+                          0.6 if i == 0 else 0.3)
+        run_stage(o, model, optimizer, lessons, device, history, i == 0, i == len(plan) - 1, say)
+        save(o, model, tokenizer, history)
+    return history
+
+
+def save(o, model, tokenizer, history):
+    """After each stage: what there is can be measured."""
+    out = pathlib.Path(o.out)
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save(out)
+    (out / "training.json").write_text(json.dumps({"options": vars(o), "torch": torch.__version__, "history": history}, indent=1))
+
+
+def options(arguments):
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--out", required=True, help="folder that the model is written to")
+    p.add_argument("--preset", choices=PRESETS, default="small", help="sizes, rates and lengths; each can be given too")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--target", type=float, default=0.98, help="of the needles' answers, to go on to the next length")
+    p.add_argument("--text-weight", type=float, default=0.1)
+    p.add_argument("--warm-up", type=int, default=200)
+    p.add_argument("--workers", type=int, default=12 if torch.cuda.is_available() else 0, help="processes that make batches")
+    for name, value in PRESETS["small"].items():
+        p.add_argument("--" + name.replace("_", "-"), type=type(value))
+    o = p.parse_args(arguments)
+    for name, value in PRESETS[o.preset].items():
+        if getattr(o, name) is None:
+            setattr(o, name, value)
+    return o
+
+
+if __name__ == "__main__":
+    train(options(sys.argv[1:]))
