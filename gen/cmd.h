@@ -15,6 +15,7 @@ extern const struct cli_command cmd_bench_host;
 extern const struct cli_command cmd_spec;   /* check, show, keys, import */
 extern const struct cli_command cmd_spec_import; /* a child of spec */
 extern const struct cli_command cmd_layers;
+extern const struct cli_command cmd_calibrate;
 extern const struct cli_command cmd_cache;  /* ls, gc, verify */
 extern const struct cli_command cmd_tune;
 extern const struct cli_command cmd_tune_worker; /* not listed: tune_serve.c */

@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct job {
     struct cli *cli;
@@ -79,21 +78,6 @@ static tamis_status read_spec(struct job *job, const char *spec, const char *out
 
 /* ---- what is written */
 
-static int write_whole(struct cli *cli, const char *path, const struct tamisi_buf *text)
-{
-    char temporary[PATH_MAX];
-    if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >= (int)sizeof temporary)
-        return cli_error(cli, CLI_FAILED, "%s: the name is too long", path);
-    FILE *file = fopen(temporary, "wx");
-    if (!file) return cli_error(cli, CLI_FAILED, "%s: cannot be written: %s", path, strerror(errno));
-    bool written = fwrite(text->data, 1, text->size, file) == text->size;
-    written = fclose(file) == 0 && written;
-    if (written && rename(temporary, path) == 0) return CLI_OK;
-    const int code = cli_error(cli, CLI_FAILED, "%s: cannot be written: %s", path, strerror(errno));
-    unlink(temporary);
-    return code;
-}
-
 /* Where it goes, its tile files may not be beside it: it is read from there before it is written. */
 static tamis_status edit_spec(struct tamisi_buf *out, const struct job *job, const char *output)
 {
@@ -109,7 +93,7 @@ static int write_spec(struct job *job, const char *output)
 {
     struct tamisi_buf edited = TAMISI_BUF_INIT;
     const tamis_status status = edit_spec(&edited, job, output);
-    const int code = status == TAMIS_OK ? write_whole(job->cli, output, &edited)
+    const int code = status == TAMIS_OK ? cli_write_file(job->cli, output, &edited)
                                         : cli_fail_as(job->cli, status == TAMIS_EINVAL ? CLI_SPEC : CLI_FAILED);
     tamisi_buf_free(&edited);
     return code;

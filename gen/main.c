@@ -11,8 +11,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {&cmd_gen,  &cmd_show, &cmd_plan,  &cmd_run,    &cmd_verify, &cmd_bench,
-                                                     &cmd_tune, &cmd_report, &cmd_spec, &cmd_layers, &cmd_cache, &cmd_export, &cmd_import,
-                                                     &cmd_merge, &cmd_doctor, NULL};
+                                                     &cmd_tune, &cmd_report, &cmd_spec, &cmd_layers, &cmd_calibrate, &cmd_cache,
+                                                     &cmd_export, &cmd_import, &cmd_merge, &cmd_doctor, NULL};
 
 static const struct cli_command tool = {
     .name = "",
@@ -37,11 +37,11 @@ static int help(const struct cli_command *command)
 /* A message about a word that names no command below `parent`. */
 static int unknown(const struct cli_command *parent, const char *word)
 {
-    const char *names[16];
+    const char *names[24];
     char advice[256];
     int count = 0;
     struct cli cli;
-    for (const struct cli_command *const *child = parent->children; *child && count < 16; child++)
+    for (const struct cli_command *const *child = parent->children; *child && count < 24; child++)
         names[count++] = cli_command_word(*child);
     cli_open(&cli, parent, 0, NULL);
     if (word) {

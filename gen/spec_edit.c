@@ -7,6 +7,7 @@
 #include "spec_write.h"
 #include "spec_yaml.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void spec_layers_write(struct tamisi_buf *out, const int32_t *layers, size_t count)
@@ -39,12 +40,16 @@ static size_t offset_of(const char *text, size_t bytes, yaml_mark_t mark)
     return at;
 }
 
-static const yaml_node_pair_t *find_pair(const struct spec_yaml *yaml, const char *key)
+static const yaml_node_pair_t *find_in(const struct spec_yaml *yaml, const yaml_node_t *mapping, const char *key)
 {
-    const yaml_node_t *root = spec_yaml_root(yaml);
-    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++)
+    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start; pair < mapping->data.mapping.pairs.top; pair++)
         if (strcmp((const char *)spec_yaml_node(yaml, pair->key)->data.scalar.value, key) == 0) return pair;
     return NULL;
+}
+
+static const yaml_node_pair_t *find_pair(const struct spec_yaml *yaml, const char *key)
+{
+    return find_in(yaml, spec_yaml_root(yaml), key);
 }
 
 /* The value's own place. A block's ends where the next key begins: what counts is its last item's end. */
@@ -159,6 +164,119 @@ tamis_status spec_edit_layers(struct tamisi_buf *out, const char *name, const ch
         spec_yaml_close(&yaml);
         status = out->failed ? tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name)
                              : check(&spec, name, out, shared_dir, layers);
+    }
+    spec_free(&spec);
+    return status;
+}
+
+/* ---- how many tokens are kept */
+
+/* Where the key that says so, and its value, stand: one of the three is there in a spec that reads. */
+static struct edit find_amount(const struct spec_yaml *yaml, const char *text, size_t bytes)
+{
+    static const char *const policies[] = {"coverage", "ratio", "count"};
+    const yaml_node_t *selection = spec_yaml_node(yaml, find_pair(yaml, "selection")->value);
+    const yaml_node_pair_t *pair = NULL;
+    for (int i = 0; !pair && i < 3; i++) pair = find_in(yaml, selection, policies[i]);
+    return (struct edit){.begin = offset_of(text, bytes, spec_yaml_node(yaml, pair->key)->start_mark),
+                         .end = offset_of(text, bytes, spec_yaml_node(yaml, pair->value)->end_mark)};
+}
+
+static size_t line_begin(const char *text, size_t at)
+{
+    while (at > 0 && text[at - 1] != '\n') at--;
+    return at;
+}
+
+static bool is_evidence(const char *line)
+{
+    line += strspn(line, " ");
+    return strncmp(line, SPEC_EDIT_EVIDENCE, strlen(SPEC_EDIT_EVIDENCE)) == 0;
+}
+
+/* The lines of evidence that end where `end` is, the begin of a line: where the first of them begins. */
+static size_t evidence_begin(const char *text, size_t end)
+{
+    while (end > 0) {
+        const size_t line = line_begin(text, end - 1);
+        if (!is_evidence(text + line)) break;
+        end = line;
+    }
+    return end;
+}
+
+static void put_evidence(struct tamisi_buf *out, size_t indent, const char *const *evidence, int lines)
+{
+    for (int i = 0; i < lines; i++) {
+        for (size_t blank = 0; blank < indent; blank++) tamisi_buf_puts(out, " ");
+        tamisi_buf_printf(out, "%s%s\n", SPEC_EDIT_EVIDENCE, evidence[i]);
+    }
+}
+
+static void apply_selection(struct tamisi_buf *out, const struct spec_yaml *yaml, const char *text, size_t bytes,
+                            const char *policy, const char *amount, const char *const *evidence, int lines)
+{
+    const bool braces = spec_yaml_root(yaml)->data.mapping.style == YAML_FLOW_MAPPING_STYLE;
+    const yaml_mark_t key = spec_yaml_node(yaml, find_pair(yaml, "selection")->key)->start_mark;
+    const struct edit edit = find_amount(yaml, text, bytes);
+    size_t from = 0, to = bytes;
+    if (braces) {
+        if (to > 0 && text[to - 1] == '\n') to = evidence_begin(text, to);
+    } else {
+        const size_t line = line_begin(text, offset_of(text, bytes, key));
+        tamisi_buf_append(out, text, evidence_begin(text, line));
+        put_evidence(out, key.column, evidence, lines);
+        from = line;
+    }
+    tamisi_buf_append(out, text + from, edit.begin - from);
+    tamisi_buf_printf(out, "%s: %s", policy, amount);
+    tamisi_buf_append(out, text + edit.end, to - edit.end);
+    if (!braces) return;
+    if (out->size > 0 && !out->failed && out->data[out->size - 1] != '\n') tamisi_buf_puts(out, "\n");
+    put_evidence(out, 0, evidence, lines);
+}
+
+/* The text reads, keeps what was asked for, and says what the old one said beside. */
+static tamis_status check_selection(const struct spec *old, const char *name, const struct tamisi_buf *text,
+                                    const char *shared_dir, const char *policy, const char *amount)
+{
+    struct tamisi_buf before = TAMISI_BUF_INIT, after = TAMISI_BUF_INIT;
+    struct spec made, plain = *old;
+    TAMIS_TRY(spec_parse(&made, name, text->data, text->size, shared_dir));
+    const tamis_selection *is = &made.problem.selection;
+    const double kept = is->policy == TAMIS_COVERAGE ? is->coverage : is->policy == TAMIS_RATIO ? is->ratio : (double)is->count;
+    const bool right = strcmp(spec_policy_name(is->policy), policy) == 0 && kept == strtod(amount, NULL);
+    plain.problem.selection.policy = is->policy;
+    plain.problem.selection.coverage = is->coverage;
+    plain.problem.selection.ratio = is->ratio;
+    plain.problem.selection.count = is->count;
+    spec_write_yaml(&before, &plain);
+    spec_write_yaml(&after, &made);
+    tamis_status status = TAMIS_OK;
+    if (before.failed || after.failed)
+        status = tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name);
+    else if (!right || strcmp(before.data, after.data) != 0)
+        status = tamisi_fail(TAMIS_EINVAL, "%s: is laid out so that its selection cannot be changed alone: write \"%s: %s\" "
+                                           "there by hand", name, policy, amount);
+    tamisi_buf_free(&before);
+    tamisi_buf_free(&after);
+    spec_free(&made);
+    return status;
+}
+
+tamis_status spec_edit_selection(struct tamisi_buf *out, const char *name, const char *text, size_t bytes,
+                                 const char *shared_dir, const char *policy, const char *amount,
+                                 const char *const *evidence, int lines)
+{
+    struct spec spec;
+    struct spec_yaml yaml;
+    TAMIS_TRY(spec_parse(&spec, name, text, bytes, shared_dir));
+    tamis_status status = spec_yaml_parse(&yaml, name, text, bytes);
+    if (status == TAMIS_OK) {
+        apply_selection(out, &yaml, text, bytes, policy, amount, evidence, lines);
+        spec_yaml_close(&yaml);
+        status = out->failed ? tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name)
+                             : check_selection(&spec, name, out, shared_dir, policy, amount);
     }
     spec_free(&spec);
     return status;

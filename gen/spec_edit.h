@@ -1,6 +1,6 @@
 /*
- * spec_edit.h: a spec's text with other `sparse_layers`, and not a byte changed beside: comments, order and layout stay.
- * Layer: above spec, below cmd_layers.c.
+ * spec_edit.h: a spec's text with other `sparse_layers`, or another number of tokens to keep, and not a byte changed beside:
+ * comments, order and layout stay. Layer: above spec, below cmd_layers.c and cmd_calibrate.c.
  */
 #ifndef SPEC_EDIT_H
 #define SPEC_EDIT_H
@@ -18,5 +18,16 @@ void spec_layers_write(struct tamisi_buf *out, const int32_t *layers, size_t cou
  */
 tamis_status spec_edit_layers(struct tamisi_buf *out, const char *name, const char *text, size_t bytes, const char *shared_dir,
                               const char *layers);
+
+#define SPEC_EDIT_EVIDENCE "# calibrated: " /* how a line of evidence begins */
+
+/*
+ * `text` with `policy`, "coverage", "ratio" or "count", and `amount`, a number, in place of what its selection says of how many
+ * tokens are kept; and above the selection the lines of `evidence`, each a comment, in place of those that an earlier call put
+ * there. In a spec within braces they stand at its end. Otherwise as spec_edit_layers().
+ */
+tamis_status spec_edit_selection(struct tamisi_buf *out, const char *name, const char *text, size_t bytes,
+                                 const char *shared_dir, const char *policy, const char *amount,
+                                 const char *const *evidence, int lines);
 
 #endif

@@ -28,7 +28,7 @@ import tamis  # noqa: E402
 
 KEY = ("setting", "task", "haystack", "length", "depth", "sample")
 COLUMNS = (*KEY, "tokens", "accuracy", "nll", "prefill_ms", "kept", "kept_all", "method", "policy", "amount", "scope",
-           "sparse_layers", "kept_by_layer", "expected", "said")
+           "window", "pool", "min_tokens", "sparse_layers", "layers", "kept_by_layer", "expected", "said")
 CONTINUED = 128  # tokens of a text whose likelihood is measured, behind the prompt
 
 
@@ -139,14 +139,14 @@ def ask(o, bench, case, texts):
 
 
 def layer_text(layers):
-    """As a spec has them: 1, 3, 5-8."""
+    """As a spec has them: 1,2,5-8, where three in a row make a run."""
     runs = []
     for layer in layers:
-        if runs and runs[-1][1] == layer - 1:
-            runs[-1][1] = layer
+        if runs and runs[-1][-1] == layer - 1:
+            runs[-1].append(layer)
         else:
-            runs.append([layer, layer])
-    return "+".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+            runs.append([layer])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
 
 
 def row_of(setting, layers, case, ids, ms, kept, n_layers, measured):
@@ -156,7 +156,8 @@ def row_of(setting, layers, case, ids, ms, kept, n_layers, measured):
         **{name: text_of(case.get(name)) for name in KEY}, "setting": setting.text, "tokens": len(ids), "prefill_ms": f"{ms:.3f}",
         "kept": f"{statistics.fmean([shares[layer] for layer in layers] or [1.0]):.4f}", "kept_all": f"{statistics.fmean(shares):.4f}",
         "method": setting.kind, "policy": s.policy, "amount": "" if s.policy == "dense" else f"{getattr(s, s.policy):g}",
-        "scope": s.scope, "sparse_layers": layer_text(layers), "kept_by_layer": " ".join(f"{share:.4f}" for share in shares),
+        "scope": s.scope, "window": s.window, "pool": s.pool, "min_tokens": s.min_tokens, "sparse_layers": layer_text(layers),
+        "layers": n_layers, "kept_by_layer": " ".join(f"{share:.4f}" for share in shares),
         **measured,
     }
 

@@ -3,13 +3,13 @@
 measure on where no weights are at hand.
 
     train.py --out model                        one H200, minutes: 24 million parameters, 128 to 16384 tokens
-    train.py --out model --preset tiny          a CPU: 128 and 256 tokens, to see it learn
+    train.py --out model --preset tiny          a CPU: 64 to 256 tokens, to see it learn
 
 Lengths double from stage to stage. A stage ends when the needles' answers of the last steps are right to --target, or at its
 last step; so does not depend on a guess of how long each takes. The first stages are where attention learns to look a word
 up and to go on as it went on there; each later one only stretches that to more tokens. A context has as many questions as
-fit, since one answer in 16384 tokens would teach slowly; and some, most at first, are plain lists of facts that are asked one
-after another, which teaches looking up the fastest.
+fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists of facts that are asked one after
+another, and rows of words that come again and again, where every word teaches to look for what came before.
 
 The same seed, machine and options make the same batches. Loss: answers count fully, the rest of the text by --text-weight.
 """
@@ -30,21 +30,23 @@ from words import EOS, PAD, WordTokenizer
 PRESETS = {
     "small": dict(hidden=512, layers=8, heads=8, kv_heads=2, inner=1408, rate=1e-3, first=128, last=16384, step_tokens=65536,
                   first_steps=4000, steps=600, last_steps=400),
-    "tiny": dict(hidden=128, layers=3, heads=4, kv_heads=2, inner=256, rate=2e-3, first=128, last=256, step_tokens=2048,
+    "tiny": dict(hidden=128, layers=3, heads=4, kv_heads=2, inner=256, rate=2e-3, first=64, last=256, step_tokens=2048,
                  first_steps=4000, steps=500, last_steps=200),
 }
 HEAD_DIM = 64  # which libtamis has kernels for
 MIXTURE = {"multikey": 5, "single": 1, "multivalue": 2, "multiquery": 2, "variables": 1, "common": 1, "frequent": 1}
+REPEATED = [*tasks.KEYS, *(str(number) for number in range(100, 1000))]
+SHARES = {"first": (0.4, 0.4), 1024: (0.1, 0.3), "last": (0.0, 0.3)}  # of repeats and lists: first stage, up to 1024 tokens, then
 RECENT = 20  # steps that a stage's end is judged by
 
 
 class Lessons(torch.utils.data.Dataset):
     """Batches of one stage, by number: token ids and weights of the loss, (batch, length) each, and which are the values that
-    needles ask for. lists: the share of contexts that are lists of facts."""
+    needles ask for. repeats, lists: the shares of contexts that are repeated words, and lists of facts."""
 
-    def __init__(self, tokenizer, length, batch, n, seed, text_weight, lists):
+    def __init__(self, tokenizer, length, batch, n, seed, text_weight, repeats, lists):
         self.tokenizer, self.length, self.batch, self.n = tokenizer, length, batch, n
-        self.seed, self.text_weight, self.lists = seed, text_weight, lists
+        self.seed, self.text_weight, self.repeats, self.lists = seed, text_weight, repeats, lists
         self.counts = {}
 
     def __len__(self):
@@ -69,7 +71,10 @@ class Lessons(torch.utils.data.Dataset):
         return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(needles)
 
     def fill(self, rng, ids, weights, needles):
-        is_list = rng.random() < self.lists
+        kind = rng.random()
+        if kind < self.repeats:
+            return self.repeat(rng, ids, weights)
+        is_list = kind < self.repeats + self.lists
         task = "multikey" if is_list else rng.choices(list(MIXTURE), MIXTURE.values())[0]
         example = self.list(rng) if is_list else self.example(task, rng)
         at = 0
@@ -91,6 +96,12 @@ class Lessons(torch.utils.data.Dataset):
             needles[answer] = asked & (task in tasks.NEEDLES)
         if at < len(ids):
             ids[at], weights[at] = EOS, self.text_weight
+
+    def repeat(self, rng, ids, weights):
+        row = [self.ids(word)[0] for word in rng.sample(REPEATED, rng.randint(8, min(len(ids) // 2, len(REPEATED))))]
+        ids[:] = numpy.resize(row, len(ids))
+        weights[len(row) :] = 1.0
+        return None
 
     def list(self, rng):
         n = min(len(tasks.KEYS), max(2, self.length // 13))  # a fact takes 6 tokens, and its question with the answer 6
@@ -179,7 +190,7 @@ def train(o, say=print):
     history, plan = [], list(stages(o))
     for i, (length, steps) in enumerate(plan):
         lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, o.text_weight,
-                          0.6 if i == 0 else 0.3)
+                          *SHARES["first" if i == 0 else 1024 if length <= 1024 else "last"])
         run_stage(o, model, optimizer, lessons, device, history, i == 0, i == len(plan) - 1, say)
         save(o, model, tokenizer, history)
     return history

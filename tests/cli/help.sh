@@ -18,6 +18,7 @@ spec show
 spec keys
 spec import
 layers
+calibrate
 cache ls
 cache gc
 cache verify

@@ -1,10 +1,10 @@
 """The harness: tasks, methods, a whole run on a tiny random model on the CPU, the trainer's first steps, the page."""
 import csv
 import json
+import os
 import pathlib
-import random
+import subprocess
 import sys
-import xml.etree.ElementTree
 
 import pytest
 import torch
@@ -191,6 +191,24 @@ def test_run(model, tmp_path, capsys):
     assert len(summary["settings"]["dense"]["by"]["single/256"]["kept"]) == 4
 
 
+def test_calibrate_reads_it(model, tmp_path, capsys):
+    """The tool on a run's results: the setting that keeps all is as right as dense, whatever the others are."""
+    run.run(options(model, tmp_path, "--tasks", "multikey,frequent"))
+    tool = os.environ.get("TAMIS_TOOL", "tamis")
+    made = subprocess.run([tool, "calibrate", tmp_path / "results.csv", "--loss", "1", "--json"], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    rows = {row["setting"]: row for row in map(json.loads, made.stdout.splitlines())}
+    assert set(rows) == {setting for setting in SETTINGS if setting.startswith("sparse")}
+    full = rows[SETTINGS[4]]
+    assert (full["prompts"], full["loss"], full["sparse_layers"], full["policy"]) == (2, 0, "0-3", "ratio")
+    assert sum(row["verdict"] == "chosen" for row in rows.values()) == 1
+
+
+def test_layers_as_a_spec_has_them():
+    assert run.layer_text((0, 1, 3, 5, 6, 7)) == "0,1,3,5-7"
+    assert run.layer_text(()) == ""
+
+
 def test_a_run_goes_on(model, tmp_path, capsys):
     """A file that ends within a row: that row and what was not reached are made, the others stand."""
     out = tmp_path / "out"
@@ -253,7 +271,7 @@ def test_random_and_recent(model):
 
 
 def test_lessons():
-    lessons = train.Lessons(TOKENIZER, 256, 8, 5, 0, 0.1, 0.5)
+    lessons = train.Lessons(TOKENIZER, 256, 8, 5, 0, 0.1, 0.25, 0.25)
     ids, weights, needles = lessons[3]
     assert ids.shape == weights.shape == needles.shape == (8, 256)
     assert all(torch.equal(a, b) for a, b in zip((ids, weights, needles), lessons[3]))
@@ -262,7 +280,7 @@ def test_lessons():
     assert (weights[needles] == 1).all() and needles.sum() >= 16
     assert not weights[ids == words.PAD].any()
     prompt = TOKENIZER.decode(ids[0].tolist())
-    assert prompt.count("code") or prompt.count("Name") or prompt.count("common")
+    assert prompt.count("code") or prompt.count("Name") or prompt.count("common") or len(set(prompt.split())) < 130
 
 
 def test_training_starts(tmp_path):
