@@ -2,7 +2,7 @@
 """Trains a small Llama (GQA, RoPE, words for tokens) on the tasks of tasks.py until it solves the needles, for run.py to
 measure on where no weights are at hand.
 
-    train.py --out model                        one H200, minutes: 24 million parameters, 128 to 16384 tokens
+    train.py --out model                        one H200, minutes: 24 million parameters, 64 to 16384 tokens
     train.py --out model --preset tiny          a CPU: 64 to 256 tokens, to see it learn
 
 Lengths double from stage to stage. A stage ends when the needles' answers of the last steps are right to --target, or at its
@@ -28,8 +28,8 @@ import tasks
 from words import EOS, PAD, WordTokenizer
 
 PRESETS = {
-    "small": dict(hidden=512, layers=8, heads=8, kv_heads=2, inner=1408, rate=1e-3, first=128, last=16384, step_tokens=65536,
-                  first_steps=4000, steps=600, last_steps=400),
+    "small": dict(hidden=512, layers=8, heads=8, kv_heads=2, inner=1408, rate=1e-3, first=64, last=16384, step_tokens=65536,
+                  first_steps=2500, steps=400, last_steps=300),
     "tiny": dict(hidden=128, layers=3, heads=4, kv_heads=2, inner=256, rate=2e-3, first=64, last=256, step_tokens=2048,
                  first_steps=4000, steps=500, last_steps=200),
 }

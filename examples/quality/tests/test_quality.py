@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import xml.etree.ElementTree
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent / "pytorch")]
 
 import methods  # noqa: E402
+import plot  # noqa: E402
 import run  # noqa: E402
 import tasks  # noqa: E402
 import tamis  # noqa: E402
@@ -265,6 +267,36 @@ def test_random_and_recent(model):
         assert (seen.sum(-1) == kept.item()).all() and seen[:, -16:].all()
         assert (seen == seen[:1]).all() == same
     assert seen[:, -kept.item() :].all()
+
+
+# ---- the page
+
+
+def test_page(model, tmp_path, capsys):
+    """Well formed, nothing from elsewhere, each setting named, a dot for each setting that has a dense prompt beside it."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(tasks.make("single", 600, 9, count).pieces))
+    run.run(options(model, tmp_path / "out", "--tasks", "single,common", "--depths", "0,1", "--text", str(text)))
+    made = plot.page([tmp_path / "out"])
+    root = xml.etree.ElementTree.fromstring(made.split("\n", 1)[1])
+    assert not any(word in made for word in ("<script", "src=", "href=", "@import", "url("))
+    titles = [element.text for element in root.iter() if element.tag.endswith("title")]
+    for setting in SETTINGS:
+        assert any(setting in title for title in titles[1:])
+    assert made.count("Accuracy against speed</h2>") == made.count("Accuracy by depth") == made.count("Perplexity behind") == 1
+    assert "nan" not in made and "inf" not in made
+
+
+def test_page_of_nothing(tmp_path):
+    (tmp_path / "results.csv").write_text(",".join(run.COLUMNS) + "\n")
+    with pytest.raises(SystemExit, match="no results yet"):
+        plot.page([tmp_path])
+
+
+def test_round_numbers():
+    assert plot.steps(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert plot.steps(0.97, 1.53) == [1.0, 1.2, 1.4]
+    assert plot.steps(3, 3) == [3]
 
 
 # ---- the trainer
