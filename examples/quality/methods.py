@@ -14,6 +14,7 @@ min_tokens besides; other members are scope, window, pool, min_tokens, seed.
 The last three are reference baselines: plain torch, scores in fp32, rows gathered and written back; nothing in them is fast.
 They keep as many tokens as `sparse` does at the same ratio or count, and like it leave zeros in the other rows.
 """
+
 import math
 import random
 from dataclasses import dataclass, replace

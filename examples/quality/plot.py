@@ -4,10 +4,12 @@ each layer kept. One HTML file with its drawings inside, for any browser, withou
 
     plot.py results [results...] -o page.html        folders of run.py; several become one page, say of one model each
 """
+
 import argparse
 import csv
 import html
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -15,16 +17,21 @@ import sys
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a2b8", "#8c564b", "#e377c2", "#7f7f7f", "#b8a800")
 DASHES = ("none", "6 4", "2 3", "9 3 2 3")  # when the colours begin again
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; background: #fff }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+body { color: #1b1f24; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } p.note { color: #57606a; max-width: 60rem }
-figure { display: inline-block; margin: 0 1.5rem 1rem 0; vertical-align: top } figcaption { font-weight: 600; margin-bottom: .2rem }
+figure { display: inline-block; margin: 0 1.5rem 1rem 0; vertical-align: top }
+figcaption { font-weight: 600; margin-bottom: .2rem }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor } svg .grid { stroke: #d0d7de } svg .axis { stroke: #57606a }
 ul.legend { list-style: none; padding: 0; columns: 24rem; margin: .4rem 0 1rem } ul.legend li { break-inside: avoid }
 div.wide { overflow-x: auto }
-table { border-collapse: collapse; margin: .6rem 0 } caption { font-weight: 600; text-align: left } td, th { font-variant-numeric: tabular-nums; padding: .15rem .6rem; text-align: right }
-td:first-child, th:first-child { text-align: left } th { border-bottom: 1px solid #57606a } tr:nth-child(even) td { background: #f3f5f7 }
+table { border-collapse: collapse; margin: .6rem 0 } caption { font-weight: 600; text-align: left }
+td, th { font-variant-numeric: tabular-nums; padding: .15rem .6rem; text-align: right }
+td:first-child, th:first-child { text-align: left } th { border-bottom: 1px solid #57606a }
+tr:nth-child(even) td { background: #f3f5f7 }
 @media (prefers-color-scheme: dark) {
-  body { color: #e6edf3; background: #0d1117 } p.note { color: #9aa4af } svg .grid { stroke: #30363d } svg .axis { stroke: #9aa4af }
+  body { color: #e6edf3; background: #0d1117 } p.note { color: #9aa4af }
+  svg .grid { stroke: #30363d } svg .axis { stroke: #9aa4af }
   tr:nth-child(even) td { background: #161b22 }
 }
 """
@@ -102,8 +109,10 @@ class Chart:
         if self.words:
             x = self.words.index(x)
         wide, high = self.WIDTH - self.LEFT - self.RIGHT, self.HEIGHT - self.TOP - self.BOTTOM
-        return (self.LEFT + wide * (x - self.x[0]) / (self.x[1] - self.x[0]),
-                self.TOP + high * (1 - (y - self.y[0]) / (self.y[1] - self.y[0])))
+        return (
+            self.LEFT + wide * (x - self.x[0]) / (self.x[1] - self.x[0]),
+            self.TOP + high * (1 - (y - self.y[0]) / (self.y[1] - self.y[0])),
+        )
 
     def line(self, points, pen, name, notes=None):
         """points: (x, y); notes: what a pointer over each shows."""
@@ -111,26 +120,38 @@ class Chart:
         placed = [self.at(*point) for point in points]
         if len(placed) > 1:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-            self.parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2" '
-                              f'stroke-dasharray="{dashes}"/>')
+            self.parts.append(
+                f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dashes}"/>'
+            )
         for (x, y), note in zip(placed, notes or [f"{name}: {x}, {y:.4g}" for x, y in points]):
-            self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"><title>{html.escape(note)}</title></circle>')
+            self.parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"><title>{html.escape(note)}</title></circle>'
+            )
 
     def svg(self):
-        out = [f'<svg viewBox="0 0 {self.WIDTH} {self.HEIGHT}" width="{self.WIDTH}" height="{self.HEIGHT}" role="img" '
-               f'aria-label="{html.escape(self.title)}" xmlns="http://www.w3.org/2000/svg">']
+        out = [
+            f'<svg viewBox="0 0 {self.WIDTH} {self.HEIGHT}" width="{self.WIDTH}" height="{self.HEIGHT}" role="img" '
+            f'aria-label="{html.escape(self.title)}" xmlns="http://www.w3.org/2000/svg">'
+        ]
         left, bottom, right = self.LEFT, self.HEIGHT - self.BOTTOM, self.WIDTH - self.RIGHT
         for value in steps(*self.y):
             _, y = self.at(self.words[0] if self.words else self.x[0], value)
-            out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                       f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+            out.append(
+                f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+            )
         for value in self.words or steps(*self.x):
             x, _ = self.at(value, self.y[0])
             label = value if self.words else f"{value:g}"
             out.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{html.escape(label)}</text>')
         out.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-        out.append(f'<text x="{(left + right) / 2}" y="{self.HEIGHT - 6}" text-anchor="middle">{html.escape(self.x_title)}</text>')
-        out.append(f'<text transform="translate(12 {bottom / 2 + 8}) rotate(-90)" text-anchor="middle">{html.escape(self.y_title)}</text>')
+        out.append(
+            f'<text x="{(left + right) / 2}" y="{self.HEIGHT - 6}" text-anchor="middle">{html.escape(self.x_title)}</text>'
+        )
+        out.append(
+            f'<text transform="translate(12 {bottom / 2 + 8}) rotate(-90)" text-anchor="middle">'
+            f"{html.escape(self.y_title)}</text>"
+        )
         return "".join([*out, *self.parts, "</svg>"])
 
     def figure(self):
@@ -142,7 +163,9 @@ def legend(names, pens):
     for name in names:
         color, dashes = pens[name]
         line = f'<line x1="0" x2="28" y1="5" y2="5" stroke="{color}" stroke-width="3" stroke-dasharray="{dashes}"/>'
-        items.append(f'<li><svg width="28" height="10" xmlns="http://www.w3.org/2000/svg">{line}</svg> {html.escape(name)}</li>')
+        items.append(
+            f'<li><svg width="28" height="10" xmlns="http://www.w3.org/2000/svg">{line}</svg> {html.escape(name)}</li>'
+        )
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
@@ -166,15 +189,25 @@ def speed_part(rows):
     figures = []
     lengths = sorted({row["length"] for row, _ in paired})
     for title, chosen in [("all lengths", paired)] * (len(lengths) > 1) + [
-            (f"{length} tokens", [pair for pair in paired if pair[0]["length"] == length]) for length in lengths]:
-        curves = {name: by(group, lambda pair: pair[0]["setting"]) for name, group in by(chosen, lambda p: curve_of(p[0])).items()}
+        (f"{length} tokens", [pair for pair in paired if pair[0]["length"] == length]) for length in lengths
+    ]:
+        curves = {
+            name: by(group, lambda pair: pair[0]["setting"]) for name, group in by(chosen, lambda p: curve_of(p[0])).items()
+        }
         points = {name: sorted((*point(group), setting, group) for setting, group in of.items()) for name, of in curves.items()}
         every = [p for of in points.values() for p in of]
         chart = Chart(title, "prompt, times as fast as dense", "accuracy", [p[0] for p in every], [p[1] for p in every])
         for name in names:
             of = points.get(name, [])
-            chart.line([p[:2] for p in of], pens[name], name,
-                       [f"{setting}: {x:.2f}x, {y:.4f}, keeps {mean([float(r['kept']) for r, _ in g]):.2f}" for x, y, setting, g in of])
+            chart.line(
+                [p[:2] for p in of],
+                pens[name],
+                name,
+                [
+                    f"{setting}: {x:.2f}x, {y:.4f}, keeps {mean([float(r['kept']) for r, _ in g]):.2f}"
+                    for x, y, setting, g in of
+                ],
+            )
         figures.append(chart.figure())
     note = "Mean over tasks of what answers have right; time of the prompt alone. A pointer over a dot shows its setting."
     return f'<h2>Accuracy against speed</h2><p class="note">{note}</p>' + legend(names, pens) + "".join(figures)
@@ -191,11 +224,18 @@ def along(rows, title, note, column, x_title, words, wanted):
     figures = []
     for length in [None] if column == "length" else sorted({row["length"] for row in chosen}):
         part = [row for row in chosen if length is None or row["length"] == length]
-        lines = {name: [(value, mean([row["right"] for row in group if str(row[column]) == value])) for value in values]
-                 for name, group in by(part, lambda row: row["setting"]).items()}
+        lines = {
+            name: [(value, mean([row["right"] for row in group if str(row[column]) == value])) for value in values]
+            for name, group in by(part, lambda row: row["setting"]).items()
+        }
         lines = {name: [p for p in of if p[1] is not None] for name, of in lines.items()}
-        chart = Chart(f"{length} tokens" if length else "all tasks", x_title, "accuracy", values,
-                      [y for of in lines.values() for _, y in of])
+        chart = Chart(
+            f"{length} tokens" if length else "all tasks",
+            x_title,
+            "accuracy",
+            values,
+            [y for of in lines.values() for _, y in of],
+        )
         for name, of in lines.items():
             chart.line(of, pens[name], name)
         figures.append(chart.figure())
@@ -203,14 +243,22 @@ def along(rows, title, note, column, x_title, words, wanted):
 
 
 def kept_part(rows):
-    groups = {name: [[float(share) for share in row["kept_by_layer"].split()] for row in group]
-              for name, group in by(rows, lambda row: row["setting"]).items() if group[0]["method"] != "dense"}
+    groups = {
+        name: [[float(share) for share in row["kept_by_layer"].split()] for row in group]
+        for name, group in by(rows, lambda row: row["setting"]).items()
+        if group[0]["method"] != "dense"
+    }
     if not groups:
         return ""
     pens = palette(groups)
     shares = {name: [mean(layer) for layer in zip(*of)] for name, of in groups.items()}
-    chart = Chart("all prompts", "layer", "tokens kept", list(range(max(map(len, shares.values())))),
-                  [share for of in shares.values() for share in of])
+    chart = Chart(
+        "all prompts",
+        "layer",
+        "tokens kept",
+        list(range(max(map(len, shares.values())))),
+        [share for of in shares.values() for share in of],
+    )
     for name, of in shares.items():
         chart.line(list(enumerate(of)), pens[name], name)
     return "<h2>Tokens kept by layer</h2>" + legend(groups, pens) + chart.figure()
@@ -219,7 +267,8 @@ def kept_part(rows):
 def table_part(rows):
     answered = [row for row in rows if row["right"] is not None]
     return "<h2>Accuracy by task</h2>" + "".join(
-        table(length, group) for length, group in sorted(by(answered, lambda row: row["length"]).items()))
+        table(length, group) for length, group in sorted(by(answered, lambda row: row["length"]).items())
+    )
 
 
 def table(length, rows):
@@ -229,19 +278,28 @@ def table(length, rows):
         ms = f"{statistics.median(row['ms'] for row in group):.1f}"
         cells = [mean([row["right"] for row in group if row["task"] == task]) for task in tasks]
         texts = "".join(f"<td>{'' if cell is None else f'{cell:.3f}'}</td>" for cell in cells)
-        body.append(f"<tr><td>{html.escape(name)}</td><td>{ms}</td><td>{mean([row['right'] for row in group]):.3f}</td>{texts}</tr>")
+        body.append(
+            f"<tr><td>{html.escape(name)}</td><td>{ms}</td><td>{mean([row['right'] for row in group]):.3f}</td>{texts}</tr>"
+        )
     head = "".join(f"<th>{html.escape(task)}</th>" for task in tasks)
-    return (f"<div class='wide'><table><caption>{length} tokens</caption><tr><th>setting</th><th>prompt, ms</th><th>mean</th>{head}</tr>"
-            f"{''.join(body)}</table></div>")
+    return (
+        f"<div class='wide'><table><caption>{length} tokens</caption>"
+        f"<tr><th>setting</th><th>prompt, ms</th><th>mean</th>{head}</tr>"
+        f"{''.join(body)}</table></div>"
+    )
 
 
 def perplexity_part(rows):
     groups = by([row for row in rows if row["nll"]], lambda row: (row["setting"], row["length"]))
     if not groups:
         return ""
-    body = "".join(f"<tr><td>{html.escape(name)}</td><td>{length}</td><td>{2.718281828459045 ** mean([float(r['nll']) for r in of]):.3f}</td>"
-                   f"<td>{len(of)}</td></tr>" for (name, length), of in groups.items())
-    return f"<h2>Perplexity behind a prompt of text</h2><table><tr><th>setting</th><th>tokens</th><th>perplexity</th><th>texts</th></tr>{body}</table>"
+    body = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{length}</td><td>{math.exp(mean([float(r['nll']) for r in of])):.3f}</td>"
+        f"<td>{len(of)}</td></tr>"
+        for (name, length), of in groups.items()
+    )
+    head = "<tr><th>setting</th><th>tokens</th><th>perplexity</th><th>texts</th></tr>"
+    return f"<h2>Perplexity behind a prompt of text</h2><table>{head}{body}</table>"
 
 
 def section(folder):
@@ -252,19 +310,42 @@ def section(folder):
     about = json.loads(path.read_text()) if path.exists() else {}
     facts = ", ".join(str(about[name]) for name in ("model", "device") if name in about) or str(folder)
     numbers = sorted({row["length"] for row in rows})
-    return f"<h1>{html.escape(facts)}</h1><p class='note'>{len(rows)} prompts.</p>" + "".join((
-        speed_part(rows),
-        along(rows, "Accuracy by length", "Mean over tasks.", "length", "tokens", lambda _: [str(n) for n in numbers], lambda row: True)
-        if len(numbers) > 1 else "",
-        along(rows, "Accuracy by depth", "The single needle, by its place: 0 is the beginning of the prompt, 1 its end.", "depth", "depth",
-              lambda chosen: sorted({row["depth"] for row in chosen}, key=float), lambda row: row["depth"] != ""),
-        table_part(rows), perplexity_part(rows), kept_part(rows)))
+    return f"<h1>{html.escape(facts)}</h1><p class='note'>{len(rows)} prompts.</p>" + "".join(
+        (
+            speed_part(rows),
+            along(
+                rows,
+                "Accuracy by length",
+                "Mean over tasks.",
+                "length",
+                "tokens",
+                lambda _: [str(n) for n in numbers],
+                lambda row: True,
+            )
+            if len(numbers) > 1
+            else "",
+            along(
+                rows,
+                "Accuracy by depth",
+                "The single needle, by its place: 0 is the beginning of the prompt, 1 its end.",
+                "depth",
+                "depth",
+                lambda chosen: sorted({row["depth"] for row in chosen}, key=float),
+                lambda row: row["depth"] != "",
+            ),
+            table_part(rows),
+            perplexity_part(rows),
+            kept_part(rows),
+        )
+    )
 
 
 def page(folders):
     body = "".join(section(folder) for folder in folders)
-    return ("<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'/><meta name='viewport' content='width=device-width'/>"
-            f"<title>Accuracy against speed</title><style>{STYLE}</style></head><body>{body}</body></html>\n")
+    return (
+        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'/><meta name='viewport' content='width=device-width'/>"
+        f"<title>Accuracy against speed</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ answers are, how long a prompt takes, and how many tokens each layer kept.
 One row a prompt and setting in OUT/results.csv, written as soon as it is known: a run that was stopped goes on where it was.
 OUT/summary.json has the means. On a GPU --store names the file of `tamis gen` that has the model's kernels.
 """
+
 import argparse
 import csv
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -27,8 +29,27 @@ import words  # noqa: E402
 import tamis  # noqa: E402
 
 KEY = ("setting", "task", "haystack", "length", "depth", "sample")
-COLUMNS = (*KEY, "tokens", "accuracy", "nll", "prefill_ms", "kept", "kept_all", "method", "policy", "amount", "scope",
-           "window", "pool", "min_tokens", "sparse_layers", "layers", "kept_by_layer", "expected", "said")
+COLUMNS = (
+    *KEY,
+    "tokens",
+    "accuracy",
+    "nll",
+    "prefill_ms",
+    "kept",
+    "kept_all",
+    "method",
+    "policy",
+    "amount",
+    "scope",
+    "window",
+    "pool",
+    "min_tokens",
+    "sparse_layers",
+    "layers",
+    "kept_by_layer",
+    "expected",
+    "said",
+)
 CONTINUED = 128  # tokens of a text whose likelihood is measured, behind the prompt
 
 
@@ -45,9 +66,16 @@ class Bench:
         self.device = torch.device(o.device)
         self.switch = methods.Switch(o.store, o.spec)
         self.tokenizer = words.load_tokenizer(o.model)
-        self.model = AutoModelForCausalLM.from_pretrained(
-            o.model, dtype=getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[o.dtype]), local_files_only=True,
-            attn_implementation=methods.Switch.NAME).to(self.device).eval()
+        self.model = (
+            AutoModelForCausalLM.from_pretrained(
+                o.model,
+                dtype=getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[o.dtype]),
+                local_files_only=True,
+                attn_implementation=methods.Switch.NAME,
+            )
+            .to(self.device)
+            .eval()
+        )
         self.n_layers = self.model.config.num_hidden_layers
         self.counts, self.warm = {}, set()
 
@@ -126,14 +154,25 @@ def ask(o, bench, case, texts):
             return None
         prompt, rest = ids[:-CONTINUED], ids[-CONTINUED:]
         return prompt, lambda out: {"nll": f"{bench.likelihood(out, rest):.6f}"}
-    example = tasks.make(case["task"], case["length"], f"{o.seed}/{case['sample']}", bench.count, haystack=case["haystack"],
-                         depth=case["depth"], digits=o.digits)
+    example = tasks.make(
+        case["task"],
+        case["length"],
+        f"{o.seed}/{case['sample']}",
+        bench.count,
+        haystack=case["haystack"],
+        depth=case["depth"],
+        digits=o.digits,
+    )
     turn = example.turns[0]
     n = bench.count(turn.answer) + o.slack
 
     def measure(out):
         said = bench.answer(out, n)
-        return {"accuracy": f"{tasks.accuracy(said, turn.expected):.4f}", "expected": " ".join(turn.expected), "said": said.strip()}
+        return {
+            "accuracy": f"{tasks.accuracy(said, turn.expected):.4f}",
+            "expected": " ".join(turn.expected),
+            "said": said.strip(),
+        }
 
     return bench.encode(example.prompt()), measure
 
@@ -153,11 +192,22 @@ def row_of(setting, layers, case, ids, ms, kept, n_layers, measured):
     shares = [kept[layer] / len(ids) for layer in range(n_layers)]
     s = setting.selection
     return {
-        **{name: text_of(case.get(name)) for name in KEY}, "setting": setting.text, "tokens": len(ids), "prefill_ms": f"{ms:.3f}",
-        "kept": f"{statistics.fmean([shares[layer] for layer in layers] or [1.0]):.4f}", "kept_all": f"{statistics.fmean(shares):.4f}",
-        "method": setting.kind, "policy": s.policy, "amount": "" if s.policy == "dense" else f"{getattr(s, s.policy):g}",
-        "scope": s.scope, "window": s.window, "pool": s.pool, "min_tokens": s.min_tokens, "sparse_layers": layer_text(layers),
-        "layers": n_layers, "kept_by_layer": " ".join(f"{share:.4f}" for share in shares),
+        **{name: text_of(case.get(name)) for name in KEY},
+        "setting": setting.text,
+        "tokens": len(ids),
+        "prefill_ms": f"{ms:.3f}",
+        "kept": f"{statistics.fmean([shares[layer] for layer in layers] or [1.0]):.4f}",
+        "kept_all": f"{statistics.fmean(shares):.4f}",
+        "method": setting.kind,
+        "policy": s.policy,
+        "amount": "" if s.policy == "dense" else f"{getattr(s, s.policy):g}",
+        "scope": s.scope,
+        "window": s.window,
+        "pool": s.pool,
+        "min_tokens": s.min_tokens,
+        "sparse_layers": layer_text(layers),
+        "layers": n_layers,
+        "kept_by_layer": " ".join(f"{share:.4f}" for share in shares),
         **measured,
     }
 
@@ -218,8 +268,12 @@ def run(o):
     with torch.inference_mode(), path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         layers = find_layers(o, bench, settings, out)
-        left = [(case, setting) for case in plan(o) for setting in settings
-                if (setting.text, *(text_of(case[name]) for name in KEY[1:])) not in done]
+        left = [
+            (case, setting)
+            for case in plan(o)
+            for setting in settings
+            if (setting.text, *(text_of(case[name]) for name in KEY[1:])) not in done
+        ]
         say(f"{len(left)} prompts to do, {len(rows)} done before")
         texts = read_texts(bench)
         for i, (case, setting) in enumerate(left):
@@ -229,8 +283,10 @@ def run(o):
             writer.writerow(row)
             file.flush()
             rows.append({name: str(row.get(name, "")) for name in COLUMNS})
-            say(f"[{i + 1}/{len(left)}] {case['task']} {case['length']} {setting.text}: "
-                f"{row.get('accuracy') or row.get('nll')}, {row['prefill_ms']} ms, kept {row['kept']}")
+            say(
+                f"[{i + 1}/{len(left)}] {case['task']} {case['length']} {setting.text}: "
+                f"{row.get('accuracy') or row.get('nll')}, {row['prefill_ms']} ms, kept {row['kept']}"
+            )
     (out / "summary.json").write_text(json.dumps(summary(o, bench, rows), indent=1))
     return rows
 
@@ -262,8 +318,12 @@ def summary(o, bench, rows):
     device = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
     result = {"model": o.model, "device": device, "torch": torch.__version__, "layers": bench.n_layers, "settings": {}}
     for row in rows:
-        of = result["settings"].setdefault(row["setting"], {"method": row["method"], "sparse_layers": row["sparse_layers"], "by": {}})
-        at = of["by"].setdefault(f"{row['task']}/{row['length']}", {"n": 0, "accuracy": [], "nll": [], "prefill_ms": [], "kept": []})
+        of = result["settings"].setdefault(
+            row["setting"], {"method": row["method"], "sparse_layers": row["sparse_layers"], "by": {}}
+        )
+        at = of["by"].setdefault(
+            f"{row['task']}/{row['length']}", {"n": 0, "accuracy": [], "nll": [], "prefill_ms": [], "kept": []}
+        )
         at["n"] += 1
         for name in ("accuracy", "nll", "prefill_ms"):
             if row[name]:
@@ -273,7 +333,7 @@ def summary(o, bench, rows):
         for at in of["by"].values():
             at["accuracy"] = round(statistics.fmean(at["accuracy"]), 4) if at["accuracy"] else None
             nll = at.pop("nll")
-            at["perplexity"] = round(2.718281828459045 ** statistics.fmean(nll), 4) if nll else None
+            at["perplexity"] = round(math.exp(statistics.fmean(nll)), 4) if nll else None
             at["prefill_ms"] = round(statistics.median(at["prefill_ms"]), 3)
             at["kept"] = [round(statistics.fmean(shares), 4) for shares in zip(*at["kept"])]
     return result
@@ -284,7 +344,9 @@ def options(arguments):
         return lambda text: [kind(part) for part in text.split(",")]
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("settings", nargs="+", metavar="SETTING", help="attention, as methods.py lists them: dense, sparse:ratio=.5, ...")
+    p.add_argument(
+        "settings", nargs="+", metavar="SETTING", help="attention, as methods.py lists them: dense, sparse:ratio=.5, ..."
+    )
     p.add_argument("--model", required=True, help="folder of a causal model, with its tokenizer or words.json")
     p.add_argument("--out", required=True, help="folder of the results")
     p.add_argument("--store", help="file of tamis gen: kernels, selection, sparse layers; a GPU needs one")
@@ -300,7 +362,9 @@ def options(arguments):
     p.add_argument("--text", action="append", default=[], help="a file whose perplexity is measured too; can be given again")
     p.add_argument("--slack", type=int, default=8, help="tokens that an answer may be longer than the expected one")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--no-warm-up", dest="warm_up", action="store_false", help="time first prompts too: quicker, times worth less")
+    p.add_argument(
+        "--no-warm-up", dest="warm_up", action="store_false", help="time first prompts too: quicker, times worth less"
+    )
     o = p.parse_args(arguments)
     unknown = [task for task in o.tasks if task not in tasks.TASKS]
     if unknown:
@@ -312,4 +376,4 @@ if __name__ == "__main__":
     try:
         run(options(sys.argv[1:]))
     except (ValueError, tamis.TamisError) as error:
-        raise SystemExit(f"run.py: {error}")
+        raise SystemExit(f"run.py: {error}") from None

@@ -4,6 +4,7 @@ are copied, words that are counted. Any length and depth; the same seed makes th
 An example is a list of pieces, short texts whose tokens can be counted and cached one by one, a question, the beginning of
 its answer, and what the answer must contain. train.py learns from the same functions, with several questions a context.
 """
+
 import random
 import re
 from dataclasses import dataclass
@@ -11,11 +12,17 @@ from dataclasses import dataclass
 NEEDLES = ("single", "multikey", "multivalue", "multiquery")
 TASKS = NEEDLES + ("variables", "common", "frequent")
 
-_SUBJECTS = "farmer teacher sailor child doctor baker painter driver king queen student soldier hunter singer writer guest".split()
+_SUBJECTS = (
+    "farmer teacher sailor child doctor baker painter driver king queen student soldier hunter singer writer guest".split()
+)
 _VERBS = "saw found carried painted sold bought washed moved opened closed kept lost wanted liked feared watched".split()
 _OBJECTS = "table chair lamp horse bridge garden letter basket bottle window coat boat wheel ladder mirror clock".split()
 _ADJECTIVES = "old young small large quiet bright heavy broken clean empty green cold warm strange narrow simple".split()
-_PLACES = "near the river|behind the house|in the market|on the hill|under the tree|by the sea|in the kitchen|at the station".split("|")
+_PLACES = (
+    "near the river|behind the house|in the market|on the hill|under the tree|by the sea|in the kitchen|at the station".split(
+        "|"
+    )
+)
 _TIMES = "In the morning|Late at night|After the rain|Before dinner|On that day|Every winter|Long ago|Once more".split("|")
 _NAMES = "count total index offset limit width height depth first last left right begin end size step".split()
 _CALLS = "load store merge split sort shift check update reset clear".split()
@@ -135,7 +142,9 @@ def _question(key, value):
 
 def _needles(task, rng, digits, turns, n_keys):
     """What is placed, in its order, and what is asked."""
-    n_keys = {"single": max(turns, 1), "multikey": n_keys or 4, "multivalue": max(turns, 1), "multiquery": 4 * max(turns, 1)}[task]
+    n_keys = {"single": max(turns, 1), "multikey": n_keys or 4, "multivalue": max(turns, 1), "multiquery": 4 * max(turns, 1)}[
+        task
+    ]
     keys = rng.sample(KEYS, n_keys)
     n_values = 4 if task == "multivalue" else 1
     pairs = [(key, _value(rng, digits)) for key in keys for _ in range(n_values)]
@@ -179,12 +188,14 @@ def _variables(rng, digits, turns):
 
 
 def _chain(value, names):
-    return [f" Name {names[0]} holds {value}."] + [f" Name {new} holds the same as {old}." for old, new in zip(names, names[1:])]
+    return [f" Name {names[0]} holds {value}."] + [
+        f" Name {new} holds the same as {old}." for old, new in zip(names, names[1:])
+    ]
 
 
 def _words(task, length, rng, count):
-    """A list of words; a few of them are there often. "common": 5 words ten times as often as each other; "frequent": word i of a
-    row of words with a share that falls as i to the power of -2, of which the first 3 are asked."""
+    """A list of words; a few of them are often there. "common": 5 words ten times as often as each other; "frequent": shares
+    that fall as the power of -2 of a word's place, of which the first 3 are asked."""
     pool = rng.sample(KEYS, 105 if task == "common" else 60)
     n = 5 if task == "common" else 3
     what = f"\nWhich {n} words are the most common? The {n} most common words are"
@@ -219,7 +230,9 @@ def vocabulary():
         text += "".join(placed) + "".join(turn.question + turn.answer for turn in asked)
     placed, asked = _variables(rng, 3, 1)
     text += "".join(placed) + asked[0].question + "# Which words most common"
-    return sorted(set(split(text)) | {"words", "5", "3", *KEYS, *(str(i) for i in range(1000)), *(f"{i:03}" for i in range(100))})
+    return sorted(
+        set(split(text)) | {"words", "5", "3", *KEYS, *(str(i) for i in range(1000)), *(f"{i:03}" for i in range(100))}
+    )
 
 
 def split(text):

@@ -1,4 +1,5 @@
 """A tokenizer of whole words for the small model of train.py: what tasks.vocabulary() lists, and <pad>, <unk>, <eos>."""
+
 import json
 import pathlib
 

@@ -7,6 +7,7 @@ What a step does is told from its mask, which transformers has made once a forwa
   - queries behind keys that are in the cache already, one or several: torch's scaled_dot_product_attention, dense.
 Whatever libtamis does not do is refused with Unsupported, never done otherwise.
 """
+
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -63,21 +64,45 @@ class Prefill:
 
     # ---- the mask
 
-    def mask(self, batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=causal_mask_function,
-             attention_mask=None, local_size=None, allow_is_causal_skip=True, use_vmap=False, **others):
+    def mask(
+        self,
+        batch_size,
+        q_length,
+        kv_length,
+        q_offset=0,
+        kv_offset=0,
+        mask_function=causal_mask_function,
+        attention_mask=None,
+        local_size=None,
+        allow_is_causal_skip=True,
+        use_vmap=False,
+        **others,
+    ):
         """Called by transformers once a forward and kind of layer. None: a causal prompt; 2-D: one with padding; 4-D: a step
         for torch's attention, which takes the mask as it is."""
         if q_length == 1 or not _is_first(q_offset):
             return sdpa_mask(
-                batch_size=batch_size, q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset,
-                mask_function=mask_function, attention_mask=attention_mask, local_size=local_size,
-                allow_is_causal_skip=allow_is_causal_skip, use_vmap=use_vmap, **others,
+                batch_size=batch_size,
+                q_length=q_length,
+                kv_length=kv_length,
+                q_offset=q_offset,
+                kv_offset=kv_offset,
+                mask_function=mask_function,
+                attention_mask=attention_mask,
+                local_size=local_size,
+                allow_is_causal_skip=allow_is_causal_skip,
+                use_vmap=use_vmap,
+                **others,
             )
         if use_vmap or not allow_is_causal_skip:
-            raise Unsupported("tamis attends causally to one sequence a row: no packed sequences, no mask functions of one's own")
+            raise Unsupported(
+                "tamis attends causally to one sequence a row: no packed sequences, no mask functions of one's own"
+            )
         if mask_function is not causal_mask_function and not (local_size is not None and q_length <= local_size):
-            raise Unsupported(f"tamis has no sliding or chunked windows: this prompt of {q_length} tokens is longer than the "
-                              f"layer's window{f' of {local_size}' if local_size is not None else ''}")
+            raise Unsupported(
+                f"tamis has no sliding or chunked windows: this prompt of {q_length} tokens is longer than the "
+                f"layer's window{f' of {local_size}' if local_size is not None else ''}"
+            )
         return None if attention_mask is None else _padding(attention_mask[:, :q_length])
 
     # ---- the attention
@@ -87,7 +112,9 @@ class Prefill:
         self._refuse(module, query, key, value, dropout, others)
         length, keys = query.shape[2], key.shape[2]
         if length == 1 or (attention_mask is not None and attention_mask.dim() == 4 and keys > length):
-            return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=scaling, is_causal=True)
+            return sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout=0.0, scaling=scaling, is_causal=True
+            )
         if attention_mask is not None and attention_mask.dim() == 4:
             raise Unsupported("tamis attends causally: no 4-D masks over a prompt")
         if keys < length:
@@ -134,8 +161,10 @@ class Prefill:
                 raise Unsupported(f"tamis has no {what}, which this model's attention asks for ({member})")
         window = others.get("sliding_window")
         if window is not None and 1 < query.shape[2] > window:
-            raise Unsupported(f"tamis has no sliding windows: this prompt of {query.shape[2]} tokens is longer than the layer's "
-                              f"window of {window}")
+            raise Unsupported(
+                f"tamis has no sliding windows: this prompt of {query.shape[2]} tokens is longer than the layer's "
+                f"window of {window}"
+            )
         if getattr(module, "layer_idx", None) is None:
             raise Unsupported("tamis goes by module.layer_idx, which this model's attention does not have")
         self._compare(module, query, key)
@@ -144,8 +173,10 @@ class Prefill:
         """The store's spec with the model, where there is one."""
         here = (query.shape[1], key.shape[1], query.shape[3])
         if self.heads is not None and here != self.heads:
-            raise ValueError("the model has %d query heads, %d KV heads and head_dim %d; the store's spec says %d, %d and %d"
-                             % (here + self.heads))
+            raise ValueError(
+                "the model has %d query heads, %d KV heads and head_dim %d; the store's spec says %d, %d and %d"
+                % (here + self.heads)
+            )
         layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
         if self.model_layers and layers is not None and layers != self.model_layers:
             raise ValueError(f"the model has {layers} layers; the store's spec says {self.model_layers}")
@@ -159,7 +190,9 @@ def _is_first(q_offset):
 def _padding(mask):
     """None where nothing is padded; else the mask, with the spans of real tokens noted, once for all layers."""
     if torch.compiler.is_compiling():
-        raise Unsupported("tamis reads attention_mask on the host, which a compiled model cannot: leave it out where no row is padded")
+        raise Unsupported(
+            "tamis reads attention_mask on the host, which a compiled model cannot: leave it out where no row is padded"
+        )
     if bool(mask.all()):
         return None
     mask.tamis_spans = _find_spans(mask)
@@ -177,7 +210,9 @@ def _find_spans(mask):
         real = row.nonzero()
         begin, end = (int(real[0]), int(real[-1]) + 1) if len(real) else (0, 0)
         if end - begin != len(real) or not len(real):
-            raise Unsupported(f"tamis takes padding before and after a row's tokens: row {b} of attention_mask "
-                              + ("has holes" if len(real) else "is all padding"))
+            raise Unsupported(
+                f"tamis takes padding before and after a row's tokens: row {b} of attention_mask "
+                + ("has holes" if len(real) else "is all padding")
+            )
         spans.append((begin, end))
     return spans

@@ -4,6 +4,7 @@ A struct here mirrors the C one member by member; tests/test_library.py compares
 says. Handles are plain integers, wrapped by Context, Store and Plan, which own them; a plan keeps its context and store
 alive. Any thread may use them.
 """
+
 import ctypes
 import ctypes.util
 import logging
@@ -74,12 +75,7 @@ class CContextOptions(ctypes.Structure):
 
 
 class CStoreOptions(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("mode", ctypes.c_int),
-        ("log", LOG_FN),
-        ("log_payload", ctypes.c_void_p),
-    ]
+    _fields_ = [("struct_size", ctypes.c_size_t), ("mode", ctypes.c_int), ("log", LOG_FN), ("log_payload", ctypes.c_void_p)]
 
 
 class CTensor(ctypes.Structure):
@@ -126,8 +122,16 @@ class Selection:
         for value, words in ((self.policy, POLICIES), (self.scope, SCOPES)):
             if value not in words:
                 raise ValueError(f"{value!r} is none of {', '.join(words)}")
-        return (POLICIES.index(self.policy), SCOPES.index(self.scope), self.window, self.pool, self.min_tokens,
-                float(self.coverage), float(self.ratio), self.count)
+        return (
+            POLICIES.index(self.policy),
+            SCOPES.index(self.scope),
+            self.window,
+            self.pool,
+            self.min_tokens,
+            float(self.coverage),
+            float(self.ratio),
+            self.count,
+        )
 
 
 DENSE = Selection()
@@ -139,8 +143,12 @@ _SIGNATURES = {  # what a call takes; each returns a tamis_status unless _RETURN
     "tamis_store_free": (ctypes.c_void_p,),
     "tamis_store_problem": (ctypes.POINTER(CProblem), ctypes.c_void_p, ctypes.c_char_p),
     "tamis_store_layers": (
-        ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int32), ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t),
-        ctypes.c_void_p, ctypes.c_char_p,
+        ctypes.POINTER(ctypes.c_int32),
+        ctypes.POINTER(ctypes.c_int32),
+        ctypes.c_size_t,
+        ctypes.POINTER(ctypes.c_size_t),
+        ctypes.c_void_p,
+        ctypes.c_char_p,
     ),
     "tamis_plan_create": (ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(CProblem)),
     "tamis_plan_free": (ctypes.c_void_p,),
@@ -183,7 +191,8 @@ def load():
         version = library.tamis_version()
         if (version // 10000, version // 100 % 100) != API:
             raise TamisError(
-                "TAMIS_EVERSION", f"{name} is version {library.tamis_version_string().decode()}, {API[0]}.{API[1]} would be right"
+                "TAMIS_EVERSION",
+                f"{name} is version {library.tamis_version_string().decode()}, {API[0]}.{API[1]} would be right",
             )
         _loaded = library
     return _loaded
@@ -249,9 +258,7 @@ class Store(_Handle):
 
     def selection(self, spec=None):
         s = self.problem(spec).selection
-        return Selection(
-            POLICIES[s.policy], s.coverage, s.ratio, s.count, SCOPES[s.scope], s.window, s.pool, s.min_tokens
-        )
+        return Selection(POLICIES[s.policy], s.coverage, s.ratio, s.count, SCOPES[s.scope], s.window, s.pool, s.min_tokens)
 
     def layers(self, spec=None):
         """(number of layers or 0, the sparse ones as a tuple), as tamis_store_layers says."""
@@ -270,8 +277,13 @@ class Plan(_Handle):
     def __init__(self, context, store, problem):
         super().__init__()
         self.context, self.store = context, store  # both must outlive it
-        call("tamis_plan_create", ctypes.byref(self.handle), context.handle, store.handle if store else None,
-             ctypes.byref(problem))
+        call(
+            "tamis_plan_create",
+            ctypes.byref(self.handle),
+            context.handle,
+            store.handle if store else None,
+            ctypes.byref(problem),
+        )
         self.workspace_bytes = load().tamis_plan_workspace_bytes(self.handle)
 
     def run(self, arguments, workspace, workspace_bytes, stream):

@@ -4,6 +4,7 @@ CUDA tensors run on the GPU, on torch's current stream; CPU tensors on libtamis'
 kept until clear(); the workspace comes from torch's caching allocator, in stream order, so that a call allocates nothing of
 the device's own accord and can be captured in a CUDA graph once its plan is there. Inference only.
 """
+
 import ctypes
 import threading
 
@@ -36,11 +37,32 @@ def attention_with(q, k, v, selection=DENSE, *, store=None, scale=None, causal=T
     return _operator(q, k, v, str(store or ""), *selection.numbers(), 0.0 if scale is None else float(scale), causal, lse)
 
 
-def prepare(batch, q_heads, kv_heads, seq_len, head_dim, selection=DENSE, *, dtype=torch.bfloat16, device="cuda", store=None,
-            scale=None, causal=True):
+def prepare(
+    batch,
+    q_heads,
+    kv_heads,
+    seq_len,
+    head_dim,
+    selection=DENSE,
+    *,
+    dtype=torch.bfloat16,
+    device="cuda",
+    store=None,
+    scale=None,
+    causal=True,
+):
     """Make the plan of calls with such tensors: before a CUDA graph is captured, or before the first prompt comes."""
-    problem = _problem(_dtype(dtype), batch, q_heads, kv_heads, head_dim, seq_len, 0.0 if scale is None else float(scale),
-                       CSelection(*selection.numbers()), causal)
+    problem = _problem(
+        _dtype(dtype),
+        batch,
+        q_heads,
+        kv_heads,
+        head_dim,
+        seq_len,
+        0.0 if scale is None else float(scale),
+        CSelection(*selection.numbers()),
+        causal,
+    )
     _plan(_ordinal(torch.device(device)), str(store or ""), problem)
 
 
@@ -54,9 +76,23 @@ def clear():
 
 
 @torch.library.custom_op("tamis::attention", mutates_args=())
-def _operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, store: str, policy: int, scope: int, window: int, pool: int,
-              min_tokens: int, coverage: float, ratio: float, count: int, scale: float, causal: bool,
-              want_lse: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _operator(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    store: str,
+    policy: int,
+    scope: int,
+    window: int,
+    pool: int,
+    min_tokens: int,
+    coverage: float,
+    ratio: float,
+    count: int,
+    scale: float,
+    causal: bool,
+    want_lse: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     _check(q, k, v)
     selection = CSelection(policy, scope, window, pool, min_tokens, coverage, ratio, count)
     problem = _problem(_dtype(q.dtype), q.shape[0], q.shape[1], k.shape[1], q.shape[3], q.shape[2], scale, selection, causal)
@@ -64,8 +100,15 @@ def _operator(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, store: str, pol
     q, k, v = (_with_rows(t) for t in (q, k, v))
     output, kept, lse = _outputs(q, want_lse)
     arguments = CRunArgs(
-        ctypes.sizeof(CRunArgs), _tensor(q), _tensor(k), _tensor(v), _tensor(output), lse.data_ptr() if want_lse else None,
-        None, kept.data_ptr(), None,
+        ctypes.sizeof(CRunArgs),
+        _tensor(q),
+        _tensor(k),
+        _tensor(v),
+        _tensor(output),
+        lse.data_ptr() if want_lse else None,
+        None,
+        kept.data_ptr(),
+        None,
     )
     workspace = torch.empty(plan.workspace_bytes + _ALIGN, dtype=torch.uint8, device=q.device)
     aligned = -(-workspace.data_ptr() // _ALIGN) * _ALIGN
@@ -120,8 +163,18 @@ def _ordinal(device):
 
 
 def _problem(dtype, batch, q_heads, kv_heads, head_dim, seq_len, scale, selection, causal):
-    return CProblem(ctypes.sizeof(CProblem), dtype, batch, q_heads, kv_heads, head_dim, seq_len, scale, selection,
-                    CAUSAL if causal else FULL)
+    return CProblem(
+        ctypes.sizeof(CProblem),
+        dtype,
+        batch,
+        q_heads,
+        kv_heads,
+        head_dim,
+        seq_len,
+        scale,
+        selection,
+        CAUSAL if causal else FULL,
+    )
 
 
 def _strides(t):

@@ -1,4 +1,5 @@
 """The fixture that several files share; the module is found beside this folder."""
+
 import pytest
 from small import generate
 

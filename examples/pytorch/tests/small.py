@@ -1,5 +1,6 @@
 """What the tests share: the tool, reference cases, small models. TAMIS_LIBRARY says which libtamis;
 TAMIS_TOOL which tamis makes the stores (default: the one beside the library). tests/pytorch.sh of the project sets both."""
+
 import os
 import pathlib
 import subprocess
@@ -26,8 +27,11 @@ def tool():
 def generate(path, *options):
     """A store with a spec for each small model, named as in SMALL."""
     specs = [ROOT / "examples" / "pytorch" / "tests" / f"{name}.yaml" for name in SMALL]
-    subprocess.run([tool(), "gen", *specs, "-o", path, "--defaults-only", *options], check=True,
-                   env={**os.environ, "TAMIS_DATA_DIR": str(ROOT)})
+    subprocess.run(
+        [tool(), "gen", *specs, "-o", path, "--defaults-only", *options],
+        check=True,
+        env={**os.environ, "TAMIS_DATA_DIR": str(ROOT)},
+    )
     return str(path)
 
 
@@ -47,8 +51,9 @@ def read_case(folder):
 
 
 def case_selection(case):
-    return tamis.Selection("coverage", coverage=case["coverage"], window=case["window"], pool=case["pool"],
-                           min_tokens=case["min_tokens"])
+    return tamis.Selection(
+        "coverage", coverage=case["coverage"], window=case["window"], pool=case["pool"], min_tokens=case["min_tokens"]
+    )
 
 
 def relative(a, b):
@@ -77,8 +82,17 @@ def small_model(kind, layers=3, **changes):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     q_heads, kv_heads, dim = SMALL[kind]
-    config = dict(vocab_size=256, hidden_size=256, intermediate_size=256, num_hidden_layers=layers, num_attention_heads=q_heads,
-                  num_key_value_heads=kv_heads, head_dim=dim, pad_token_id=0, eos_token_id=None)
+    config = dict(
+        vocab_size=256,
+        hidden_size=256,
+        intermediate_size=256,
+        num_hidden_layers=layers,
+        num_attention_heads=q_heads,
+        num_key_value_heads=kv_heads,
+        head_dim=dim,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
     torch.manual_seed(1)
     return LlamaForCausalLM(LlamaConfig(**{**config, **changes})).eval().to(torch.bfloat16)
 

@@ -1,4 +1,5 @@
 """tamis::attention on CPU tensors: results, strides, tracing, refusals."""
+
 import threading
 
 import pytest
@@ -34,7 +35,9 @@ def test_dense(kind, dtype, causal):
     assert kept.tolist() == [150, 150]
 
 
-@pytest.mark.parametrize("policy", [dict(policy="ratio", ratio=0.25), dict(policy="count", count=40), dict(policy="coverage", coverage=0.3)])
+@pytest.mark.parametrize(
+    "policy", [dict(policy="ratio", ratio=0.25), dict(policy="count", count=40), dict(policy="coverage", coverage=0.3)]
+)
 @pytest.mark.parametrize("scope", ["head", "kv_group", "layer"])
 def test_sparse_rows(policy, scope):
     q, k, v = random_qkv(SMALL["gqa_d128"], 300)
@@ -108,8 +111,9 @@ def test_operator_keeps_torchs_rules():
     q, k, v = random_qkv(SMALL["gqa_d128"], 64)
     for lse in (False, True):
         arguments = (q, k, v, "", *HALF.numbers(), 0.0, True, lse)
-        torch.library.opcheck(module._operator, arguments,
-                              test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"))
+        torch.library.opcheck(
+            module._operator, arguments, test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+        )
 
 
 def test_fake_tensors():
@@ -133,16 +137,19 @@ def test_compile():
         assert torch.equal(compiled(q, k, v), layer(q, k, v))
 
 
-@pytest.mark.parametrize("change, error, message", [
-    (lambda q, k, v: (q.float(), k.float(), v.float()), TypeError, "torch.float32: torch.bfloat16 or torch.float16"),
-    (lambda q, k, v: (q, k.half(), v), ValueError, "k is torch.float16 on cpu"),
-    (lambda q, k, v: (q[0], k, v), ValueError, "q has 3 dimensions"),
-    (lambda q, k, v: (q, k, v[:, :, :9]), ValueError, "the same would be right"),
-    (lambda q, k, v: (q[:, :, :9], k, v), ValueError, "only the number of heads may differ"),
-    (lambda q, k, v: (q[:, :3], k, v), tamis.TamisError, "heads"),
-    (lambda q, k, v: (q[..., :40], k[..., :40], v[..., :40]), tamis.TamisError, "head_dim"),
-    (lambda q, k, v: (q.requires_grad_(), k, v), ValueError, "has no gradient"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (lambda q, k, v: (q.float(), k.float(), v.float()), TypeError, "torch.float32: torch.bfloat16 or torch.float16"),
+        (lambda q, k, v: (q, k.half(), v), ValueError, "k is torch.float16 on cpu"),
+        (lambda q, k, v: (q[0], k, v), ValueError, "q has 3 dimensions"),
+        (lambda q, k, v: (q, k, v[:, :, :9]), ValueError, "the same would be right"),
+        (lambda q, k, v: (q[:, :, :9], k, v), ValueError, "only the number of heads may differ"),
+        (lambda q, k, v: (q[:, :3], k, v), tamis.TamisError, "heads"),
+        (lambda q, k, v: (q[..., :40], k[..., :40], v[..., :40]), tamis.TamisError, "head_dim"),
+        (lambda q, k, v: (q.requires_grad_(), k, v), ValueError, "has no gradient"),
+    ],
+)
 def test_refusals(change, error, message):
     with pytest.raises(error, match=message):
         tamis.attention(*change(*random_qkv(SMALL["gqa_d128"], 32)), HALF)

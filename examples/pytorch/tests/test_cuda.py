@@ -2,6 +2,7 @@
 
 TAMIS_TEST_STORE: a store made beforehand of the two specs of this folder, for machines without NVRTC or the tool.
 """
+
 import os
 
 import pytest
@@ -101,12 +102,16 @@ def test_a_capture_wants_its_plan(cuda_store):
 
 def test_operator_keeps_torchs_rules(cuda_store):
     q, k, v = random_qkv(SMALL["gqa_d128"], 256, device="cuda")
-    torch.library.opcheck(module._operator, (q, k, v, cuda_store, *HALF.numbers(), 0.0, True, True),
-                          test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"))
+    torch.library.opcheck(
+        module._operator,
+        (q, k, v, cuda_store, *HALF.numbers(), 0.0, True, True),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )
 
 
 def test_compiled_with_graphs(cuda_store):
     """torch.compile with CUDA graphs around it, as serving code has it."""
+
     def layer(q, k, v):
         return tamis.attention(q * 2, k, v, HALF, store=cuda_store) + 1
 

@@ -1,4 +1,5 @@
 """The structs of library.py against tamis.h, as a C compiler lays it out; stores; what goes wrong is said."""
+
 import ctypes
 import os
 import subprocess

@@ -1,4 +1,5 @@
 """attn_implementation="tamis" in small random models, against transformers' own attention."""
+
 import pytest
 import torch
 import transformers
@@ -217,25 +218,41 @@ def test_dropout_is_refused(prefill):
 
 def build(name, **changes):
     config_class = getattr(transformers, name + "Config")
-    config = dict(vocab_size=256, hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-                  num_key_value_heads=2, head_dim=64, pad_token_id=0)
+    config = dict(
+        vocab_size=256,
+        hidden_size=256,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        pad_token_id=0,
+    )
     torch.manual_seed(3)
     return getattr(transformers, name + "ForCausalLM")(config_class(**{**config, **changes})).eval().to(torch.bfloat16)
 
 
-@pytest.mark.parametrize("name, changes, message", [
-    ("Mistral", dict(sliding_window=64), "no sliding or chunked windows: this prompt of 120 tokens .* window of 64"),
-    ("Gemma2", dict(sliding_window=1000), "no soft caps"),
-    ("GptOss", dict(num_local_experts=2, num_experts_per_tok=1, sliding_window=1000), "no attention sinks"),
-])
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        ("Mistral", dict(sliding_window=64), "no sliding or chunked windows: this prompt of 120 tokens .* window of 64"),
+        ("Gemma2", dict(sliding_window=1000), "no soft caps"),
+        ("GptOss", dict(num_local_experts=2, num_experts_per_tok=1, sliding_window=1000), "no attention sinks"),
+    ],
+)
 def test_refused_models(name, changes, message, prefill):
     refused(build(name, **changes), message, tokens(1, LENGTH))
 
 
-@pytest.mark.parametrize("name, changes", [
-    ("Mistral", dict(sliding_window=LENGTH)),  # no longer than the window: plain causal attention
-    ("Qwen2", {}), ("Qwen3", {}), ("Phi3", {}),
-])
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("Mistral", dict(sliding_window=LENGTH)),  # no longer than the window: plain causal attention
+        ("Qwen2", {}),
+        ("Qwen3", {}),
+        ("Phi3", {}),
+    ],
+)
 def test_other_models(name, changes, prefill):
     prefill.sparse_layers = frozenset()
     model, x = build(name, **changes), tokens(1, LENGTH)
