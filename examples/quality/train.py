@@ -11,7 +11,8 @@ up and to go on as it went on there; each later one only stretches that to more 
 fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists of facts that are asked one after
 another, and rows of words that come again and again, where every word teaches to look for what came before.
 
-The same seed, machine and options make the same batches. Loss: answers count fully, the rest of the text by --text-weight.
+A call that was stopped goes on behind the last stage that it finished. The same seed and options make the same batches. Of the
+loss, answers count fully, the rest of the text by --text-weight.
 """
 
 import argparse
@@ -66,6 +67,7 @@ SHARES = {
     1024: (0.1, 0.3),
     "last": (0.0, 0.3),
 }  # of repeats and lists: first stage, up to 1024 tokens, then
+STATE = "state.pt"  # weights and optimizer between two stages; goes when the last is done
 RECENT = 20  # steps that a stage's end is judged by
 
 
@@ -231,46 +233,67 @@ def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, 
             return
 
 
+def build_optimizer(o, model, device):
+    matrices, vectors = ([p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False))
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=o.rate, betas=(0.9, 0.95), fused=device.type == "cuda")
+
+
 def train(o, say=print):
+    """The history of all stages. Those that an earlier call with the same options finished are not done again."""
     device = torch.device(o.device)
     tokenizer = WordTokenizer(tasks.vocabulary())
-    model = build(o, len(tokenizer)).to(device).train()
-    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, {len(tokenizer)} words, {device}")
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": 0.1},
-            {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0},
-        ],
-        lr=o.rate,
-        betas=(0.9, 0.95),
-        fused=device.type == "cuda",
-    )
     history, plan = [], list(stages(o))
+    model = build(o, len(tokenizer)).to(device).train()
+    optimizer = build_optimizer(o, model, device)
+    done = take_up(o, model, optimizer, history)
+    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters, {len(tokenizer)} words, {device}")
     for i, (length, steps) in enumerate(plan):
-        lessons = Lessons(
-            tokenizer,
-            length,
-            max(1, o.step_tokens // length),
-            steps,
-            o.seed,
-            o.text_weight,
-            *SHARES["first" if i == 0 else 1024 if length <= 1024 else "last"],
-        )
+        if i < done:
+            continue
+        shares = SHARES["first" if i == 0 else 1024 if length <= 1024 else "last"]
+        lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, o.text_weight, *shares)
         run_stage(o, model, optimizer, lessons, device, history, i == 0, i == len(plan) - 1, say)
-        save(o, model, tokenizer, history)
+        save(o, model, tokenizer, history, i + 1, optimizer)
+    (pathlib.Path(o.out) / STATE).unlink(missing_ok=True)
     return history
 
 
-def save(o, model, tokenizer, history):
-    """After each stage: what there is can be measured."""
+def take_up(o, model, optimizer, history):
+    """How many stages the folder has finished; their weights, optimizer and history with them."""
+    out = pathlib.Path(o.out)
+    path = out / "training.json"
+    if not path.exists():
+        return 0
+    before = json.loads(path.read_text())
+    if before["options"] != _said(o):
+        raise SystemExit(f"train.py: {out} was trained with other options: choose another folder")
+    if (out / STATE).exists():
+        state = torch.load(out / STATE, map_location=o.device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        before = state
+    history += before["history"]
+    return before["stages"]
+
+
+def _said(o):
+    """Options that make the model what it is."""
+    return {name: value for name, value in vars(o).items() if name not in ("out", "workers", "device")}
+
+
+def save(o, model, tokenizer, history, stages_done=0, optimizer=None):
+    """After each stage: what there is can be measured, and gone on with."""
     out = pathlib.Path(o.out)
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
     tokenizer.save(out)
-    (out / "training.json").write_text(
-        json.dumps({"options": vars(o), "torch": torch.__version__, "history": history}, indent=1)
-    )
+    if optimizer is not None:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "stages": stages_done, "history": history}
+        torch.save(state, out / (STATE + ".new"))
+        (out / (STATE + ".new")).replace(out / STATE)
+    made = {"options": _said(o), "torch": torch.__version__, "stages": stages_done, "history": history}
+    (out / "training.json").write_text(json.dumps(made, indent=1))
 
 
 def options(arguments):

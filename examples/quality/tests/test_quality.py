@@ -344,5 +344,37 @@ def test_training_starts(tmp_path):
     assert history[-1]["loss"] < 6.0  # of a guess: 7.5, the vocabulary's logarithm
     assert len(said) == 4 and "128 tokens" in said[-1]
     assert json.loads((tmp_path / "training.json").read_text())["history"] == history
+    assert train.train(o, said.append) == history  # it is done
     bench = run.Bench(options(tmp_path, "unused"))
     assert bench.n_layers == 2 and isinstance(bench.tokenizer, words.WordTokenizer)
+
+
+def test_training_goes_on(tmp_path, monkeypatch):
+    """Stopped within the second stage and called again: what comes out is what one call makes, to the bit."""
+
+    def options_for(name):
+        micro = (
+            "--hidden 64 --inner 64 --layers 1 --step-tokens 256 --first 32 --last 128 --first-steps 6 --steps 4 --last-steps 4"
+        )
+        return train.options(f"--out {tmp_path / name} --preset tiny --device cpu {micro}".split())
+
+    def stop(*arguments):
+        if arguments[3].length == 64:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    whole = train.run_stage
+    history = train.train(options_for("one"), lambda _: None)
+    monkeypatch.setattr(train, "run_stage", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(options_for("two"), lambda _: None)
+    monkeypatch.setattr(train, "run_stage", whole)
+    again = train.train(options_for("two"), lambda _: None)
+    assert [{**entry, "seconds": 0} for entry in again] == [{**entry, "seconds": 0} for entry in history]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "two" / "state.pt").exists()
+    other = options_for("two")
+    other.rate = 1.0
+    with pytest.raises(SystemExit, match="trained with other options"):
+        train.train(other, lambda _: None)
