@@ -43,7 +43,15 @@ tamis_status tamisi_check_tensor(struct tamisi_spans *spans, const tamis_plan *p
 tamis_status tamisi_check_array(struct tamisi_spans *spans, const tamis_plan *plan, const void *array, const char *name,
                                 int heads, int64_t row, bool written, bool may_be_null);
 
+/* Contiguous memory of `count` elements of `size` bytes, aligned to them. NULL passes if it may. */
+tamis_status tamisi_check_flat(struct tamisi_spans *spans, const void *array, const char *name, int64_t count, size_t size,
+                               bool written, bool may_be_null);
+
 tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes);
+
+/* A run's blocks, in a form; `name` is the argument's, "blocks" or "args.blocks". api_blocks.c. */
+tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *plan, const tamis_blocks *blocks,
+                                 tamis_blocks_form form, const char *name);
 
 /* No written span meets another. Tensors may lie interleaved token by token, like the parts of a fused projection. */
 tamis_status tamisi_check_overlap(const struct tamisi_spans *spans, const tamis_plan *plan);

@@ -113,6 +113,16 @@ tamis_status tamisi_check_tensor(struct tamisi_spans *spans, const tamis_plan *p
                     (uintptr_t)token_elements * sizeof(uint16_t));
 }
 
+tamis_status tamisi_check_flat(struct tamisi_spans *spans, const void *array, const char *name, int64_t count, size_t size,
+                               bool written, bool may_be_null)
+{
+    uint64_t bytes;
+    if (!array) return may_be_null ? TAMIS_OK : tamisi_fail(TAMIS_EINVAL, "%s: is NULL", name);
+    if ((uintptr_t)array % size != 0) return tamisi_fail(TAMIS_EINVAL, "%s: is not aligned to %zu bytes", name, size);
+    if (__builtin_mul_overflow((uint64_t)count, (uint64_t)size, &bytes)) bytes = UINT64_MAX;
+    return add_span(spans, name, array, bytes, written, NULL, 0);
+}
+
 tamis_status tamisi_check_array(struct tamisi_spans *spans, const tamis_plan *plan, const void *array, const char *name,
                                 int heads, int64_t row, bool written, bool may_be_null)
 {

@@ -25,35 +25,54 @@ static tamis_status check_arguments(const tamis_context *context, const tamis_st
     return tamisi_problem_check(problem);
 }
 
+/* NULL: none. */
+static tamis_status read_pattern(tamis_pattern *out, const tamis_pattern *given, const tamis_problem *problem)
+{
+    *out = (tamis_pattern)TAMIS_PATTERN_INIT;
+    if (!given) return TAMIS_OK;
+    TAMIS_TRY(tamisi_options_check(given, sizeof *given, sizeof *given, "options.pattern", "TAMIS_PATTERN_INIT"));
+    TAMIS_TRY(tamisi_pattern_check(given, problem));
+    if (given->kind > TAMIS_PATTERN_HOST_BLOCKS)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "pattern.kind is %s: nothing makes its lists in this version",
+                           tamisi_pattern_name(given->kind));
+    *out = *given;
+    out->struct_size = sizeof *out;
+    return TAMIS_OK;
+}
+
 /* NULL: the defaults. */
 static tamis_status read_options(tamis_plan_options *out, const tamis_plan_options *given)
 {
     *out = (tamis_plan_options)TAMIS_PLAN_OPTIONS_INIT;
     if (!given) return TAMIS_OK;
-    TAMIS_TRY(tamisi_options_check(given, sizeof *given, sizeof *given, "options", "TAMIS_PLAN_OPTIONS_INIT"));
+    TAMIS_TRY(tamisi_options_check(given, TAMISI_PLAN_OPTIONS_LEAST_BYTES, sizeof *given, "options",
+                                   "TAMIS_PLAN_OPTIONS_INIT"));
     if ((int)given->tuning < TAMIS_TUNING_USE || (int)given->tuning > TAMIS_TUNING_REQUIRE)
         return tamisi_fail(TAMIS_EINVAL, "options: tuning is %d: it must be a tamis_tuning", (int)given->tuning);
     if ((int)given->compiling < TAMIS_COMPILE_MISSING || (int)given->compiling > TAMIS_COMPILE_NEVER)
         return tamisi_fail(TAMIS_EINVAL, "options: compiling is %d: it must be a tamis_compiling", (int)given->compiling);
-    *out = *given;
+    memcpy(out, given, given->struct_size < sizeof *out ? TAMISI_PLAN_OPTIONS_LEAST_BYTES : sizeof *out);
     out->struct_size = sizeof *out;
     return TAMIS_OK;
 }
 
 /* Of arguments that were checked. */
 static tamis_status make_plan(tamis_plan **out, tamis_context *context, tamis_store *store, const tamis_problem *problem,
-                              const tamis_plan_options *options, const struct tamisi_force *force)
+                              const tamis_pattern *pattern, const tamis_plan_options *options,
+                              const struct tamisi_force *force)
 {
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
     tamisi_facts_make(&facts, problem);
     TAMIS_TRY(tamisi_workspace_make(&workspace, problem, &facts));
+    TAMIS_TRY(tamisi_workspace_add_blocks(&workspace, problem, &facts, pattern));
 
     tamis_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
-    *plan = (tamis_plan){context, *problem, facts, workspace, NULL, *options, *force};
+    *plan = (tamis_plan){context, *problem, facts, workspace, NULL, *options, *force, *pattern};
     const tamis_status status = context->backend->plan_open(plan, store);
     plan->force = (struct tamisi_force){NULL, NULL};
+    plan->options.pattern = NULL; /* the caller's; the plan has its own */
     if (status != TAMIS_OK) {
         free(plan);
         return status;
@@ -69,6 +88,7 @@ tamis_status tamisi_plan_create_forced(tamis_plan **out, tamis_context *context,
 {
     tamis_problem problem;
     tamis_plan_options options;
+    tamis_pattern pattern;
     tamisi_error_clear();
     TAMIS_TRY(tamisi_check_pointer(out, "out"));
     *out = NULL;
@@ -76,7 +96,8 @@ tamis_status tamisi_plan_create_forced(tamis_plan **out, tamis_context *context,
     TAMIS_TRY(read_problem(&problem, given));
     TAMIS_TRY(read_options(&options, given_options));
     TAMIS_TRY(check_arguments(context, store, &problem));
-    return make_plan(out, context, store, &problem, &options, force);
+    TAMIS_TRY(read_pattern(&pattern, options.pattern, &problem));
+    return make_plan(out, context, store, &problem, &pattern, &options, force);
 }
 
 tamis_status tamis_plan_create_with(tamis_plan **out, tamis_context *context, tamis_store *store,
@@ -120,6 +141,11 @@ int32_t tamis_plan_index_heads(const tamis_plan *plan) { return plan ? plan->fac
 
 int32_t tamis_plan_compact_heads(const tamis_plan *plan) { return plan ? plan->facts.compact_heads : 0; }
 
+int32_t tamis_plan_block_count(const tamis_plan *plan)
+{
+    return plan && plan->pattern.kind != TAMIS_PATTERN_NONE ? tamisi_pattern_tiles(&plan->facts) : 0;
+}
+
 /* ------------------------------------------------------------------------------------------------------ description */
 
 static void describe_problem(struct tamisi_buf *out, const tamis_problem *problem)
@@ -157,6 +183,11 @@ tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer, size_t si
 
     describe_problem(&text, &plan->problem);
     describe_policy(&text, &plan->problem.selection, &plan->facts);
+    if (plan->pattern.kind != TAMIS_PATTERN_NONE) {
+        tamisi_buf_puts(&text, "pattern: ");
+        tamisi_pattern_describe(&text, &plan->pattern);
+        tamisi_buf_puts(&text, "\n");
+    }
     plan->context->backend->describe(plan, &text);
     tamisi_buf_printf(&text, "workspace: %zu bytes\n", plan->workspace.bytes);
     if (text.failed) {

@@ -1,8 +1,11 @@
 /*
- * api_run.c: the public functions that run a plan: the operator in one call and in its steps. Each checks all its arguments
- * before the backend touches anything, so that a call that fails for them has written nothing.
+ * api_run.c: the public functions that run a plan: the operator in one call and in its steps; those of block patterns are in
+ * api_blocks.c. Each checks all its arguments before the backend touches anything, so that a call that fails for them has
+ * written nothing.
  */
 #include "api.h"
+
+#include <string.h>
 
 /* What every call begins with. */
 static tamis_status check_plan(const tamis_plan *plan, tamis_stream stream)
@@ -18,6 +21,25 @@ static tamis_status check_memory(struct tamisi_spans *spans, const tamis_plan *p
     return tamisi_check_overlap(spans, plan);
 }
 
+/* The caller's arguments as this library knows them: members that its struct ends before are 0. */
+static tamis_status read_run_args(tamis_run_args *out, const tamis_run_args *given)
+{
+    TAMIS_TRY(tamisi_check_pointer(given, "args"));
+    TAMIS_TRY(tamisi_options_check(given, TAMISI_RUN_ARGS_LEAST_BYTES, sizeof *given, "args", "TAMIS_RUN_ARGS_INIT"));
+    memset(out, 0, sizeof *out);
+    memcpy(out, given, given->struct_size < sizeof *out ? TAMISI_RUN_ARGS_LEAST_BYTES : sizeof *out);
+    out->struct_size = sizeof *out;
+    return TAMIS_OK;
+}
+
+static tamis_status check_run_blocks(struct tamisi_spans *spans, const tamis_plan *plan, const tamis_blocks *blocks)
+{
+    if (plan->pattern.kind == TAMIS_PATTERN_HOST_BLOCKS)
+        return tamisi_check_blocks(spans, plan, blocks, plan->pattern.host_blocks.form, "args.blocks");
+    if (!blocks) return TAMIS_OK;
+    return tamisi_fail(TAMIS_EINVAL, "args.blocks: is not NULL, and the plan's pattern is not TAMIS_PATTERN_HOST_BLOCKS");
+}
+
 static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args, void *workspace, size_t workspace_bytes)
 {
     const tamis_problem *problem = &plan->problem;
@@ -26,8 +48,6 @@ static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args
     const int64_t seq_len = problem->seq_len;
     struct tamisi_spans spans = {.count = 0};
 
-    TAMIS_TRY(tamisi_check_pointer(args, "args"));
-    TAMIS_TRY(tamisi_options_check(args, sizeof *args, sizeof *args, "args", "TAMIS_RUN_ARGS_INIT"));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, &args->q, "args.q", q_heads, seq_len, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, &args->k, "args.k", kv_heads, seq_len, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, &args->v, "args.v", kv_heads, seq_len, false));
@@ -37,16 +57,19 @@ static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args
     TAMIS_TRY(tamisi_check_array(&spans, plan, args->kept, "args.kept", 1, 1, true, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, args->indices, "args.indices", facts->index_heads, facts->capacity, true,
                                  true));
+    TAMIS_TRY(check_run_blocks(&spans, plan, args->blocks));
     return check_memory(&spans, plan, workspace, workspace_bytes);
 }
 
-tamis_status tamis_run(const tamis_plan *plan, const tamis_run_args *args, void *workspace, size_t workspace_bytes,
+tamis_status tamis_run(const tamis_plan *plan, const tamis_run_args *given, void *workspace, size_t workspace_bytes,
                        tamis_stream stream)
 {
+    tamis_run_args args;
     tamisi_error_clear();
     TAMIS_TRY(check_plan(plan, stream));
-    TAMIS_TRY(check_run(plan, args, workspace, workspace_bytes));
-    return plan->context->backend->run(plan, args, workspace, stream);
+    TAMIS_TRY(read_run_args(&args, given));
+    TAMIS_TRY(check_run(plan, &args, workspace, workspace_bytes));
+    return plan->context->backend->run(plan, &args, workspace, stream);
 }
 
 tamis_status tamis_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score, float *rank,
@@ -123,6 +146,8 @@ tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q,
     TAMIS_TRY(check_plan(plan, stream));
     const int q_heads = plan->problem.q_heads, heads = plan->facts.compact_heads;
     const int64_t capacity = plan->facts.capacity;
+    if (plan->pattern.kind != TAMIS_PATTERN_NONE)
+        return tamisi_fail(TAMIS_EINVAL, "plan: has a pattern: its step is tamis_attend_blocks");
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_q, "compact_q", q_heads, capacity, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_k, "compact_k", heads, capacity, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_v, "compact_v", heads, capacity, false));

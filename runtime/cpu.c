@@ -99,6 +99,71 @@ static tamis_status cpu_attend(const tamis_plan *plan, const tamis_tensor *q, co
     return TAMIS_OK;
 }
 
+/* Of lists that serve both for writing and for reading: these are read. */
+static void *only_read(const void *array) { return (void *)(uintptr_t)array; }
+
+/* What makes a plan's lists, into `lists`. `kept` and `indices` NULL: every sequence has L rows, row i is row i. */
+static tamis_status make_lists(const tamis_plan *plan, const struct tamisi_cpu_pattern_source *source,
+                               const tamis_blocks *blocks, const struct tamisi_cpu_lists *lists)
+{
+    (void)source;
+    tamisi_cpu_list_blocks(plan, blocks, lists);
+    return TAMIS_OK;
+}
+
+/* Lists in the workspace, with what masks there are. */
+static struct tamisi_cpu_lists workspace_lists(const tamis_plan *plan, const tamis_blocks *blocks, char *workspace)
+{
+    const struct tamisi_workspace *parts = &plan->workspace;
+    const bool own_masks = tamisi_pattern_has_masks(&plan->pattern);
+    return (struct tamisi_cpu_lists){
+        .count = (int32_t *)(void *)(workspace + parts->block_count),
+        .list = (int32_t *)(void *)(workspace + parts->block_list),
+        .masks = own_masks ? (uint32_t *)(void *)(workspace + parts->block_masks) : blocks ? only_read(blocks->masks) : NULL,
+        .mask_count = own_masks ? TAMISI_PATTERN_MASKS : blocks ? blocks->mask_count : 0,
+        .row = tamisi_pattern_row(&plan->pattern, tamisi_pattern_tiles(&plan->facts))};
+}
+
+static tamis_status cpu_make_blocks(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const int32_t *kept,
+                                    const tamis_blocks *blocks, int32_t *count, int32_t *list, char *workspace,
+                                    tamis_stream stream)
+{
+    (void)stream;
+    TAMIS_TRY(tamisi_cpu_check(plan, kept, NULL));
+    const struct tamisi_cpu_pattern_source source = {q, k, plan->facts.compact_heads, kept, NULL};
+    struct tamisi_cpu_lists lists = workspace_lists(plan, blocks, workspace);
+    lists.count = count;
+    lists.list = list;
+    lists.row = tamisi_pattern_tiles(&plan->facts);
+    return make_lists(plan, &source, blocks, &lists);
+}
+
+/* Lists that the host has, read only. */
+static struct tamisi_cpu_lists given_lists(const tamis_plan *plan, const tamis_blocks *blocks, char *workspace)
+{
+    struct tamisi_cpu_lists lists = workspace_lists(plan, blocks, workspace);
+    lists.count = only_read(blocks->count);
+    lists.list = only_read(blocks->list);
+    lists.row = tamisi_pattern_tiles(&plan->facts);
+    if (!blocks->masks) return lists;
+    lists.masks = only_read(blocks->masks);
+    lists.mask_count = blocks->mask_count;
+    return lists;
+}
+
+static tamis_status cpu_attend_blocks(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                      const tamis_tensor *v, const int32_t *kept, const tamis_blocks *blocks,
+                                      const tamis_tensor *output, float *lse, char *workspace, tamis_stream stream)
+{
+    (void)stream;
+    TAMIS_TRY(tamisi_cpu_check(plan, kept, NULL));
+    const struct tamisi_cpu_attend_args args = {q,    k,    v,   output, plan->facts.compact_heads,
+                                                kept, NULL, lse, plan->facts.capacity};
+    const struct tamisi_cpu_lists lists = given_lists(plan, blocks, workspace);
+    tamisi_cpu_attend_blocks(plan, &args, &lists);
+    return TAMIS_OK;
+}
+
 static tamis_status cpu_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
                                    const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
                                    tamis_stream stream)
@@ -111,21 +176,39 @@ static tamis_status cpu_decompress(const tamis_plan *plan, const tamis_tensor *c
 
 /* ---- the operator in one call */
 
+/* Step 6 on all blocks or, of a plan with a pattern, on those that it or the host lists. */
+static tamis_status run_attend(const tamis_plan *plan, const struct tamisi_cpu_attend_args *attend,
+                               const tamis_blocks *blocks, char *workspace)
+{
+    const struct tamisi_cpu_pattern_source source = {attend->q, attend->k, attend->kv_heads, attend->kept, attend->indices};
+    if (plan->pattern.kind == TAMIS_PATTERN_NONE) {
+        tamisi_cpu_attend(plan, attend);
+        return TAMIS_OK;
+    }
+    const bool given = blocks && plan->pattern.host_blocks.form == TAMIS_BLOCKS_LISTS;
+    const struct tamisi_cpu_lists lists =
+        given ? given_lists(plan, blocks, workspace) : workspace_lists(plan, blocks, workspace);
+    if (!given) TAMIS_TRY(make_lists(plan, &source, blocks, &lists));
+    tamisi_cpu_attend_blocks(plan, attend, &lists);
+    return TAMIS_OK;
+}
+
 /* Every token is kept, whatever the data: plain attention, and what else was asked for. */
-static void run_dense(const tamis_plan *plan, const tamis_run_args *run, char *workspace)
+static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run, char *workspace)
 {
     const long long seq_len = plan->problem.seq_len, batch = plan->problem.batch;
     const struct tamisi_cpu_attend_args attend = {
         &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, NULL, NULL, run->lse, seq_len};
     if (run->score) tamisi_cpu_score(plan, &run->q, &run->k, run->score, NULL, NULL, workspace);
-    tamisi_cpu_attend(plan, &attend);
+    TAMIS_TRY(run_attend(plan, &attend, run->blocks, workspace));
     for (long long b = 0; run->kept && b < batch; b++) run->kept[b] = (int32_t)seq_len;
     for (long long row = 0; run->indices && row < batch * plan->facts.index_heads; row++)
         for (long long j = 0; j < seq_len; j++) run->indices[row * plan->facts.capacity + j] = (int32_t)j;
+    return TAMIS_OK;
 }
 
 /* Attention makes real numbers of rows tile by tile anyway, and does so through the indices: there are no compact copies. */
-static void run_sparse(const tamis_plan *plan, const tamis_run_args *run, char *workspace)
+static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run, char *workspace)
 {
     const struct tamisi_workspace *parts = &plan->workspace;
     float *score = run->score ? run->score : (float *)(void *)(workspace + parts->score);
@@ -136,18 +219,15 @@ static void run_sparse(const tamis_plan *plan, const tamis_run_args *run, char *
         &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, kept, indices, run->lse, plan->problem.seq_len};
     tamisi_cpu_score(plan, &run->q, &run->k, score, rank, mean, workspace);
     tamisi_cpu_select(plan, rank, mean, kept, indices);
-    tamisi_cpu_attend(plan, &attend);
+    TAMIS_TRY(run_attend(plan, &attend, run->blocks, workspace));
     tamisi_cpu_decompress(plan, NULL, NULL, kept, indices, &run->output, run->lse);
+    return TAMIS_OK;
 }
 
 static tamis_status cpu_run(const tamis_plan *plan, const tamis_run_args *args, char *workspace, tamis_stream stream)
 {
     (void)stream;
-    if (plan->facts.dense)
-        run_dense(plan, args, workspace);
-    else
-        run_sparse(plan, args, workspace);
-    return TAMIS_OK;
+    return plan->facts.dense ? run_dense(plan, args, workspace) : run_sparse(plan, args, workspace);
 }
 
 /* ---- memory and streams */
@@ -210,6 +290,8 @@ const struct tamisi_backend tamisi_backend_cpu = {
     .select = cpu_select,
     .compress = cpu_compress,
     .attend = cpu_attend,
+    .make_blocks = cpu_make_blocks,
+    .attend_blocks = cpu_attend_blocks,
     .decompress = cpu_decompress,
     .run = cpu_run,
     .memory_alloc = memory_alloc,

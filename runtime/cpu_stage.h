@@ -49,6 +49,34 @@ struct tamisi_cpu_attend_args {
 };
 void tamisi_cpu_attend(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args);
 
+/* ---- block patterns: cpu_blocks.c, and cpu_pattern.c for what makes lists from Q and K */
+
+struct tamisi_cpu_pattern_source {
+    const tamis_tensor *q, *k; /* NULL: of a step, under a pattern that does not look at them */
+    int kv_heads;              /* of k */
+    const int32_t *kept;       /* as of struct tamisi_cpu_attend_args, whose q and k these are */
+    const int32_t *indices;
+};
+
+/* Lists of blocks as block_args.h has them, in host memory. */
+struct tamisi_cpu_lists {
+    int32_t *count; /* the host's are only read */
+    int32_t *list;
+    uint32_t *masks;
+    int mask_count;
+    int row; /* entries from one list to the next */
+};
+
+/* Lists that the host names in another form. */
+void tamisi_cpu_list_blocks(const tamis_plan *plan, const tamis_blocks *blocks, const struct tamisi_cpu_lists *lists);
+
+/* Step 6 on lists. */
+void tamisi_cpu_attend_blocks(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args,
+                              const struct tamisi_cpu_lists *lists);
+
+/* The number of the block that an entry lists. */
+static inline int tamisi_cpu_block_of(int32_t entry) { return entry & ((1 << TAMIS_BLOCK_BITS) - 1); }
+
 /* Step 7. compact NULL: kept rows are in place already, only the dropped ones are written. */
 void tamisi_cpu_decompress(const tamis_plan *plan, const tamis_tensor *compact, const float *compact_lse,
                            const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse);

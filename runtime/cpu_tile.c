@@ -3,6 +3,7 @@
  */
 #include "cpu_tile.h"
 
+#include "block_args.h"
 #include "half.h"
 
 #include <math.h>
@@ -16,6 +17,19 @@ static long long min_of(long long a, long long b) { return a < b ? a : b; }
 /* The place of row i. */
 static long long place_of(const int32_t *indices, long long i) { return indices ? indices[i] : i; }
 
+/* Does the entry's mask let row `query` of the block see its key `key`? */
+static bool lets_see(const uint32_t *mask, int query, int key)
+{
+    return mask[query * (TAMIS_BLOCK / 32) + key / 32] >> key % 32 & 1;
+}
+
+/* The entry's mask; NULL: the block is whole. */
+static const uint32_t *mask_of(const struct tamisi_cpu_list *list, int32_t entry)
+{
+    const int mask = (entry >> TAMIS_BLOCK_BITS) - 1;
+    return mask >= 0 && mask < list->mask_count ? list->masks + (size_t)mask * TAMIS_BLOCK_MASK_WORDS : NULL;
+}
+
 #define real float
 #define NAMED(name) name##_float
 #define real_exp expf
@@ -23,7 +37,8 @@ static long long place_of(const int32_t *indices, long long i) { return indices 
 #define real_read tamisi_half_read_float
 #define real_write tamisi_half_write_float
 #include "cpu_tile.inc"
-const struct tamisi_cpu_arithmetic tamisi_cpu_float = {"fp32", attend_float, score_lse_float, score_mean_float};
+const struct tamisi_cpu_arithmetic tamisi_cpu_float = {"fp32", attend_float, attend_list_float, score_lse_float,
+                                                       score_mean_float};
 #undef real
 #undef NAMED
 #undef real_exp
@@ -38,4 +53,5 @@ const struct tamisi_cpu_arithmetic tamisi_cpu_float = {"fp32", attend_float, sco
 #define real_read tamisi_half_read_double
 #define real_write tamisi_half_write_double
 #include "cpu_tile.inc"
-const struct tamisi_cpu_arithmetic tamisi_cpu_double = {"fp64", attend_double, score_lse_double, score_mean_double};
+const struct tamisi_cpu_arithmetic tamisi_cpu_double = {"fp64", attend_double, attend_list_double, score_lse_double,
+                                                        score_mean_double};

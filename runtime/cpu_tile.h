@@ -33,6 +33,14 @@ struct tamisi_cpu_attend {
     bool causal;  /* else each row sees all */
 };
 
+/* The list of one query block, as block_args.h has it. */
+struct tamisi_cpu_list {
+    const int32_t *entries;
+    int count;
+    const uint32_t *masks;
+    int mask_count;
+};
+
 /* The score of one (sequence, query head). */
 struct tamisi_cpu_score {
     struct tamisi_cpu_rows q, k; /* L rows */
@@ -49,6 +57,8 @@ struct tamisi_cpu_arithmetic {
     const char *name; /* "fp32" */
     /* Rows first .. first + TILE - 1 of the output and lse; `first` is a multiple of TILE. */
     void (*attend)(const struct tamisi_cpu_attend *attend, long long first);
+    /* The same, causal, on the blocks of the list of the rows' query block. */
+    void (*attend_list)(const struct tamisi_cpu_attend *attend, const struct tamisi_cpu_list *list, long long first);
     /* lse of the window's queries first .. first + TILE - 1 over all keys that they see. */
     void (*score_lse)(const struct tamisi_cpu_score *score, int first);
     /* score of the keys first .. first + TILE - 1: the mean of their probabilities over the window's queries. */

@@ -56,6 +56,11 @@ enum tamisi_stage {
     TAMISI_ATTEND,
     TAMISI_ATTEND_TMA,
     TAMISI_DECOMPRESS,
+    TAMISI_BLOCKS_BITS, /* this and the rest: of plans with a pattern */
+    TAMISI_BLOCKS_ROWS,
+    TAMISI_BLOCKS_ORDER,
+    TAMISI_ATTEND_BLOCKS,
+    TAMISI_ATTEND_BLOCKS_TMA,
     TAMISI_STAGE_COUNT
 };
 
@@ -64,16 +69,18 @@ struct tamisi_kernel {
     struct tamisi_entry entry;
 };
 
-#define TAMISI_FAMILY_COUNT 5
+#define TAMISI_FAMILY_COUNT 5     /* of every plan */
+#define TAMISI_PATTERN_FAMILIES 2 /* behind them, of plans with a pattern; they are not tuned */
+#define TAMISI_ALL_FAMILIES (TAMISI_FAMILY_COUNT + TAMISI_PATTERN_FAMILIES)
 #define TAMISI_FAMILY_ATTEND 3 /* place in tamisi_gpu_families */
 
 /* plan->state of a GPU plan. */
 struct tamisi_gpu_plan {
     struct tamisi_kernel kernels[TAMISI_STAGE_COUNT];
-    struct tamisi_gpu_library *libraries[TAMISI_FAMILY_COUNT];
-    struct tamisi_variant variants[TAMISI_FAMILY_COUNT];
+    struct tamisi_gpu_library *libraries[TAMISI_ALL_FAMILIES];
+    struct tamisi_variant variants[TAMISI_ALL_FAMILIES];
     struct tamisi_resource resources[TAMISI_STAGE_COUNT];
-    struct tamisi_choice choices[TAMISI_FAMILY_COUNT]; /* why each variant */
+    struct tamisi_choice choices[TAMISI_ALL_FAMILIES]; /* why each variant */
 };
 
 /* ---- gpu_choice.c: a family's variants for a plan, in the order in which they are tried */
@@ -84,7 +91,7 @@ struct tamisi_ranking {
     struct tamisi_choice choice;     /* of the first */
 };
 
-extern const char *const tamisi_gpu_families[TAMISI_FAMILY_COUNT];
+extern const char *const tamisi_gpu_families[TAMISI_ALL_FAMILIES];
 void tamisi_gpu_identify(struct tamisi_gpu_identity *out, const struct tamisi_gpu *gpu);
 /* `gpu` of the identity alone is looked at, so that a plan for an absent GPU can be explained. Statuses of a plan. */
 tamis_status tamisi_gpu_rank(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
@@ -121,6 +128,7 @@ tamis_status tamisi_gpu_launch_persistent(const tamis_plan *plan, enum tamisi_st
 const struct tamisi_entry *tamisi_gpu_entry(const tamis_plan *plan, enum tamisi_stage stage);
 bool tamisi_gpu_has(const tamis_plan *plan, enum tamisi_stage stage); /* of a stage and its _TMA a plan has one */
 unsigned tamisi_gpu_tiles(long long rows, int block);
+struct tamis_rows tamisi_gpu_rows_of(const tamis_tensor *tensor);
 
 /* gpu_maps.c: a map of (B, heads, rows, D) for the tensor copy engine, in boxes of 64 columns by `box_rows` rows. */
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
@@ -140,6 +148,13 @@ bool tamisi_gpu_attend_zeroes(const tamis_plan *plan);
 /* Does one call of the operator launch the family, in a plan that takes `attend` for its attention? */
 bool tamisi_gpu_launches(const char *family, const struct tamisi_facts *facts, const struct tamisi_variant *attend);
 float tamisi_gpu_scale_log2(const tamis_plan *plan);
+/* What every attention kernel is told of the plan: the rest of the members that the caller does not set. */
+void tamisi_gpu_attend_fill(const tamis_plan *plan, struct tamis_attend_args *args);
+
+/* gpu_blocks.c: the same two on the blocks that a plan's pattern lists. `blocks`: the run's, or NULL. */
+tamis_status tamisi_gpu_attend_pattern(const tamis_plan *plan, struct tamis_attend_args *args, const tamis_blocks *blocks,
+                                       char *workspace, tamis_stream stream);
+tamis_status tamisi_gpu_blocks_check(const tamis_plan *plan);
 
 /* gpu_stages.c: the vtable's steps */
 tamis_status tamisi_gpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,
@@ -153,6 +168,12 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
 tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
                                const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
                                char *workspace, tamis_stream stream);
+tamis_status tamisi_gpu_make_blocks(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const int32_t *kept,
+                                    const tamis_blocks *blocks, int32_t *count, int32_t *list, char *workspace,
+                                    tamis_stream stream);
+tamis_status tamisi_gpu_attend_blocks(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                      const tamis_tensor *v, const int32_t *kept, const tamis_blocks *blocks,
+                                      const tamis_tensor *output, float *lse, char *workspace, tamis_stream stream);
 tamis_status tamisi_gpu_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
                                    const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
                                    tamis_stream stream);

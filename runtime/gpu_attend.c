@@ -24,7 +24,11 @@ tamis_status tamisi_gpu_attend_check(const tamis_plan *plan)
                        tamisi_gpu_entry(plan, TAMISI_ATTEND_TMA)->symbol);
 }
 
-bool tamisi_gpu_attend_zeroes(const tamis_plan *plan) { return tamisi_gpu_has(plan, TAMISI_ATTEND_TMA); }
+bool tamisi_gpu_attend_zeroes(const tamis_plan *plan)
+{
+    const bool all = plan->pattern.kind == TAMIS_PATTERN_NONE;
+    return tamisi_gpu_has(plan, all ? TAMISI_ATTEND_TMA : TAMISI_ATTEND_BLOCKS_TMA);
+}
 
 /* The same of a variant that is in no plan yet. */
 static bool zeroes(const struct tamisi_variant *attend)
@@ -65,8 +69,7 @@ static tamis_status launch_tma(const tamis_plan *plan, const struct tamis_attend
     return tamisi_gpu_launch_persistent(plan, TAMISI_ATTEND_TMA, tiles * heads, &args, stream);
 }
 
-tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
-                                      tamis_stream stream)
+void tamisi_gpu_attend_fill(const tamis_plan *plan, struct tamis_attend_args *args)
 {
     const tamis_problem *problem = &plan->problem;
     args->seq_len = problem->seq_len;
@@ -76,6 +79,13 @@ tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_atten
     args->index_heads = plan->facts.index_heads;
     args->causal = problem->mask == TAMIS_CAUSAL;
     args->scale_log2 = tamisi_gpu_scale_log2(plan);
+}
+
+tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
+                                      tamis_stream stream)
+{
+    const tamis_problem *problem = &plan->problem;
+    tamisi_gpu_attend_fill(plan, args);
     if (tamisi_gpu_has(plan, TAMISI_ATTEND_TMA)) return launch_tma(plan, args, workspace, stream);
     const unsigned tiles = tamisi_gpu_tiles(args->capacity, tamisi_gpu_entry(plan, TAMISI_ATTEND)->block_m);
     return tamisi_gpu_launch(plan, TAMISI_ATTEND, tiles, (unsigned)problem->q_heads, (unsigned)problem->batch, args, stream);

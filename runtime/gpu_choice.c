@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const tamisi_gpu_families[TAMISI_FAMILY_COUNT] = {"score", "select", "compress", "attend", "decompress"};
+const char *const tamisi_gpu_families[TAMISI_ALL_FAMILIES] = {"score", "select", "compress", "attend", "decompress",
+                                                              "blocks", "attend_blocks"};
 
 /* How much is kept by coverage is known on the device alone. The published figures are about this part of the tokens. */
 #define COVERAGE_KEEPS 0.75
@@ -40,7 +41,7 @@ static tamis_status find_usable(struct tamisi_ranking *out, tamis_store *store, 
     TAMIS_TRY(tamisi_store_find_variants(&out->variants, &count, store, &query));
     for (size_t i = 0; i < count; i++) {
         const struct tamisi_variant variant = out->variants[i];
-        bool usable = variant.abi == TAMIS_KERNEL_ABI;
+        bool usable = variant.abi == tamisi_family_abi(family);
         if (i == 0) abi = variant.abi;
         for (size_t j = 0; j < out->count && usable; j++)
             usable = !tamisi_hash_equal(&out->variants[j].source, &variant.source);
@@ -50,7 +51,7 @@ static tamis_status find_usable(struct tamisi_ranking *out, tamis_store *store, 
     if (count > 0)
         return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: its %s kernels are for another libtamis (interface %d, this one has %d): "
                                                "run tamis gen again",
-                           tamisi_store_path(store), family, abi, TAMIS_KERNEL_ABI);
+                           tamisi_store_path(store), family, abi, tamisi_family_abi(family));
     return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
                        tamisi_store_path(store), family, problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16",
                        arch, arch);

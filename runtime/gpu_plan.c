@@ -16,7 +16,10 @@ static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_SCORE_SUM_TMA] = "score_sum_tma", [TAMISI_SELECT_POOL] = "select_pool",
     [TAMISI_SELECT_BUDGET] = "select_budget", [TAMISI_SELECT_TOKENS] = "select_tokens",
     [TAMISI_COMPRESS] = "compress",           [TAMISI_ATTEND] = "attend",
-    [TAMISI_ATTEND_TMA] = "attend_tma",       [TAMISI_DECOMPRESS] = "decompress"};
+    [TAMISI_ATTEND_TMA] = "attend_tma",       [TAMISI_DECOMPRESS] = "decompress",
+    [TAMISI_BLOCKS_BITS] = "blocks_bits",     [TAMISI_BLOCKS_ROWS] = "blocks_rows",
+    [TAMISI_BLOCKS_ORDER] = "blocks_order",   [TAMISI_ATTEND_BLOCKS] = "attend_blocks",
+    [TAMISI_ATTEND_BLOCKS_TMA] = "attend_blocks_tma"};
 
 /* Keep a cubin just compiled: in the store, else in the user's cache, else not at all. Never a reason to fail. */
 static void keep_cubin(const tamis_context *context, tamis_store *store, tamis_store *cache,
@@ -105,6 +108,8 @@ static int other_of(int stage)
     case TAMISI_SCORE_SUM_TMA: return TAMISI_SCORE_SUM;
     case TAMISI_ATTEND: return TAMISI_ATTEND_TMA;
     case TAMISI_ATTEND_TMA: return TAMISI_ATTEND;
+    case TAMISI_ATTEND_BLOCKS: return TAMISI_ATTEND_BLOCKS_TMA;
+    case TAMISI_ATTEND_BLOCKS_TMA: return TAMISI_ATTEND_BLOCKS;
     default: return stage;
     }
 }
@@ -112,6 +117,17 @@ static int other_of(int stage)
 static bool is_served(const struct tamisi_gpu_plan *loaded, int stage)
 {
     return loaded->kernels[stage].function || loaded->kernels[other_of(stage)].function;
+}
+
+/* Stages and families behind those of every plan are for patterns alone. */
+static int stage_count(const tamis_plan *plan)
+{
+    return plan->pattern.kind == TAMIS_PATTERN_NONE ? TAMISI_BLOCKS_BITS : TAMISI_STAGE_COUNT;
+}
+
+static int family_count(const tamis_plan *plan)
+{
+    return plan->pattern.kind == TAMIS_PATTERN_NONE ? TAMISI_FAMILY_COUNT : TAMISI_ALL_FAMILIES;
 }
 
 static int find_stage(const char *name)
@@ -249,8 +265,8 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
     struct tamisi_gpu_identity identity;
     struct tamisi_ranking ranking;
     tamisi_gpu_identify(&identity, gpu);
-    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, tuning_of(loaded, plan, name),
-                              &identity));
+    const tamis_tuning tuning = family < TAMISI_FAMILY_COUNT ? tuning_of(loaded, plan, name) : TAMIS_TUNING_OFF;
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, tuning, &identity));
     tamis_status status = TAMIS_OK;
     if (plan->force.family && strcmp(plan->force.family, name) == 0) status = keep_forced(&ranking, &plan->force);
     loaded->choices[family] = ranking.choice;
@@ -266,14 +282,15 @@ tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store)
     plan->state = loaded;
     tamis_status status = tamisi_gpu_enter(plan->context);
     if (status == TAMIS_OK) {
-        for (int family = 0; family < TAMISI_FAMILY_COUNT && status == TAMIS_OK; family++)
+        for (int family = 0; family < family_count(plan) && status == TAMIS_OK; family++)
             status = load_family(loaded, plan, store, family);
         tamisi_gpu_leave(plan->context);
     }
-    for (int stage = 0; stage < TAMISI_STAGE_COUNT && status == TAMIS_OK; stage++)
+    for (int stage = 0; stage < stage_count(plan) && status == TAMIS_OK; stage++)
         if (!is_served(loaded, stage))
             status = tamisi_fail(TAMIS_ECORRUPT, "%s: no kernel serves %s", tamisi_store_path(store), stage_names[stage]);
     if (status == TAMIS_OK) status = tamisi_gpu_attend_check(plan);
+    if (status == TAMIS_OK) status = tamisi_gpu_blocks_check(plan);
     if (status != TAMIS_OK) tamisi_gpu_plan_close(plan);
     return status;
 }
@@ -282,7 +299,7 @@ void tamisi_gpu_plan_close(tamis_plan *plan)
 {
     struct tamisi_gpu_plan *loaded = plan->state;
     if (!loaded) return;
-    for (int family = 0; family < TAMISI_FAMILY_COUNT; family++)
+    for (int family = 0; family < TAMISI_ALL_FAMILIES; family++)
         tamisi_gpu_library_release(plan->context->state, loaded->libraries[family]);
     free(loaded);
     plan->state = NULL;
@@ -301,7 +318,7 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
                           entry->threads, loaded->resources[stage].registers,
                           entry->shared_bytes + loaded->resources[stage].shared_bytes);
     }
-    for (int family = 0; family < TAMISI_FAMILY_COUNT; family++) {
+    for (int family = 0; family < family_count(plan); family++) {
         tamisi_buf_printf(out, "variant of %s: %s: ", tamisi_gpu_families[family], loaded->variants[family].name);
         tamisi_choice_describe(out, &loaded->choices[family]);
         tamisi_buf_puts(out, "\n");

@@ -4,10 +4,12 @@
  */
 #include "gpu.h"
 
-static struct tamis_rows rows_of(const tamis_tensor *tensor)
+struct tamis_rows tamisi_gpu_rows_of(const tamis_tensor *tensor)
 {
     return (struct tamis_rows){tensor->data, tensor->batch_stride, tensor->head_stride, tensor->token_stride};
 }
+
+static struct tamis_rows rows_of(const tamis_tensor *tensor) { return tamisi_gpu_rows_of(tensor); }
 
 /* A plain (B, heads, rows, D) tensor of the plan at `data`. */
 static tamis_tensor plain_tensor(const tamis_plan *plan, void *data, int heads, long long rows)
@@ -252,6 +254,13 @@ tamis_status tamisi_gpu_decompress(const tamis_plan *plan, const tamis_tensor *c
 
 /* ---- the operator in one call */
 
+static tamis_status attend_stage(const tamis_plan *plan, struct tamis_attend_args *args, const tamis_blocks *blocks,
+                                 char *workspace, tamis_stream stream)
+{
+    if (plan->pattern.kind == TAMIS_PATTERN_NONE) return tamisi_gpu_attend_launch(plan, args, workspace, stream);
+    return tamisi_gpu_attend_pattern(plan, args, blocks, workspace, stream);
+}
+
 /* Every token is kept, whatever the data: plain attention, and what else was asked for. */
 static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run, char *workspace, tamis_stream stream)
 {
@@ -270,7 +279,7 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
                                      .lse = run->lse,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = plan->problem.kv_heads};
-    return tamisi_gpu_attend_launch(plan, &args, workspace, stream);
+    return attend_stage(plan, &args, run->blocks, workspace, stream);
 }
 
 /*
@@ -308,7 +317,7 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
         args.k_full = rows_of(&run->k);
         args.v_full = rows_of(&run->v);
     }
-    TAMIS_TRY(tamisi_gpu_attend_launch(plan, &args, workspace, stream));
+    TAMIS_TRY(attend_stage(plan, &args, run->blocks, workspace, stream));
     if (tamisi_gpu_attend_zeroes(plan)) return TAMIS_OK;
     return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);
 }

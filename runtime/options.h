@@ -10,6 +10,8 @@
 #include <stddef.h>
 
 #define TAMISI_PROBLEM_LEAST_BYTES offsetof(tamis_problem, mask) /* the first version of tamis_problem had no mask */
+#define TAMISI_PLAN_OPTIONS_LEAST_BYTES offsetof(tamis_plan_options, pattern)
+#define TAMISI_RUN_ARGS_LEAST_BYTES offsetof(tamis_run_args, blocks)
 
 /*
  * TAMIS_EINVAL unless a struct that the caller passed is one that this library can read: not shorter than its first

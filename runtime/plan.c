@@ -155,6 +155,13 @@ static size_t place(struct layout *layout, long long a, long long b, long long c
     return offset;
 }
 
+static tamis_status check_layout(const struct layout *layout, const tamis_problem *problem)
+{
+    if (!layout->overflow) return TAMIS_OK;
+    return tamisi_fail(TAMIS_EINVAL, "batch %d, q_heads %d, seq_len %lld: the workspace would pass 2^63 bytes",
+                       problem->batch, problem->q_heads, (long long)problem->seq_len);
+}
+
 /* Under a dense plan nothing is compacted, and scores are made only into the caller's memory. */
 tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_problem *problem,
                                    const struct tamisi_facts *facts)
@@ -175,10 +182,28 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
     made.compact_k = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));
     made.compact_v = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));
     made.counter = place(&layout, 1, 1, 1, sizeof(uint32_t));
+    made.block_count = made.block_list = made.block_masks = made.block_order = layout.bytes;
     made.bytes = layout.bytes;
-    if (layout.overflow)
-        return tamisi_fail(TAMIS_EINVAL, "batch %d, q_heads %d, seq_len %lld: the workspace would pass 2^63 bytes",
-                           problem->batch, problem->q_heads, (long long)problem->seq_len);
+    TAMIS_TRY(check_layout(&layout, problem));
     *out = made;
+    return TAMIS_OK;
+}
+
+tamis_status tamisi_workspace_add_blocks(struct tamisi_workspace *workspace, const tamis_problem *problem,
+                                         const struct tamisi_facts *facts, const tamis_pattern *pattern)
+{
+    if (pattern->kind == TAMIS_PATTERN_NONE) return TAMIS_OK;
+    const long long heads = (long long)problem->batch * problem->q_heads, tiles = tamisi_pattern_tiles(facts);
+    const int row = tamisi_pattern_row(pattern, (int)tiles);
+    const long long masks = tamisi_pattern_has_masks(pattern) ? TAMISI_PATTERN_MASKS : 0;
+    struct tamisi_workspace made = *workspace;
+    struct layout layout = {workspace->bytes, false};
+    made.block_count = place(&layout, heads, row > 0 ? tiles : 0, 1, sizeof(int32_t));
+    made.block_list = place(&layout, heads, tiles, row, sizeof(int32_t));
+    made.block_masks = place(&layout, masks, TAMIS_BLOCK_MASK_WORDS, 1, sizeof(uint32_t));
+    made.block_order = place(&layout, heads, tiles, 1, sizeof(int32_t));
+    made.bytes = layout.bytes;
+    TAMIS_TRY(check_layout(&layout, problem));
+    *workspace = made;
     return TAMIS_OK;
 }

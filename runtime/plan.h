@@ -5,6 +5,7 @@
 #ifndef TAMISI_PLAN_H
 #define TAMISI_PLAN_H
 
+#include "block_args.h"
 #include "buf.h"
 #include "error.h"
 #include "kernel_args.h"
@@ -40,6 +41,10 @@ struct tamisi_workspace {
     size_t compact_k;  /* 16-bit (B, Hc, C, D); 0 bytes under a dense plan */
     size_t compact_v;  /* the same */
     size_t counter;    /* unsigned: hands out the tiles of persistent attention */
+    size_t block_count; /* int (B, Hq, T); this and the rest 0 bytes where the plan has no pattern that needs it */
+    size_t block_list;  /* int (B, Hq, T, row) */
+    size_t block_masks; /* unsigned (TAMISI_PATTERN_MASKS, 128, 4) */
+    size_t block_order; /* int (B * Hq * T) */
     size_t bytes;      /* of it all */
 };
 
@@ -51,6 +56,24 @@ void tamisi_facts_make(struct tamisi_facts *out, const tamis_problem *problem); 
 /* TAMIS_EINVAL where the sizes pass 63 bits. */
 tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_problem *problem,
                                    const struct tamisi_facts *facts);
+/* What a pattern needs beside that. `pattern`: of kind NONE, or one that passed its check. */
+tamis_status tamisi_workspace_add_blocks(struct tamisi_workspace *workspace, const tamis_problem *problem,
+                                         const struct tamisi_facts *facts, const tamis_pattern *pattern);
+
+/* ---- pattern.c */
+
+#define TAMISI_PATTERN_MASKS 16 /* that a maker may make */
+
+/* TAMIS_EINVAL with the name of a member that is out of range, or because the problem has none that go with a pattern. */
+tamis_status tamisi_pattern_check(const tamis_pattern *pattern, const tamis_problem *problem);
+const char *tamisi_pattern_name(tamis_pattern_kind kind); /* "flexprefill"; NULL: no kind */
+void tamisi_pattern_describe(struct tamisi_buf *out, const tamis_pattern *pattern); /* "flexprefill, gamma 0.95, ..." */
+/* The interface that a family's kernels are made for, tamisi_variant's abi: kernel_args.h', and block_args.h' where used. */
+int tamisi_family_abi(const char *family);
+int tamisi_pattern_tiles(const struct tamisi_facts *facts);    /* T */
+/* Entries of a list in the workspace: the most that the pattern ever lists, up to T. 0: lists do not lie there. */
+int tamisi_pattern_row(const tamis_pattern *pattern, int tiles);
+bool tamisi_pattern_has_masks(const tamis_pattern *pattern); /* Does its maker write masks into the workspace? */
 
 struct tamisi_backend;
 struct tamisi_drift_layer; /* drift.h, these two */
@@ -83,6 +106,7 @@ struct tamis_plan {
     void *state; /* the backend's: its loaded kernels */
     tamis_plan_options options;
     struct tamisi_force force; /* only while the plan is made */
+    tamis_pattern pattern;     /* kind NONE: every block */
 };
 
 /* tamis_plan_create_with(), for those who time variants. `options` may be NULL. */
@@ -112,6 +136,12 @@ struct tamisi_backend {
     tamis_status (*attend)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
                            const int32_t *kept, const tamis_tensor *output, float *lse, char *workspace,
                            tamis_stream stream);
+    tamis_status (*make_blocks)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const int32_t *kept,
+                                const tamis_blocks *blocks, int32_t *count, int32_t *list, char *workspace,
+                                tamis_stream stream);
+    tamis_status (*attend_blocks)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
+                                  const int32_t *kept, const tamis_blocks *blocks, const tamis_tensor *output, float *lse,
+                                  char *workspace, tamis_stream stream);
     tamis_status (*decompress)(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,
                                const int32_t *kept, const int32_t *indices, const tamis_tensor *output, float *lse,
                                tamis_stream stream);

@@ -8,12 +8,14 @@
  *
  * In rising order of difficulty:
  *   1. the operator in one call      tamis_context_create, tamis_store_open, tamis_plan_create, tamis_run
- *   2. the operator in its steps     tamis_score, tamis_select, tamis_compress, tamis_attend, tamis_decompress
+ *   2. the operator in its steps     tamis_score, tamis_select, tamis_compress, tamis_attend, tamis_decompress;
+ *                                    with a block pattern tamis_make_blocks and tamis_attend_blocks
  *   3. device memory and streams     tamis_memory_*, tamis_stream_*: for hosts that use no CUDA toolkit of their own
  *   4. which layers to run sparse    tamis_drift_*: measured from a model's hidden states
  *
  * Conventions, which hold for every function:
- *   - Symbols in shapes: B batch, Hq query heads, Hkv key/value heads, L seq_len, D head_dim, W window, C capacity.
+ *   - Symbols in shapes: B batch, Hq query heads, Hkv key/value heads, L seq_len, D head_dim, W window, C capacity,
+ *     T = ceil(C / 128) blocks.
  *   - A function that can fail returns a tamis_status; tamis_last_error() then has one line of text. Out-parameters come
  *     first; on failure a handle out-parameter is set to NULL and every other one is left as it was.
  *   - Handles are opaque. Each `create` or `open` has a `free`; freeing NULL does nothing. Free plans before the context
@@ -232,6 +234,94 @@ TAMIS_API tamis_status tamis_store_problem(tamis_problem *out, tamis_store *stor
 TAMIS_API tamis_status tamis_store_layers(int32_t *layers, int32_t *sparse, size_t capacity, size_t *needed,
                                           tamis_store *store, const char *name);
 
+/* --------------------------------------------------------------------------------------------------------- pattern */
+/*
+ * A pattern says which blocks of 128 keys each block of 128 queries attends to: attention is block-sparse then, on the whole
+ * sequence or, under a policy that drops tokens, on those that were kept, in their order. Causal problems only. A query sees
+ * the keys of the listed blocks up to its own position; one that sees none gets a row of zeros, and the log-sum-exp -inf.
+ */
+#define TAMIS_BLOCK_SIZE 128
+
+typedef enum tamis_pattern_kind {
+    TAMIS_PATTERN_NONE = 0,           /* every block: plain attention */
+    TAMIS_PATTERN_HOST_BLOCKS = 1,    /* those that the run's arguments name */
+    TAMIS_PATTERN_SLIDING = 2,        /* the first tokens and the last before each query: StreamingLLM, arXiv 2309.17453 */
+    TAMIS_PATTERN_VERTICAL_SLASH = 3, /* columns and diagonals that the last queries attend to: MInference, arXiv 2407.02490 */
+    TAMIS_PATTERN_FLEXPREFILL = 4,    /* of each head query-aware blocks or vertical-slash: FlexPrefill, arXiv 2502.20766 */
+    TAMIS_PATTERN_XATTENTION = 5,     /* blocks by sums over antidiagonals: XAttention, arXiv 2503.16428 */
+    TAMIS_PATTERN_TOPK_BLOCKS = 6     /* the best blocks by mean Q and mean K */
+} tamis_pattern_kind;
+
+/** How a host names blocks. */
+typedef enum tamis_blocks_form {
+    TAMIS_BLOCKS_LISTS = 0, /* count and list */
+    TAMIS_BLOCKS_BITS = 1,  /* a bit a block */
+    TAMIS_BLOCKS_ROWS = 2   /* index arrays, as BSR matrices have them */
+} tamis_blocks_form;
+
+/** What a pattern is made by. Only the members of its own kind are looked at. */
+typedef struct tamis_pattern {
+    size_t struct_size;
+    tamis_pattern_kind kind;
+    struct {
+        tamis_blocks_form form; /* that every run's blocks have */
+    } host_blocks;
+    struct {
+        int64_t sink_tokens;   /* >= 0: the first tokens, which every query sees */
+        int64_t window_tokens; /* >= 1: the last up to a query, itself included. Both hold for single tokens, not blocks */
+    } sliding;
+    struct {
+        int32_t last_queries;   /* 1..128: that estimate what is attended to */
+        int64_t vertical_lines; /* >= 0: columns kept */
+        int64_t slash_lines;    /* >= 0: diagonals kept */
+        double coverage;        /* in (0, 1]: take as many lines as hold this part of the mass instead; 0: the counts above */
+    } vertical_slash;
+    struct {
+        double gamma;       /* in (0, 1]: part of the attention mass to keep */
+        double tau;         /* >= 0: query-aware blocks where the Jensen-Shannon distance is below */
+        int64_t min_tokens; /* >= 0: keys that a query block attends to at least */
+        int64_t max_tokens; /* at most; 0: no bound */
+    } flexprefill;
+    struct {
+        int32_t stride;   /* 4, 8, 16, 32 or 64: of the antidiagonals in a block */
+        double threshold; /* in (0, 1]: part of a query block's estimated mass to keep */
+    } xattention;
+    struct {
+        int64_t blocks; /* >= 1: blocks a query block attends to; 0: by ratio */
+        double ratio;   /* in (0, 1]: of the blocks up to the query block, rounded up */
+    } topk_blocks;
+} tamis_pattern;
+
+/** No pattern, and the published parameters of each kind. */
+#define TAMIS_PATTERN_INIT                                                                                                 \
+    {                                                                                                                      \
+        sizeof(tamis_pattern), TAMIS_PATTERN_NONE, {TAMIS_BLOCKS_LISTS}, {128, 3968}, {64, 1000, 6096, 0.0},               \
+            {0.95, 0.1, 1024, 0}, {16, 0.9}, {0, 0.1}                                                                      \
+    }
+
+/**
+ * The blocks of one run, in device memory, in the form that the plan's pattern names; the other forms' members are NULL. They
+ * are data, as Q and K are: nothing is looked at before the kernels run. Blocks behind a query block's own count as absent. A
+ * list that breaks the rules in another way makes the result undefined, but no memory access outside of the tensors and of
+ * the arrays, whose lengths `offsets` must keep to.
+ *
+ * An entry of `list` and `columns` is a block's number in its low 20 bits, and above them 0, or m + 1 where query q of the
+ * block sees only the keys whose bits are set in masks[m].
+ */
+typedef struct tamis_blocks {
+    size_t struct_size;
+    int32_t mask_count;     /* 0..2047 */
+    const uint32_t *masks;  /* LISTS, ROWS: (mask_count, 128, 4), key k of query q bit k % 32 of word (q, k / 32); or NULL */
+    const int32_t *count;   /* LISTS: (B, Hq, T) entries of each list, at most T */
+    const int32_t *list;    /* LISTS: (B, Hq, T, T), ascending */
+    const uint32_t *bits;   /* BITS: (B, Hq, T, ceil(T / 32)); block j is bit j % 32 of word j / 32 */
+    const int64_t *offsets; /* ROWS: (B * Hq * T + 1), ascending: where row (b * Hq + h) * T + i begins, and the last one ends */
+    const int32_t *columns; /* ROWS: (column_count), ascending in each row, at most T a row */
+    int64_t column_count;   /* ROWS: what the last of `offsets` says, or more */
+} tamis_blocks;
+
+#define TAMIS_BLOCKS_INIT {sizeof(tamis_blocks), 0, NULL, NULL, NULL, NULL, NULL, NULL, 0}
+
 /* ------------------------------------------------------------------------------------------------------------ plan */
 
 /**
@@ -273,9 +363,10 @@ typedef struct tamis_plan_options {
     tamis_compiling compiling;
     tamis_compile_fn on_compile; /* called inside tamis_plan_create_with(), on its thread; NULL: not told */
     void *on_compile_payload;
+    const tamis_pattern *pattern; /* copied; NULL, or a struct that ends before it: every block */
 } tamis_plan_options;
 
-#define TAMIS_PLAN_OPTIONS_INIT {sizeof(tamis_plan_options), TAMIS_TUNING_USE, TAMIS_COMPILE_MISSING, NULL, NULL}
+#define TAMIS_PLAN_OPTIONS_INIT {sizeof(tamis_plan_options), TAMIS_TUNING_USE, TAMIS_COMPILE_MISSING, NULL, NULL, NULL}
 
 /**
  * As tamis_plan_create(), which is this with the defaults. The CPU backend has no kernels to choose from: there only
@@ -316,6 +407,9 @@ TAMIS_API int32_t tamis_plan_index_heads(const tamis_plan *plan);
 /** Hc: how many heads compact K and V have: Hq for scope head, else Hkv; 0 for NULL. */
 TAMIS_API int32_t tamis_plan_compact_heads(const tamis_plan *plan);
 
+/** T: blocks of 128 queries, and of keys, in the capacity; 0 for a plan without a pattern, and for NULL. */
+TAMIS_API int32_t tamis_plan_block_count(const tamis_plan *plan);
+
 /**
  * Describe a plan in text: device, policy, each stage's kernel and resources, workspace.
  *
@@ -350,10 +444,11 @@ typedef struct tamis_run_args {
     float *score;        /* (B, Hq, L - W) or NULL: the scores before pooling */
     int32_t *kept;       /* (B) or NULL: kept tokens of each sequence, window included */
     int32_t *indices;    /* (B, Hi, C) or NULL: kept[b] ascending positions each; what lies behind them is unspecified */
+    const tamis_blocks *blocks; /* of a plan with TAMIS_PATTERN_HOST_BLOCKS, else NULL; a struct may end before it */
 } tamis_run_args;
 
 #define TAMIS_RUN_ARGS_INIT {sizeof(tamis_run_args), {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, \
-                             NULL, NULL, NULL, NULL}
+                             NULL, NULL, NULL, NULL, NULL}
 
 /**
  * Run the whole operator on `stream`. Returns as soon as the work is queued (the CPU backend: when it is done).
@@ -419,6 +514,31 @@ TAMIS_API tamis_status tamis_compress(const tamis_plan *plan, const tamis_tensor
 TAMIS_API tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                     const tamis_tensor *compact_v, const int32_t *kept, const tamis_tensor *compact_output,
                                     float *compact_lse, void *workspace, size_t workspace_bytes, tamis_stream stream);
+
+/**
+ * Make the lists of a plan's pattern from the compact rows, or from the host's own form of them (TAMIS_PATTERN_HOST_BLOCKS).
+ *
+ * @param compact_q, compact_k  As for tamis_attend; may be NULL under a pattern that does not look at them (host blocks,
+ *                              sliding).
+ * @param blocks  The host's, for TAMIS_PATTERN_HOST_BLOCKS of another form than lists; else NULL.
+ * @param count   (B, Hq, T), written up to the query blocks of kept[b] rows.
+ * @param list    (B, Hq, T, T), written up to count. Masks of its entries, if the pattern has any, lie in the workspace, which
+ *                must stay as it is until tamis_attend_blocks has run.
+ */
+TAMIS_API tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                                         const int32_t *kept, const tamis_blocks *blocks, int32_t *count, int32_t *list,
+                                         void *workspace, size_t workspace_bytes, tamis_stream stream);
+
+/**
+ * tamis_attend, which a plan with a pattern refuses, on listed blocks.
+ *
+ * @param blocks  As lists, the host's or tamis_make_blocks'. Where its masks are NULL, entries with masks refer
+ *                to those that tamis_make_blocks has left in the workspace.
+ */
+TAMIS_API tamis_status tamis_attend_blocks(const tamis_plan *plan, const tamis_tensor *compact_q,
+                                           const tamis_tensor *compact_k, const tamis_tensor *compact_v, const int32_t *kept,
+                                           const tamis_blocks *blocks, const tamis_tensor *compact_output, float *compact_lse,
+                                           void *workspace, size_t workspace_bytes, tamis_stream stream);
 
 /**
  * Put compact rows back at their tokens' places, and zero in every other row (step 7).
