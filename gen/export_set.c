@@ -7,6 +7,7 @@
 
 #include "compile.h"
 #include "error.h"
+#include "gpu.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -71,13 +72,21 @@ static int choose_specs(struct cli *cli, struct export_set *set, const struct ex
 
 /* ---- variants */
 
+/* Families of every plan, that is; drift and block patterns have arguments in headers of their own. */
+static bool is_operators(const char *family)
+{
+    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
+        if (strcmp(family, tamisi_gpu_families[i]) == 0) return true;
+    return false;
+}
+
 static void filter(struct export_set *set, const struct export_choice *choice)
 {
     size_t kept = 0;
     for (size_t i = 0; i < set->variant_count; i++) {
         const struct tamisi_variant *variant = &set->variants[i];
         if (!arch_list_has(&choice->archs, variant->arch) || (choice->defaults_only && variant->rank > 0)) continue;
-        if (choice->operator_only && strcmp(variant->family, "drift") == 0) continue;
+        if (choice->operator_only && !is_operators(variant->family)) continue;
         if (kept != i) set->variants[kept] = *variant;
         kept++;
     }

@@ -10,7 +10,8 @@ static const char *const dtype_words[] = {"bf16", "fp16", NULL};
 static const char *const policy_words[] = {"dense", "coverage", "ratio", "count", NULL};
 static const char *const scope_words[] = {"head", "kv_group", "layer", NULL};
 static const char *const head_dim_words[] = {"64", "96", "128", "256", NULL};
-const char *const spec_families[] = {"score", "select", "compress", "attend", "decompress", "drift", NULL};
+const char *const spec_families[] = {"score",  "select",        "compress", "attend", "decompress", "drift",
+                                     "blocks", "attend_blocks", NULL};
 const char *const spec_archs[] = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", NULL};
 
 #define TO(type, member) .offset = offsetof(struct type, member), .bytes = sizeof(((struct type *)0)->member)
@@ -92,6 +93,9 @@ const struct schema_template schema_templates[] = {
     {"attend_wgmma", "attend", "warpgroup MMA, TMA and specialised warps; sm_90a only"},
     {"decompress", "decompress", "scatters rows to their tokens, zeros elsewhere"},
     {"drift", "drift", "how far a layer moves its tokens, for the choice of sparse layers; a spec may do without"},
+    {"blocks", "blocks", "lists out of a host's block patterns, and their order"},
+    {"attend_blocks", "attend_blocks", "attend on lists of 128 x 128 blocks; sm_80 and newer"},
+    {"attend_blocks_wgmma", "attend_blocks", "attend_wgmma on lists of 128 x 128 blocks; sm_90a only"},
     {NULL, NULL, NULL}};
 
 const struct schema_param schema_params[] = {
@@ -147,6 +151,25 @@ const struct schema_param schema_params[] = {
 
     {"drift", "flight", 1, 8, "16-byte loads of a thread under way at once"},
     {"drift", "threads", 32, 1024, "threads a block, one row a warp"},
+
+    {"blocks", "order_threads", 32, 1024, "threads that put the tiles of a section of heads in order"},
+    {"blocks", "threads", 32, 1024, "threads a block that makes lists, a warp each"},
+
+    {"attend_blocks", "block_n", 16, 128, "keys a step; a divisor of a block's 128"},
+    {"attend_blocks", "lazy_max", 0, 1, "1: look for a row's maximum only where probabilities would not fit otherwise"},
+    {"attend_blocks", "q_in_registers", 0, 1, "1: keep Q in registers, where there is room; 0: read it each step"},
+    {"attend_blocks", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
+    {"attend_blocks", "stages", 1, 8, "K and V tiles in flight; 1: V loads under Q K^T, the next K under P V"},
+    {"attend_blocks", "warps", 1, 8, "warps a block, which share its 128 queries"},
+
+    {"attend_blocks_wgmma", "block_n", 32, 128, "keys a step; a divisor of a block's 128"},
+    {"attend_blocks_wgmma", "consumer_registers", 24, 256, "registers a computing thread; a multiple of 8"},
+    {"attend_blocks_wgmma", "lazy_max", 0, 1, "1: look for a row's maximum only where probabilities would not fit otherwise"},
+    {"attend_blocks_wgmma", "ping_pong", 0, 1, "1: the two computing warpgroups take turns on the tensor cores"},
+    {"attend_blocks_wgmma", "producer_registers", 24, 256, "registers a loading thread; a multiple of 8"},
+    {"attend_blocks_wgmma", "q_in_registers", 0, 1, "1: keep Q in registers; 0: read it from shared memory each step"},
+    {"attend_blocks_wgmma", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
+    {"attend_blocks_wgmma", "stages", 1, 4, "K tiles in flight, and as many V tiles"},
     {NULL, NULL, 0, 0, NULL}};
 
 /* ---- looking up */

@@ -6,7 +6,7 @@
 
 #include "error.h"
 #include "hash.h"
-#include "kernel_args.h"
+#include "plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,13 +25,15 @@ static const struct arch_limits {
 static const struct family_needs {
     const char *family;
     bool dtype, head_dim; /* does its text depend on them? */
-    bool optional;        /* no part of the operator: a spec may have no tile for it */
+    bool optional;        /* no part of every operator: a spec may have no tile for it */
 } family_table[] = {{"score", true, true, false},
                     {"select", false, false, false},
                     {"compress", false, true, false}, /* moves 16-bit elements as bits */
                     {"attend", true, true, false},
                     {"decompress", false, true, false},
-                    {"drift", true, false, true}};
+                    {"drift", true, false, true},
+                    {"blocks", false, false, true},
+                    {"attend_blocks", true, true, true}};
 
 /* One family on one architecture with one dtype, and where its variants stand in the space. */
 struct combination {
@@ -308,7 +310,7 @@ static void set_variant(struct tamisi_variant *variant, const struct combination
     snprintf(variant->arch, sizeof variant->arch, "%s", combination->arch->arch);
     variant->dtype = combination->dtype;
     variant->head_dim = combination->head_dim;
-    variant->abi = TAMIS_KERNEL_ABI;
+    variant->abi = tamisi_family_abi(variant->family);
 }
 
 static tamis_status make_tile(struct space *space, const struct combination *combination, const struct spec_tile *tile)

@@ -32,7 +32,8 @@ struct expansion {
 
 static const char *const stages[] = {"score_stats",   "score_stats_tma", "score_merge", "score_sum", "score_sum_tma",
                                      "select_pool",   "select_budget",   "select_tokens", "compress", "attend",
-                                     "attend_tma",    "decompress",      "drift"};
+                                     "attend_tma",    "decompress",      "drift",         "blocks_bits", "blocks_rows",
+                                     "blocks_order",  "attend_blocks",   "attend_blocks_tma"};
 #define STAGE_COUNT (sizeof stages / sizeof stages[0])
 
 #define MAX_THREADS 1024 /* a block, on every architecture */

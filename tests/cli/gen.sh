@@ -8,7 +8,7 @@ copy_data() {
     rm -rf data
     mkdir data data/runtime
     cp -R "$source_dir/templates" "$source_dir/specs" data/
-    cp "$source_dir/runtime/kernel_args.h" "$source_dir/runtime/drift_args.h" data/runtime/
+    cp "$source_dir/runtime/kernel_args.h" "$source_dir/runtime/drift_args.h" "$source_dir/runtime/block_args.h" data/runtime/
 }
 
 # All sources of a store, with their keys, in one file.
