@@ -1,9 +1,10 @@
 /*
- * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|drift|few|emulated|full] [device]` prints a line a
- * check and exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward ones;
- * lists: selection from long and awkward lists; drift: representation drift; these three the CPU backend (device -1, STORE not
- * looked at) passes too; full: all of these, many shapes, and real sizes. For the emulated GPU of tests/emulate there are
- * emulated: of all the small ones, and few: just enough of head_dim 64 and bf16 that a broken kernel fails.
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|blocks|drift|few|emulated|full] [device]` prints a
+ * line a check and exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward
+ * ones; lists: selection from long and awkward lists; blocks: attention on block patterns; drift: representation drift; these
+ * four the CPU backend (device -1, STORE not looked at) passes too; full: all of these, many shapes, and real sizes. For the
+ * emulated GPU of tests/emulate there are emulated: of all the small ones, and few: just enough of head_dim 64 and bf16 that a
+ * broken kernel fails.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
  */
 #define _GNU_SOURCE
@@ -272,6 +273,20 @@ static void check_lists(int first, int end)
 
 static void check_all_lists(void) { check_lists(0, 99); }
 
+/* Block patterns in all forms: each `step`th of `problems`. */
+static void check_blocks(int problems, int step, long long least_blind)
+{
+    long long blind = 0;
+    for (int i = 0; i < problems; i += step) {
+        char name[256];
+        gpu_blocks_name(name, sizeof name, i);
+        report(gpu_check_blocks(i, context, store, &blind), name);
+    }
+    report(blind >= least_blind, "some rows of the block patterns see no key");
+}
+
+static void check_all_blocks(void) { check_blocks(96, 1, 100); }
+
 /* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
 static void check_batch(long long seq_len)
 {
@@ -431,6 +446,7 @@ static void check_emulated(void)
     check_lists(10, 11); /* too long for one block where there are clusters */
     check_layouts(longest);
     check_batch(longest);
+    check_blocks(24, 1, 1);
 }
 
 static void check_full(void)
@@ -439,6 +455,7 @@ static void check_full(void)
     check_small();
     check_random_series();
     check_all_lists();
+    check_all_blocks();
     check_drifts();
     check_lengths(longest);
     check_masks(longest);
@@ -455,6 +472,7 @@ static void check_quick(void)
 {
     check_small();
     check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
+    check_blocks(96, 12, 1);     /* likewise */
     check_drifts();
 }
 
@@ -462,6 +480,7 @@ static const struct {
     const char *name;
     void (*run)(void);
 } modes[] = {{"quick", check_quick}, {"random", check_random_series}, {"lists", check_all_lists},
+             {"blocks", check_all_blocks},
              {"drift", check_drifts}, {"few", check_few}, {"emulated", check_emulated}, {"full", check_full}};
 
 static void (*find_mode(const char *name))(void)
@@ -475,7 +494,7 @@ int main(int argc, char **argv)
 {
     void (*const run)(void) = find_mode(argc > 2 ? argv[2] : "full");
     if (argc < 2 || argc > 4 || !run) {
-        fprintf(stderr, "usage: %s STORE [quick|random|lists|drift|few|emulated|full] [device]\n", argv[0]);
+        fprintf(stderr, "usage: %s STORE [quick|random|lists|blocks|drift|few|emulated|full] [device]\n", argv[0]);
         return 2;
     }
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;

@@ -166,7 +166,7 @@ bool gpu_case_open(struct gpu_case *c, tamis_context *context, tamis_store *stor
     const tamis_problem *p = &c->problem;
     c->context = context;
     if (c->sharpness == 0.0) c->sharpness = 1.0;
-    if (!passed(tamis_plan_create(&c->plan, context, store, p), "planning")) return false;
+    if (!passed(tamis_plan_create_with(&c->plan, context, store, p, c->options), "planning")) return false;
     const size_t rows = (size_t)p->batch * (size_t)p->q_heads * (size_t)p->seq_len;
     const size_t kv_rows = (size_t)p->batch * (size_t)p->kv_heads * (size_t)p->seq_len, row = 2 * (size_t)p->head_dim;
     const int64_t candidates = p->seq_len > p->selection.window ? p->seq_len - p->selection.window : 0;

@@ -8,6 +8,7 @@
 #include "tamis.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* An array on the device with its copy on the host. The device one has poisoned guard bytes on both sides. */
 struct gpu_array {
@@ -23,6 +24,10 @@ struct gpu_case {
     struct gpu_array q, k, v, output, lse, score, kept, indices, workspace;
     tamis_run_args args;
     tamis_stream stream; /* borrowed; NULL: the default stream */
+    const tamis_plan_options *options; /* borrowed; NULL: the defaults */
+    /* Of a plan with a pattern: does row `row` of a head, counted through all sequences, see the row `key` before it? */
+    bool (*sees)(const void *pattern, long long head, int row, int key); /* NULL: all rows up to its own */
+    const void *pattern;
     double sharpness;    /* of the last queries' attention: how uneven the scores are */
     double climb;        /* log2 by which a row's logits grow from the last key to the first, beside what is random */
     int spike_every;     /* not 0: of so many keys one has logits a thousand (log2) above the others */
@@ -76,6 +81,11 @@ void gpu_check_drift_name(char *out, size_t size, int number);
 bool gpu_check_drift(int number, tamis_context *context, tamis_store *store);
 /* Captured and replayed; `cuda` is libcuda, and the device's context is current. */
 bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cuda);
+
+/* gpu_check_blocks.c. A series of problems with block patterns in all forms, on all tokens and on those kept; each in one call
+   and, to the same bits, in steps. How many rows saw no key is counted up: without such the checks say less. */
+bool gpu_check_blocks(int number, tamis_context *context, tamis_store *store, long long *blind_rows);
+void gpu_blocks_name(char *out, size_t size, int number);
 
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
