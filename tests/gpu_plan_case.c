@@ -24,11 +24,14 @@ const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
     {"score", "score_sum_tma", 512, 80 * 1024, 208, 40}, {"select", "select_pool", 224, 0, 224, 0},
     {"select", "select_budget", 1024, 0, 6, 2900},   {"select", "select_tokens", 512, 0, 3, 5000},
     {"compress", "compress", 160, 0, 20, 0},         {"attend", "attend", 96, 100 * 1024, 48, 0},
-    {"decompress", "decompress", 192, 0, 28, 0},     {"attend", "attend_tma", 384, 200 * 1024, 112, 80}};
+    {"decompress", "decompress", 192, 0, 28, 0},     {"attend", "attend_tma", 384, 200 * 1024, 112, 80},
+    {"blocks", "blocks_bits", 96, 0, 3, 0},          {"blocks", "blocks_rows", 160, 0, 5, 0},
+    {"blocks", "blocks_order", 512, 0, 1, 0},        {"attend_blocks", "attend_blocks", 256, 90 * 1024, 128, 32},
+    {"attend_blocks", "attend_blocks_tma", 384, 210 * 1024, 128, 64}};
 
 bool gpu_plan_has(bool tma, const char *stage)
 {
-    const char *const twins[] = {"score_stats", "score_sum", "attend"};
+    const char *const twins[] = {"score_stats", "score_sum", "attend", "attend_blocks"};
     const size_t length = strlen(stage);
     if (length > 4 && strcmp(stage + length - 4, "_tma") == 0) return tma;
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)
@@ -78,7 +81,7 @@ static void put_variant(tamis_store *store, const struct store_plan *plan, const
 {
     struct tamisi_variant variant = {.rank = rank, .abi = abi};
     struct tamisi_buf source = TAMISI_BUF_INIT;
-    const bool typed = strcmp(family, "score") == 0 || strcmp(family, "attend") == 0;
+    const bool typed = strcmp(family, "score") == 0 || strncmp(family, "attend", 6) == 0;
     const bool is = plan->bad_source && strcmp(plan->bad_source, family) == 0;
     snprintf(variant.spec, sizeof variant.spec, "model");
     snprintf(variant.family, sizeof variant.family, "%s", family);
@@ -86,7 +89,7 @@ static void put_variant(tamis_store *store, const struct store_plan *plan, const
     snprintf(variant.arch, sizeof variant.arch, "%s", plan->arch ? plan->arch : "sm_90a");
     snprintf(variant.params, sizeof variant.params, "block_m=16");
     variant.dtype = !typed ? TAMISI_ANY : plan->fp16 ? TAMIS_FP16 : TAMIS_BF16;
-    variant.head_dim = strcmp(family, "select") == 0 ? 0 : 128;
+    variant.head_dim = strcmp(family, "select") == 0 || strcmp(family, "blocks") == 0 ? 0 : 128;
     fill_entries(&variant, plan);
     tamisi_buf_printf(&source, "// %s\n%s", name, is ? "#error of a test\n" : "");
     for (int i = 0; i < variant.entry_count; i++)
@@ -102,14 +105,15 @@ static void put_variant(tamis_store *store, const struct store_plan *plan, const
 
 void gpu_plan_make_store(const struct store_plan *plan)
 {
-    static const char *const families[] = {"score", "select", "compress", "attend", "decompress"};
+    static const char *const families[] = {"score", "select", "compress", "attend", "decompress", "blocks", "attend_blocks"};
+    const size_t family_count = plan->patterns ? 7 : 5;
     const tamis_store_options create = {sizeof create, TAMIS_STORE_CREATE, NULL, NULL};
     tamis_store *store;
     ck_assert_msg(tamis_store_open(&store, folder_file("a.tamis"), &create) == TAMIS_OK, "%s", tamis_last_error());
     ck_assert_int_eq(tamisi_store_begin(store), TAMIS_OK); /* one wait for the disk */
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    for (size_t i = 0; i < family_count; i++) {
         const bool other = i == 0 ? plan->abi != 0 : i == 3 && plan->second_attend;
-        const int abi = !other ? TAMIS_KERNEL_ABI : i == 0 ? plan->abi : TAMIS_KERNEL_ABI + 1;
+        const int abi = !other ? tamisi_family_abi(families[i]) : i == 0 ? plan->abi : TAMIS_KERNEL_ABI + 1;
         put_variant(store, plan, families[i], families[i], 0, abi);
     }
     if (plan->second_attend || plan->both_attends) put_variant(store, plan, "attend", "attend_second", 1, TAMIS_KERNEL_ABI);

@@ -21,7 +21,7 @@ struct gpu_plan_entry {
     const char *family, *stage;
     int threads, shared_bytes, block_m, block_n;
 };
-#define GPU_PLAN_ENTRIES 12
+#define GPU_PLAN_ENTRIES 17
 extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
 bool gpu_plan_has(bool tma, const char *stage); /* a store with _tma stages, or one without: has it this one? */
 
@@ -40,6 +40,7 @@ struct store_plan {
     bool tma;                /* variants serve score_stats_tma, score_sum_tma and attend_tma */
     bool both_attends;       /* there is one of rank 1 that serves the other of the two */
     bool fp16;               /* score and attend are for fp16 */
+    bool patterns;           /* it has the families of block patterns too */
 };
 
 struct gpu_bench {
@@ -54,6 +55,7 @@ struct gpu_bench {
 
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
 TCase *gpu_maps_case(void);   /* check_gpu_maps.c */
+TCase *gpu_blocks_case(void); /* check_gpu_blocks.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
 TCase *gpu_choice_case(void); /* check_gpu_choice.c */
 
