@@ -11,6 +11,7 @@
 Suite *api_suite(void);
 Suite *base_suite(void);
 Suite *bench_suite(void);
+Suite *blocks_suite(void);
 Suite *calibrate_suite(void);
 Suite *choice_suite(void);
 Suite *compile_suite(void);
@@ -38,7 +39,7 @@ static const struct {
               {"drift", drift_suite},   {"npy", npy_suite},     {"spec", spec_suite},         {"template", template_suite},
               {"space", space_suite},   {"bench", bench_suite}, {"export", export_suite},     {"explain", explain_suite},
               {"import", import_suite}, {"choice", choice_suite}, {"tune", tune_suite},
-              {"calibrate", calibrate_suite}};
+              {"calibrate", calibrate_suite}, {"blocks", blocks_suite}};
 
 #define SUITE_COUNT (sizeof suites / sizeof suites[0])
 
