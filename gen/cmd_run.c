@@ -7,6 +7,7 @@
 #include "cmd.h"
 #include "device.h"
 #include "error.h"
+#include "pattern_options.h"
 #include "runner.h"
 #include "selection_options.h"
 #include "spec.h"
@@ -27,6 +28,8 @@ struct job {
     struct runner_result result;
     struct runner_times times;
     bool stepped;
+    tamis_pattern pattern;
+    const char *blocks; /* its file, or NULL */
 };
 
 /* ---- what to compute */
@@ -49,14 +52,16 @@ static int read_input(struct job *job)
     if (code != CLI_OK) return code;
     const tamis_status status = case_read(&job->input, folder, &base);
     if (status != TAMIS_OK) return cli_fail(job->cli, status);
-    return selection_options_read(job->cli, &job->input.problem.selection);
+    code = selection_options_read(job->cli, &job->input.problem.selection);
+    return code == CLI_OK ? pattern_options_read(job->cli, &job->pattern, &job->blocks) : code;
 }
 
 /* ---- computing */
 
 static int compute(struct job *job)
 {
-    tamis_status status = runner_open(&job->runner, job->device.context, job->device.store, &job->input);
+    tamis_status status =
+        runner_open_pattern(&job->runner, job->device.context, job->device.store, &job->input, &job->pattern, job->blocks);
     if (status == TAMIS_OK) status = runner_run(job->runner, &job->result, &job->times);
     if (status != TAMIS_OK) return cli_fail(job->cli, status);
     const int bad = runner_bad_kept(job->runner, &job->result);
@@ -136,6 +141,13 @@ static int write_results(const struct job *job)
 
 /* ---- report */
 
+/* The part of the blocks up to the diagonal that a host's pattern has; they are of the capacity, whatever was kept. */
+static double density(const struct block_mask *mask)
+{
+    const double tiles = mask->tiles;
+    return (double)block_mask_count(mask) / ((double)mask->heads * tiles * (tiles + 1) / 2);
+}
+
 static void report_json(struct job *job, size_t nan)
 {
     const tamis_problem *p = &job->input.problem;
@@ -153,6 +165,9 @@ static void report_json(struct job *job, size_t nan)
     json_array(&json, "kept");
     for (int b = 0; b < p->batch; b++) json_int(&json, NULL, job->result.kept[b]);
     json_array_end(&json);
+    const struct block_mask *mask = runner_blocks(job->runner);
+    json_string(&json, "pattern", tamisi_pattern_name(job->pattern.kind));
+    if (mask) json_real(&json, "density", density(mask));
     json_real(&json, "run_ms", job->times.run_ms);
     if (job->stepped) {
         json_object(&json, "step_ms");
@@ -192,6 +207,9 @@ static void report_text(struct job *job)
     for (int b = 0; b < p->batch; b++)
         cli_print(job->cli, "sequence %d: kept %d of %lld tokens (%.1f %%)\n", b, job->result.kept[b], (long long)p->seq_len,
                   100.0 * job->result.kept[b] / (double)p->seq_len);
+    const struct block_mask *mask = runner_blocks(job->runner);
+    if (mask)
+        cli_print(job->cli, "blocks: %lld, %.1f %% of those up to the diagonal\n", block_mask_count(mask), 100 * density(mask));
     report_times(job);
 }
 
@@ -231,6 +249,7 @@ static const struct cli_option options[] = {
     {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0 where a store is given and there is a GPU, else cpu"},
     {"spec", 0, "NAME", "take selection and scale from this spec of the store; without case.yaml the default is its only one"},
     SELECTION_OPTIONS,
+    PATTERN_OPTION,
     {"precision", 0, "fp32|fp64", "arithmetic of the CPU"},
     {"lse", 0, NULL, "write lse.npy too"},
     {"no-steps", 0, NULL, "skip the second run, which times the steps one by one"},
@@ -252,9 +271,10 @@ const struct cli_command cmd_run = {
         "token-sparse attention, and write output.npy (float32; zero rows where a token was dropped), indices.npy"
         " (int32, padded with -1), kept.npy and score.npy. Prints how many tokens each sequence keeps and the "
         "time of each step. Selection comes from options, else from case.yaml, else from the store's spec, else "
-        "all is kept.",
+        "all is kept. With --pattern attention is block-sparse, on the tokens that are kept.",
     .options = options,
     .exits = exits,
     .examples = "tamis run --input tests/reference/gqa_d128 --output out --device cpu\n"
-                "tamis run --store llama.tamis --input layer20 --output out --coverage 0.005\n",
+                "tamis run --store llama.tamis --input layer20 --output out --coverage 0.005\n"
+                "tamis run --input layer20 --output out --pattern blocks=mask.npy --device cpu\n",
     .run = run};

@@ -24,9 +24,9 @@ struct array {
 };
 
 enum array_id {
-    Q, K, V, WORKSPACE,
+    Q, K, V, BLOCKS, WORKSPACE,
     OUTPUT, SCORE, LSE, KEPT, INDICES, /* outputs */
-    RANK, MEAN, COMPACT_Q, COMPACT_K, COMPACT_V, COMPACT_OUTPUT, COMPACT_LSE, /* of the steps only */
+    RANK, MEAN, COMPACT_Q, COMPACT_K, COMPACT_V, COMPACT_OUTPUT, COMPACT_LSE, BLOCK_COUNT, BLOCK_LIST, /* of the steps only */
     ARRAYS
 };
 
@@ -38,9 +38,20 @@ struct runner {
     struct stopwatch watch;
     bool watch_open;
     struct array arrays[ARRAYS];
+    struct block_mask mask; /* the host's blocks, if it names any */
+    tamis_blocks blocks;    /* the same on the device */
+};
+
+/* What a plan takes beside the defaults. */
+struct choices {
+    const struct tamisi_force *force;
+    const tamis_pattern *pattern;
+    const char *blocks; /* file */
 };
 
 const tamis_plan *runner_plan(const struct runner *runner) { return runner->plan; }
+
+const struct block_mask *runner_blocks(const struct runner *runner) { return runner->mask.bits ? &runner->mask : NULL; }
 
 /* ---- memory */
 
@@ -55,12 +66,13 @@ static size_t bytes_of(const struct runner *runner, enum array_id id)
     const tamis_problem *p = &runner->problem;
     const long long window = p->selection.window, candidates = p->seq_len > window ? p->seq_len - window : 0;
     const long long capacity = tamis_plan_capacity(runner->plan), index_heads = tamis_plan_index_heads(runner->plan);
-    const long long compact_heads = tamis_plan_compact_heads(runner->plan);
+    const long long compact_heads = tamis_plan_compact_heads(runner->plan), tiles = tamis_plan_block_count(runner->plan);
     switch (id) {
     case Q:
     case OUTPUT: return product(p->batch, p->q_heads, p->seq_len, p->head_dim) * 2;
     case K:
     case V: return product(p->batch, p->kv_heads, p->seq_len, p->head_dim) * 2;
+    case BLOCKS: return runner->mask.bits ? block_mask_bytes(&runner->mask) : 0;
     case WORKSPACE: return tamis_plan_workspace_bytes(runner->plan);
     case SCORE: return product(p->batch, p->q_heads, candidates, sizeof(float));
     case LSE: return product(p->batch, p->q_heads, p->seq_len, sizeof(float));
@@ -73,6 +85,8 @@ static size_t bytes_of(const struct runner *runner, enum array_id id)
     case COMPACT_K:
     case COMPACT_V: return product(p->batch, compact_heads, capacity, p->head_dim) * 2;
     case COMPACT_LSE: return product(p->batch, p->q_heads, capacity, sizeof(float));
+    case BLOCK_COUNT: return product(p->batch, p->q_heads, tiles, sizeof(int32_t));
+    case BLOCK_LIST: return product(p->batch, p->q_heads, tiles * tiles, sizeof(int32_t));
     case ARRAYS: break;
     }
     return 0;
@@ -99,9 +113,9 @@ static tamis_status allocate(struct runner *runner, enum array_id first, enum ar
 
 tamis_status runner_find_overrun(struct runner *runner, const char **name)
 {
-    static const char *const names[ARRAYS] = {"q",     "k",    "v",    "workspace", "output",    "score",     "lse",
-                                              "kept",  "indices", "rank", "mean",   "compact q", "compact k", "compact v",
-                                              "compact output", "compact lse"};
+    static const char *const names[ARRAYS] = {"q",    "k",       "v",    "blocks", "workspace", "output",    "score",     "lse",
+                                              "kept", "indices", "rank", "mean",   "compact q", "compact k", "compact v",
+                                              "compact output", "compact lse", "block count", "block list"};
     *name = NULL;
     for (int id = 0; id < ARRAYS && !*name; id++) {
         const struct array *array = &runner->arrays[id];
@@ -144,47 +158,67 @@ static tamis_status upload(struct runner *runner, const struct case_input *input
     for (int id = Q; id <= V; id++)
         TAMIS_TRY(tamis_memory_write(runner->context, runner->arrays[id].data, from[id]->data, from[id]->bytes,
                                      runner->stream));
-    return TAMIS_OK;
+    if (!runner->mask.bits) return TAMIS_OK;
+    runner->blocks = (tamis_blocks)TAMIS_BLOCKS_INIT;
+    runner->blocks.bits = runner->arrays[BLOCKS].data;
+    return tamis_memory_write(runner->context, runner->arrays[BLOCKS].data, runner->mask.bits, runner->arrays[BLOCKS].bytes,
+                              runner->stream);
 }
 
-static tamis_status open_plan(struct runner *runner, tamis_store *store, const struct tamisi_force *force)
+static tamis_status open_plan(struct runner *runner, tamis_store *store, const struct choices *choices)
 {
     tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
-    if (!force) return tamis_plan_create(&runner->plan, runner->context, store, &runner->problem);
+    options.pattern = choices->pattern;
+    if (!choices->force) return tamis_plan_create_with(&runner->plan, runner->context, store, &runner->problem, &options);
     options.tuning = TAMIS_TUNING_OFF;
     options.compiling = TAMIS_COMPILE_NEVER;
-    return tamisi_plan_create_forced(&runner->plan, runner->context, store, &runner->problem, &options, force);
+    return tamisi_plan_create_forced(&runner->plan, runner->context, store, &runner->problem, &options, choices->force);
 }
 
 static tamis_status open_parts(struct runner *runner, tamis_store *store, const struct case_input *input,
-                               const struct tamisi_force *force)
+                               const struct choices *choices)
 {
-    TAMIS_TRY(open_plan(runner, store, force));
+    const tamis_problem *p = &runner->problem;
+    TAMIS_TRY(open_plan(runner, store, choices));
+    if (choices->blocks)
+        TAMIS_TRY(block_mask_read(&runner->mask, choices->blocks, p->batch, p->q_heads, tamis_plan_block_count(runner->plan)));
     TAMIS_TRY(tamis_stream_create(&runner->stream, runner->context));
     TAMIS_TRY(stopwatch_open(&runner->watch, runner->context));
     runner->watch_open = true;
     return upload(runner, input);
 }
 
-tamis_status runner_open(struct runner **out, tamis_context *context, tamis_store *store, const struct case_input *input)
-{
-    return runner_open_forced(out, context, store, input, NULL);
-}
-
-tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
-                                const struct case_input *input, const struct tamisi_force *force)
+static tamis_status open_runner(struct runner **out, tamis_context *context, tamis_store *store,
+                                const struct case_input *input, const struct choices *choices)
 {
     *out = NULL;
     struct runner *runner = calloc(1, sizeof *runner);
     if (!runner) return tamisi_fail(TAMIS_ENOMEM, "out of memory");
     runner->context = context;
     runner->problem = input->problem;
-    const tamis_status status = open_parts(runner, store, input, force);
+    const tamis_status status = open_parts(runner, store, input, choices);
     if (status == TAMIS_OK)
         *out = runner;
     else
         runner_close(runner);
     return status;
+}
+
+tamis_status runner_open(struct runner **out, tamis_context *context, tamis_store *store, const struct case_input *input)
+{
+    return open_runner(out, context, store, input, &(struct choices){.force = NULL});
+}
+
+tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
+                                const struct case_input *input, const struct tamisi_force *force)
+{
+    return open_runner(out, context, store, input, &(struct choices){.force = force});
+}
+
+tamis_status runner_open_pattern(struct runner **out, tamis_context *context, tamis_store *store,
+                                 const struct case_input *input, const tamis_pattern *pattern, const char *file)
+{
+    return open_runner(out, context, store, input, &(struct choices){.pattern = pattern, .blocks = file});
 }
 
 void runner_close(struct runner *runner)
@@ -194,6 +228,7 @@ void runner_close(struct runner *runner)
     if (runner->watch_open) stopwatch_close(&runner->watch);
     tamis_stream_free(runner->context, runner->stream);
     tamis_plan_free(runner->plan);
+    block_mask_free(&runner->mask);
     free(runner);
 }
 
@@ -286,6 +321,7 @@ static tamis_status run_once(struct runner *runner, struct runner_times *times)
     args.score = arrays[SCORE].data;
     args.kept = arrays[KEPT].data;
     args.indices = arrays[INDICES].data;
+    if (runner->mask.bits) args.blocks = &runner->blocks;
     TAMIS_TRY(poison_all(runner, OUTPUT, INDICES));
     TAMIS_TRY(mark(runner));
     TAMIS_TRY(tamis_run(runner->plan, &args, arrays[WORKSPACE].data, arrays[WORKSPACE].bytes, runner->stream));
@@ -301,6 +337,25 @@ tamis_status runner_run(struct runner *runner, struct runner_result *result, str
     memset(result, 0, sizeof *result);
     for (int i = 0; i < rounds(runner); i++) TAMIS_TRY(run_once(runner, times));
     return download(runner, result);
+}
+
+/* On all blocks, or on those that the plan's pattern has made before. */
+static tamis_status attend_step(struct runner *runner, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
+                                const tamis_tensor *output)
+{
+    const tamis_plan *plan = runner->plan;
+    struct array *a = runner->arrays;
+    void *workspace = a[WORKSPACE].data;
+    const size_t bytes = a[WORKSPACE].bytes;
+    if (tamis_plan_block_count(plan) == 0)
+        return tamis_attend(plan, q, k, v, a[KEPT].data, output, a[COMPACT_LSE].data, workspace, bytes, runner->stream);
+    tamis_blocks lists = TAMIS_BLOCKS_INIT;
+    lists.count = a[BLOCK_COUNT].data;
+    lists.list = a[BLOCK_LIST].data;
+    TAMIS_TRY(tamis_make_blocks(plan, q, k, a[KEPT].data, runner->mask.bits ? &runner->blocks : NULL, a[BLOCK_COUNT].data,
+                                a[BLOCK_LIST].data, workspace, bytes, runner->stream));
+    return tamis_attend_blocks(plan, q, k, v, a[KEPT].data, &lists, output, a[COMPACT_LSE].data, workspace, bytes,
+                               runner->stream);
 }
 
 static tamis_status steps_once(struct runner *runner, struct runner_times *times)
@@ -321,7 +376,7 @@ static tamis_status steps_once(struct runner *runner, struct runner_times *times
     const tamis_tensor compact_v = tensor_of(runner, COMPACT_V, compact_heads, rows);
     const tamis_tensor compact_output = tensor_of(runner, COMPACT_OUTPUT, p->q_heads, rows);
 
-    TAMIS_TRY(poison_all(runner, OUTPUT, COMPACT_LSE));
+    TAMIS_TRY(poison_all(runner, OUTPUT, BLOCK_LIST));
     TAMIS_TRY(mark(runner));
     TAMIS_TRY(tamis_score(plan, &q, &k, a[SCORE].data, a[RANK].data, a[MEAN].data, workspace, bytes, stream));
     TAMIS_TRY(mark(runner));
@@ -330,8 +385,7 @@ static tamis_status steps_once(struct runner *runner, struct runner_times *times
     TAMIS_TRY(tamis_compress(plan, &q, &k, &v, a[KEPT].data, a[INDICES].data, &compact_q, &compact_k, &compact_v, workspace,
                              bytes, stream));
     TAMIS_TRY(mark(runner));
-    TAMIS_TRY(tamis_attend(plan, &compact_q, &compact_k, &compact_v, a[KEPT].data, &compact_output, a[COMPACT_LSE].data,
-                           workspace, bytes, stream));
+    TAMIS_TRY(attend_step(runner, &compact_q, &compact_k, &compact_v, &compact_output));
     TAMIS_TRY(mark(runner));
     TAMIS_TRY(tamis_decompress(plan, &compact_output, a[COMPACT_LSE].data, a[KEPT].data, a[INDICES].data, &output,
                                a[LSE].data, workspace, bytes, stream));
@@ -342,7 +396,7 @@ static tamis_status steps_once(struct runner *runner, struct runner_times *times
 tamis_status runner_steps(struct runner *runner, struct runner_result *result, struct runner_times *times)
 {
     memset(result, 0, sizeof *result);
-    TAMIS_TRY(allocate(runner, RANK, COMPACT_LSE));
+    TAMIS_TRY(allocate(runner, RANK, BLOCK_LIST));
     for (int i = 0; i < rounds(runner); i++) TAMIS_TRY(steps_once(runner, times));
     return download(runner, result);
 }

@@ -5,6 +5,7 @@
 #ifndef RUNNER_H
 #define RUNNER_H
 
+#include "block_mask.h"
 #include "case.h"
 #include "plan.h"
 #include "tamis.h"
@@ -31,6 +32,10 @@ struct runner;
 
 /* Copies the inputs to the device. Statuses of tamis_plan_create and tamis_memory_alloc. */
 tamis_status runner_open(struct runner **out, tamis_context *context, tamis_store *store, const struct case_input *input);
+/* With a plan that has a pattern; of kind TAMIS_PATTERN_HOST_BLOCKS, as bits, the blocks are read from `file`. */
+tamis_status runner_open_pattern(struct runner **out, tamis_context *context, tamis_store *store,
+                                 const struct case_input *input, const tamis_pattern *pattern, const char *file);
+const struct block_mask *runner_blocks(const struct runner *runner); /* those that were read; NULL: none */
 /* With a plan that takes one variant and no other; such a plan is not tuned otherwise, and compiles nothing. */
 tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
                                 const struct case_input *input, const struct tamisi_force *force);

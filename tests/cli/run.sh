@@ -90,6 +90,53 @@ out_has 'kept 164 of 1024'
 want 1 "$tamis" run --input bare --output options --store small.tamis --device cpu --spec smal
 want 1 "$tamis" run --input bare --output options --store absent.tamis --device cpu
 
+# ---- block patterns: all blocks are no pattern, to the byte; others change the output, and the steps agree
+blocks_file() { # blocks_file FILE T WORD...: uint16 (1, 1, T, T), the words again and again
+    file=$1 tiles=$2 i=0
+    shift 2
+    printf '\223NUMPY\1\0v\0' >"$file"
+    printf '%-117s\n' "{'descr': '<u2', 'fortran_order': False, 'shape': (1, 1, $tiles, $tiles), }" >>"$file"
+    while [ $i -lt $((tiles * tiles)) ]; do
+        for word in "$@"; do
+            [ $i -ge $((tiles * tiles)) ] || printf '%b' "\\0$word\\0" >>"$file"
+            i=$((i + 1))
+        done
+    done
+}
+blocks_file all.npy 8 1
+blocks_file some.npy 8 1 0 0
+blocks_file none.npy 8 0
+want 0 "$tamis" run --input "$short" --output plain
+want 0 "$tamis" run --input "$short" --output pattern --pattern blocks=all.npy
+out_has 'blocks: 288, 100.0 % of those up to the diagonal'
+for file in output indices kept score; do same "plain/$file.npy" "pattern/$file.npy"; done
+want 0 "$tamis" run --input "$short" --output pattern --pattern blocks=some.npy --json
+json_ok run
+out_has '"pattern":"blocks","density":0.41'
+out_has '"step_ms":{"score":'
+! cmp -s plain/output.npy pattern/output.npy || fail "a third of the blocks gives what all give"
+want 0 "$tamis" run --input "$short" --output pattern --pattern blocks=none.npy --dense
+out_has 'blocks: 0, 0.0 %'
+tail -c 4096 pattern/output.npy >rows
+head -c 4096 /dev/zero >zeros
+same rows zeros
+want 1 "$tamis" run --input "$short" --output o --pattern blocks=absent.npy
+err_has absent.npy
+want 1 "$tamis" run --input "$reference/gqa_d128" --output o --pattern blocks=all.npy
+err_has 'all.npy: blocks must be int32 or uint16 (1, 4, '
+want 1 "$tamis" run --input "$short" --output o --pattern "blocks=$short/q.npy"
+err_has 'blocks must be'
+want 2 "$tamis" run --input "$short" --output o --pattern blocks
+err_has 'blocks=FILE.npy'
+want 2 "$tamis" run --input "$short" --output o --pattern slidin
+want 2 "$tamis" run --input "$short" --output o --pattern sliding:sink=4
+err_has 'sliding has no "sink"'
+want 2 "$tamis" run --input "$short" --output o --pattern flexprefill:gamma=.9,tau=x
+err_has 'tau wants a number'
+want 2 "$tamis" run --input "$short" --output o --pattern xattention:stride=8.5
+err_has 'stride wants an integer'
+absent o
+
 # ---- wrong arguments
 want 2 "$tamis" run --input bare --output o --coverage 0.1 --ratio 0.5
 err_has 'one policy'
