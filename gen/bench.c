@@ -71,8 +71,9 @@ void bench_name_variant(char out[TAMISI_SYMBOL_SIZE], const tamis_plan *plan)
     snprintf(out, TAMISI_SYMBOL_SIZE, "plain C");
     if (plan->context->device == TAMIS_DEVICE_CPU) return;
     const struct tamisi_gpu_plan *loaded = plan->state;
-    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
-        if (strcmp(loaded->variants[i].family, "attend") == 0) memcpy(out, loaded->variants[i].name, TAMISI_SYMBOL_SIZE);
+    const char *family = plan->pattern.kind == TAMIS_PATTERN_NONE ? "attend" : "attend_blocks";
+    for (int i = 0; i < TAMISI_ALL_FAMILIES; i++)
+        if (strcmp(loaded->variants[i].family, family) == 0) memcpy(out, loaded->variants[i].name, TAMISI_SYMBOL_SIZE);
 }
 
 /* ---- rounds */
@@ -131,7 +132,7 @@ tamis_status bench_time_rounds(struct bench *bench, struct bench_time *parts, in
 
 /* ---- one trial */
 
-enum array_id { Q, K, V, OUTPUT, WORKSPACE, KEPT, ARRAYS };
+enum array_id { Q, K, V, OUTPUT, WORKSPACE, KEPT, COUNT, LIST, ARRAYS };
 
 struct trial {
     struct bench *bench;
@@ -142,6 +143,9 @@ struct trial {
     long long rows;
     void *arrays[ARRAYS];
     size_t workspace_bytes, output_bytes;
+    double density;
+    struct block_mask mask; /* of a pattern */
+    tamis_blocks blocks;    /* its lists, on the device */
 };
 
 static tamis_tensor tensor_of(const struct trial *trial, enum array_id id, int heads)
@@ -174,7 +178,34 @@ static tamis_status fill_arrays(struct trial *trial)
     return tamis_memory_write(trial->bench->context, trial->arrays[KEPT], &kept, sizeof kept, trial->bench->stream);
 }
 
-/* The kernel, put on the stream. */
+/* Lists, as a pattern's maker leaves them: what it takes to get there from a mask is not timed. */
+static tamis_status fill_lists(struct trial *trial, struct bench_figure *figure)
+{
+    struct bench *bench = trial->bench;
+    const tamis_problem *p = trial->problem;
+    int32_t *count, *list;
+    if (trial->density == 0) return TAMIS_OK;
+    TAMIS_TRY(block_mask_random(&trial->mask, p->q_heads, tamis_plan_block_count(trial->plan), trial->density,
+                                bench_random(&bench->random)));
+    figure->blocks = block_mask_count(&trial->mask);
+    figure->flops = 4 * block_mask_pairs(&trial->mask, trial->rows) * p->head_dim;
+    TAMIS_TRY(block_mask_lists(&trial->mask, &count, &list));
+    const size_t rows = (size_t)(trial->mask.heads * trial->mask.tiles), row_bytes = (size_t)trial->mask.tiles * sizeof *list;
+    tamis_status status = allocate(trial, COUNT, rows * sizeof *count);
+    if (status == TAMIS_OK) status = allocate(trial, LIST, rows * row_bytes);
+    if (status == TAMIS_OK)
+        status = tamis_memory_write(bench->context, trial->arrays[COUNT], count, rows * sizeof *count, bench->stream);
+    if (status == TAMIS_OK)
+        status = tamis_memory_write(bench->context, trial->arrays[LIST], list, rows * row_bytes, bench->stream);
+    trial->blocks = (tamis_blocks)TAMIS_BLOCKS_INIT;
+    trial->blocks.count = trial->arrays[COUNT];
+    trial->blocks.list = trial->arrays[LIST];
+    free(count);
+    free(list);
+    return status;
+}
+
+/* The kernel, put on the stream; before that of a pattern the one that puts its tiles in order. */
 static tamis_status launch(struct trial *trial)
 {
     const int q_heads = trial->problem->q_heads;
@@ -184,6 +215,7 @@ static tamis_status launch(struct trial *trial)
     args.k = tensor_of(trial, K, trial->kv_heads);
     args.v = tensor_of(trial, V, trial->kv_heads);
     args.output = tensor_of(trial, OUTPUT, q_heads);
+    if (trial->mask.bits) args.blocks = &trial->blocks;
     if (!trial->compact)
         return tamis_run(trial->plan, &args, trial->arrays[WORKSPACE], trial->workspace_bytes, stream);
     return tamis_attend(trial->plan, &args.q, &args.k, &args.v, trial->arrays[KEPT], &args.output, NULL,
@@ -198,7 +230,8 @@ static tamis_status check(struct trial *trial, struct bench_figure *figure)
                                         .v = trial->arrays[V],
                                         .output = trial->arrays[OUTPUT],
                                         .kv_heads = trial->kv_heads,
-                                        .rows = trial->rows};
+                                        .rows = trial->rows,
+                                        .mask = trial->mask.bits ? &trial->mask : NULL};
     TAMIS_TRY(bench_poison(bench, trial->arrays[OUTPUT], trial->output_bytes));
     TAMIS_TRY(launch(trial));
     TAMIS_TRY(tamis_stream_synchronize(bench->context, bench->stream));
@@ -240,13 +273,18 @@ static tamis_status time_trials(struct trial *trials, struct bench_figure *figur
 
 static tamis_status prepare(struct trial *trial, struct bench_figure *out, const struct bench_case *bench_case)
 {
-    TAMIS_TRY(tamis_plan_create(&trial->plan, trial->bench->context, bench_case->store, &bench_case->problem));
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+    pattern.kind = trial->density > 0 ? TAMIS_PATTERN_HOST_BLOCKS : TAMIS_PATTERN_NONE;
+    options.pattern = &pattern;
+    TAMIS_TRY(tamis_plan_create_with(&trial->plan, trial->bench->context, bench_case->store, &bench_case->problem, &options));
     trial->rows = tamis_plan_capacity(trial->plan);
     trial->kv_heads = trial->compact ? tamis_plan_compact_heads(trial->plan) : trial->problem->kv_heads;
     out->rows = trial->rows;
     out->flops = bench_flops(trial->problem, trial->rows);
     bench_name_variant(out->variant, trial->plan);
     TAMIS_TRY(fill_arrays(trial));
+    TAMIS_TRY(fill_lists(trial, out));
     return check(trial, out);
 }
 
@@ -254,6 +292,7 @@ static void clean_up(struct trial *trial)
 {
     for (int i = 0; i < ARRAYS; i++) tamis_memory_free(trial->bench->context, trial->arrays[i]);
     tamis_plan_free(trial->plan);
+    block_mask_free(&trial->mask);
 }
 
 tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const struct bench_case *cases, int count)
@@ -263,7 +302,10 @@ tamis_status bench_measure(struct bench *bench, struct bench_figure *out, const 
     bool right = true;
     for (int i = 0; i < count; i++) {
         const tamis_problem *problem = &cases[i].problem;
-        trials[i] = (struct trial){.bench = bench, .problem = problem, .compact = problem->selection.policy != TAMIS_DENSE};
+        trials[i] = (struct trial){.bench = bench,
+                                   .problem = problem,
+                                   .compact = problem->selection.policy != TAMIS_DENSE,
+                                   .density = cases[i].density};
         out[i] = (struct bench_figure){.right = false};
         if (status == TAMIS_OK) status = prepare(&trials[i], &out[i], &cases[i]);
         right = right && out[i].right;

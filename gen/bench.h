@@ -9,6 +9,7 @@
 #define BENCH_H
 
 #include "bench_peers.h"
+#include "block_mask.h"
 #include "nvml.h"
 #include "stopwatch.h"
 #include "store.h"
@@ -17,12 +18,14 @@
 struct bench_case {
     tamis_problem problem;
     tamis_store *store; /* NULL for the CPU */
+    double density;     /* of a random block pattern, each head its own; 0: none */
 };
 
 struct bench_figure {
     long long rows; /* that attend: L, or the kept ones */
     double ms, least_ms, most_ms; /* the median of the rounds, and their ends */
-    double flops;   /* of the two products; causal: half of all pairs */
+    double flops;   /* of the two products; causal: half of all pairs; of a pattern's blocks alone, half of the diagonal ones */
+    long long blocks; /* of a pattern, over all heads; 0: there is none */
     double error;   /* of the worst head that was checked, by equal.h's norm over its sampled rows */
     double error_limit;
     bool right;     /* error within its limit; else nothing was timed, of those measured with it neither */
@@ -113,6 +116,7 @@ struct bench_arrays {
     int index_heads;
     long long capacity, kept;
     struct bench_memory *memory; /* of these inputs and this problem; NULL: none is kept */
+    const struct block_mask *mask; /* blocks that are attended to, the diagonal ones among them; NULL: all. Without lists */
 };
 
 /*

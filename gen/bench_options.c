@@ -135,7 +135,8 @@ int bench_options_read(struct bench_options *out, struct cli *cli)
 {
     static const char *const masks[] = {"causal", "full", NULL};
     const bool good = read_common(out, cli) && read_names(cli, "mask", masks, "causal", &out->masks) &&
-                      read_ratios(cli, "kept", NULL, out->kept, &out->kept_count);
+                      read_ratios(cli, "kept", NULL, out->kept, &out->kept_count) &&
+                      read_ratios(cli, "density", NULL, out->densities, &out->density_count);
     return good ? CLI_OK : CLI_USAGE;
 }
 

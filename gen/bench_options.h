@@ -17,6 +17,8 @@ struct bench_options {
     struct bench_list dtypes, masks;      /* values of tamis_dtype and tamis_mask */
     double kept[BENCH_MAX_LIST];          /* ratios of the compressed path */
     int kept_count;
+    double densities[BENCH_MAX_LIST]; /* of random block patterns */
+    int density_count;
     double ratios[BENCH_MAX_LIST]; /* of the operator; none where `coverage` is set */
     int ratio_count;
     tamis_selection selection; /* of the operator; policy TAMIS_COVERAGE or TAMIS_RATIO, the ratio not set */

@@ -19,7 +19,8 @@ void bench_describe(char *out, size_t room, const struct bench_case *bench_case)
 {
     const tamis_problem *p = &bench_case->problem;
     snprintf(out, room, "head_dim %d, seq_len %lld, heads %d/%d, %s, %s%s", p->head_dim, (long long)p->seq_len, p->q_heads,
-             p->kv_heads, spec_dtype_name(p->dtype), mask_name(p), is_compact(bench_case) ? ", compressed" : "");
+             p->kv_heads, spec_dtype_name(p->dtype), mask_name(p),
+             is_compact(bench_case) ? ", compressed" : bench_case->density > 0 ? ", a block pattern" : "");
 }
 
 /* ---- the table */
@@ -32,6 +33,7 @@ void bench_table_open(struct bench_table *table)
     for (size_t i = 0; i < sizeof first / sizeof *first; i++) table->heads[columns++] = first[i];
     right |= 1u << 0 | 1u << 1 | 1u << 2;
     if (table->kept) right |= 1u << columns, table->heads[columns++] = "KEPT";
+    if (table->density) right |= 1u << columns, table->heads[columns++] = "DENSITY";
     right |= 7u << columns;
     table->heads[columns++] = "MS";
     table->heads[columns++] = "TFLOP/S";
@@ -44,7 +46,7 @@ void bench_table_open(struct bench_table *table)
         right |= 1u << columns;
         table->heads[columns++] = table->backends[i];
     }
-    if (table->kept) right |= 1u << columns, table->heads[columns++] = "DENSE";
+    if (table->kept || table->density) right |= 1u << columns, table->heads[columns++] = "DENSE";
     table->heads[columns++] = "VARIANT";
     cli_table_init(&table->table, table->heads, columns, right);
 }
@@ -57,11 +59,12 @@ static void add_ratio(struct cli_table *table, double other_ms, double ms)
         cli_table_add(table, "-");
 }
 
-/* The peer's time for the figure's problem; 0: there is none. */
+/* The peer's time for the figure's problem; 0: there is none, as for a block pattern: peers attend to all blocks. */
 static double peer_ms(const struct bench_table *table, int backend, const struct bench_case *bench_case,
                       const struct bench_figure *figure)
 {
     const struct bench_key key = bench_key_of(bench_case, figure);
+    if (bench_case->density > 0) return 0;
     const struct bench_peer *peer = bench_peers_best(table->peers, table->peers->backends[backend], &key);
     return peer ? peer->ms : 0;
 }
@@ -78,6 +81,8 @@ static void add_row(struct bench_table *table, const struct bench_case *bench_ca
     cli_table_add(cells, "%s", mask_name(p));
     if (table->kept && is_compact(bench_case)) cli_table_add(cells, "%lld", figure->rows);
     if (table->kept && !is_compact(bench_case)) cli_table_add(cells, "-");
+    if (table->density && bench_case->density > 0) cli_table_add(cells, "%g", bench_case->density);
+    if (table->density && !(bench_case->density > 0)) cli_table_add(cells, "-");
     cli_table_add(cells, "%.3f", figure->ms);
     const double tflops = figure->flops / figure->ms / 1e9;
     cli_table_add(cells, tflops >= 1 ? "%.1f" : "%.4f", tflops); /* a CPU's are few */
@@ -87,7 +92,7 @@ static void add_row(struct bench_table *table, const struct bench_case *bench_ca
         cli_table_add(cells, "-");
     for (int i = 0; i < table->peers->backend_count; i++)
         add_ratio(cells, peer_ms(table, i, bench_case, figure), figure->ms);
-    if (table->kept) add_ratio(cells, dense_ms, figure->ms);
+    if (table->kept || table->density) add_ratio(cells, dense_ms, figure->ms);
     cli_table_add(cells, "%s", figure->variant);
 }
 
@@ -99,7 +104,7 @@ static void add_json(struct bench_table *table, const struct bench_case *bench_c
     const tamis_problem *p = &bench_case->problem;
     struct json json;
     cli_json_begin(table->cli, &json, "bench_attention");
-    json_string(&json, "what", is_compact(bench_case) ? "compact" : "dense");
+    json_string(&json, "what", is_compact(bench_case) ? "compact" : bench_case->density > 0 ? "blocks" : "dense");
     json_string(&json, "backend", "tamis");
     json_string(&json, "layout", "head");
     json_string(&json, "device", table->device);
@@ -111,6 +116,10 @@ static void add_json(struct bench_table *table, const struct bench_case *bench_c
     json_string(&json, "dtype", spec_dtype_name(p->dtype));
     json_bool(&json, "causal", p->mask == TAMIS_CAUSAL);
     json_int(&json, "kept", figure->rows);
+    if (bench_case->density > 0) {
+        json_real(&json, "density", bench_case->density);
+        json_int(&json, "blocks", figure->blocks);
+    }
     json_real(&json, "ms", figure->ms);
     json_real(&json, "least_ms", figure->least_ms);
     json_real(&json, "most_ms", figure->most_ms);

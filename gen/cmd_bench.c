@@ -102,6 +102,19 @@ static void run_compact(struct job *job, const struct bench_case *base, double r
     bench_table_add(&job->table, &cases[COMPACT], &figures[COMPACT], figures[DENSE].ms);
 }
 
+/* A random block pattern, in turns with all blocks. What is compared is the rate at which products are done. */
+static void run_density(struct job *job, const struct bench_case *base, double density)
+{
+    enum { DENSE, BLOCKS, BOTH };
+    struct bench_case cases[BOTH] = {*base, *base};
+    struct bench_figure figures[BOTH];
+    cases[BLOCKS].density = density;
+    if (!measure(job, cases, figures, BOTH)) return;
+    bench_table_add(&job->table, &cases[DENSE], &figures[DENSE], 0);
+    bench_table_add(&job->table, &cases[BLOCKS], &figures[BLOCKS],
+                    figures[DENSE].ms * figures[BLOCKS].flops / figures[DENSE].flops);
+}
+
 static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long seq_len)
 {
     struct job *job = payload;
@@ -112,12 +125,14 @@ static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long
     }
     bench_case.problem.mask = TAMIS_CAUSAL;
     for (int i = 0; i < job->options.kept_count; i++) run_compact(job, &bench_case, job->options.kept[i]);
+    for (int i = 0; i < job->options.density_count; i++) run_density(job, &bench_case, job->options.densities[i]);
 }
 
 static int run_all(struct job *job)
 {
     const struct bench_options *o = &job->options;
-    job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * (o->masks.count + 2 * o->kept_count);
+    job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count *
+                 (o->masks.count + 2 * (o->kept_count + o->density_count));
     bench_options_each(o, run_length, job);
     cli_progress_end(job->cli);
     return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun",
@@ -146,6 +161,7 @@ static int bench_all(struct job *job)
     job->table.gpu = job->stores.gpu;
     job->table.rounds = job->options.rounds;
     job->table.kept = job->options.kept_count > 0;
+    job->table.density = job->options.density_count > 0;
     if (!job->cli->json)
         cli_print(job->cli, "%s%s%s%s: median of %d rounds\n", job->device.name, job->table.gpu ? " (" : "",
                   job->table.gpu ? job->table.gpu : "", job->table.gpu ? ")" : "", job->options.rounds);
@@ -179,6 +195,7 @@ static const struct cli_option options[] = {
     {"kv-heads", 0, "N", "KV heads; default: 8"},
     {"mask", 0, "causal|full,...", "default: causal"},
     {"kept", 0, "LIST", "ratios: time the kernel on so many compressed rows too, against a dense problem of that length"},
+    {"density", 0, "LIST", "ratios: time random block patterns too that have so many of the blocks, against all of them"},
     {"rounds", 0, "N", "runs that are timed; default: 7"},
     {"seed", 0, "N", "of the random inputs; default: 1"},
     {"peers", 0, "FILE", "figures of other kernels, from examples/bench/peers.py; may be repeated"},
@@ -205,11 +222,15 @@ static const struct cli_command command_attention = {
         "TFLOP/S counts two products of L * L * D a query head, half of that under the causal mask, which is as "
         "others count. MHZ is the clock in the last round, where NVML tells it. With --peers a column a backend "
         "gives its best time for the problem over ours: above 1, ours is faster. With --kept, DENSE gives the same "
-        "against a dense problem of as many rows, with as many KV heads as query heads, which a round runs before it.",
+        "against a dense problem of as many rows, with as many KV heads as query heads, which a round runs before it. With "
+        "--density, each query block of 128 attends to itself and to as many random blocks before it as make that part of "
+        "them; TFLOP/S counts the products of these blocks alone, and DENSE is its ratio to that of all blocks, in a round "
+        "before it.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench attention llama.tamis --lengths 8192,131072\n"
                 "tamis bench attention llama.tamis --kept 0.5 --peers peers.json --json\n"
+                "tamis bench attention llama.tamis --lengths 131072 --density 0.5,0.25,0.1\n"
                 "tamis bench attention --device cpu --lengths 512\n",
     .run = run};
 

@@ -179,7 +179,7 @@ START_TEST(wrong_lists)
     uint16_t *output = result.output + 4 * ROWS * DIM;
     struct bench_figure figure = {.right = false};
     struct bench_arrays arrays = {result.q, result.k, result.v, result.output, 2, ROWS, 1, list, 4, capacity, result.kept[1],
-                                  NULL};
+                                  NULL, NULL};
     ck_assert_int_eq(bench_check(&bench, &figure, &made.problem, &arrays), TAMIS_OK);
     ck_assert(figure.right);
 

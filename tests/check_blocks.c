@@ -6,6 +6,7 @@
 #include "cpu_case.h"
 
 #include "block_args.h"
+#include "block_mask.h"
 
 #include <limits.h>
 #include <math.h>
@@ -203,6 +204,41 @@ START_TEST(rules_broken)
 }
 END_TEST
 
+/* ---- masks of the tool */
+
+/* What the density asks for, the same in every head, with the diagonal and nothing behind it; no two heads alike. */
+START_TEST(random_masks)
+{
+    enum { tiles = 70, heads = 3 };
+    static const double densities[] = {1e-9, 0.1, 0.25, 0.5, 1};
+    const double density = densities[_i];
+    struct block_mask mask;
+    int32_t *count, *list;
+    long long all = 0;
+    double pairs = 0;
+    ck_assert_int_eq(block_mask_random(&mask, heads, tiles, density, 7), TAMIS_OK);
+    ck_assert_int_eq(block_mask_lists(&mask, &count, &list), TAMIS_OK);
+    for (int row = 0; row < heads * tiles; row++) {
+        const int tile = row % tiles, *mine = list + row * tiles, asked = (int)lround(density * (tile + 1));
+        ck_assert_int_eq(count[row], asked > 1 ? asked : 1);
+        ck_assert_int_eq(mine[count[row] - 1], tile);
+        for (int i = 1; i < count[row]; i++) ck_assert_int_lt(mine[i - 1], mine[i]);
+        for (int i = 0; i < count[row]; i++) ck_assert(block_mask_has(&mask, row / tiles, tile, mine[i]));
+        all += count[row];
+        const double queries = tile == tiles - 1 ? 1 : 128; /* of 69 * 128 + 1 rows */
+        pairs += queries * 128 * (count[row] - 1) + queries * queries / 2;
+    }
+    ck_assert_int_eq(block_mask_count(&mask), all);
+    ck_assert_double_eq(block_mask_pairs(&mask, (tiles - 1) * 128 + 1), pairs);
+    const size_t head_bytes = block_mask_bytes(&mask) / heads;
+    const bool alike = memcmp(mask.bits, (const char *)mask.bits + head_bytes, head_bytes) == 0;
+    ck_assert(alike == (density < 1e-3 || density == 1));
+    free(count);
+    free(list);
+    block_mask_free(&mask);
+}
+END_TEST
+
 /* ---- what is refused */
 
 static void expect_refused(struct world *w, const tamis_pattern *pattern, const char *words)
@@ -361,6 +397,7 @@ Suite *blocks_suite(void)
     tcase_add_loop_test(values, all_blocks_are_plain_attention, 0, 6);
     tcase_add_loop_test(values, no_blocks, 0, 3);
     tcase_add_test(values, rules_broken);
+    tcase_add_loop_test(values, random_masks, 0, 5);
     suite_add_tcase(suite, values);
     tcase_add_test(refused, patterns_refused);
     tcase_add_test(refused, runs_refused);

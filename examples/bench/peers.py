@@ -159,7 +159,7 @@ def compare(bench_path, peer_paths):
     print("%4s %8s %7s %6s %7s %8s %10s %9s" % ("D", "L", "HEADS", "DTYPE", "MASK", "KEPT", "MS", "TFLOP/S"),
           *("%7s" % name.upper() for name in names), "%7s" % "DENSE")
     for line in read_lines(bench_path):
-        if line["type"] != "bench_attention":
+        if line["type"] != "bench_attention" or line["what"] == "blocks":  # peers attend to all blocks
             continue
         compact = line["what"] == "compact"
         key = dict(line, seq_len=line["kept"], kv_heads=line["q_heads"]) if compact else line

@@ -46,6 +46,17 @@ out_has '"head_dim":64,"seq_len":130,"q_heads":4,"kv_heads":2,"dtype":"bf16","ca
 grep -q '"ratio":{"dense":[0-9.]*}}$' out || fail "the compressed rows have no ratio to the dense ones"
 cp out bench.json
 
+bench 0 --lengths 300 --head-dims 64 --density 0.5,0.1
+rows 5
+out_has DENSITY
+grep -q '^64  300    4/2  bf16   causal      0.5 ' out || fail "half of the blocks are not timed"
+bench 0 --lengths 1024 --head-dims 64 --density 0.25 --json
+json_ok bench_attention
+[ "$(grep -c '"what":"dense"' out)" -eq 2 ] || fail "a pattern is not timed in turns with all blocks"
+# Of 1 to 8 blocks a quarter, rounded, and one at least: 1 1 1 1 1 2 2 2 in each of four heads.
+out_has '"density":0.25,"blocks":44,'
+grep -q '"what":"blocks".*"ratio":{"dense":[0-9.]*}}$' out || fail "the blocks have no ratio to all of them"
+
 # ---- peers: the best time of a backend for the very problem; a dash where there is none
 peer() { # peer BACKEND LAYOUT LENGTH KV_HEADS CAUSAL MS
     printf '{"what": "dense", "ms": %s, "tflops": 1.5, "backend": "%s", "layout": "%s", "head_dim": 64, ' "$6" "$1" "$2"
@@ -127,6 +138,8 @@ wrong '"window" is none of causal, full' --mask window
 wrong '--kept: "0"' --kept 0
 wrong '--kept: "1.5"' --kept 0.5,1.5
 wrong '--kept: "nan"' --kept nan
+wrong '--density: "0"' --density 0
+wrong '--density: "2"' --density 0.5,2
 wrong '--rounds' --rounds 0
 wrong '--rounds' --rounds 1001
 wrong '--q-heads 5 is no multiple of --kv-heads 2' --q-heads 5
