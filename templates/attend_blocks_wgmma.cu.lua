@@ -140,11 +140,11 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
         const void *k_map = work.full ? &args.k_full : &args.k, *v_map = work.full ? &args.v_full : &args.v;
         const int kv_head = work.head / (args.attend.q_heads / (work.full ? args.attend.kv_heads : args.attend.compact_heads));
         const int tile = work.first_row / kBlock;
-        // Entries are read a block ahead, to be there when their turn comes. The row is that of the V tile to come.
-        int at = list.count - 1, row = 0;
-        int entry = work.entry, ahead = at > 0 ? list.entries[at - 1] : 0;
+        // The next entry is read before this one's turn, to be there when it comes. The row is that of the V tile to come.
+        int next_entry = work.entry, row = 0;
         for (int step = work.steps - 1; step >= -1; --step) {
-            const int key = block_number(entry, tile) * kBlock + step % kParts * kBlockN;
+            const int entry = next_entry, key = block_number(entry, tile) * kBlock + step % kParts * kBlockN;
+            if (step % kParts == 0 && step > 0) next_entry = list.entries[step / kParts - 1];
             if (step >= 0) {
                 barrier_wait(shared.k_empty(k.stage), k.phase ^ 1);
                 shared.entries[k.stage] = entry;
@@ -157,11 +157,6 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
                 v.advance();
             }
             row = key;
-            if (step % kParts == 0) {
-                entry = ahead;
-                --at;
-                ahead = at > 0 ? list.entries[at - 1] : 0;
-            }
         }
     }
     work.steps = 0;
@@ -424,11 +419,19 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
     }
 }
 
+// The named barrier at which this warpgroup waits for its turn, or with 1 the other one. It is computed anew each time, as
+// registers are few.
+__device__ __forceinline__ int turn_of(int other)
+{
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return 1 + (thread / 128 + 1 + other) % 2;
+}
+
 // A warpgroup's part of every tile. The first product of a tile starts before the one before it is written.
 __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args, const Shared &shared, int warpgroup)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-    const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
     const float scale_log2 = args.attend.scale_log2;
     const bool looks = kParts > 1 || args.blocks.mask_count > 0; // may a step behind a tile's first need a mask?
     const unsigned q_rows = shared.q + (warpgroup * 64 + warp * 16) * 128; // this warp's
@@ -474,7 +477,7 @@ $ end
         release_keys();
     };
 
-    if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(next_turn, 256); // the first turn is warpgroup 0's
+    if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(turn_of(1), 256); // the first turn is warpgroup 0's
     bool more = has_tile();
     if (more) {
         begin_tile();
@@ -516,10 +519,10 @@ $ end
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {
-            if (kPingPong) named_sync(my_turn, 256);
+            if (kPingPong) named_sync(turn_of(0), 256);
         };
         const auto pass_turn = [&] {
-            if (kPingPong) named_arrive(next_turn, 256);
+            if (kPingPong) named_arrive(turn_of(1), 256);
         };
         const auto start_values = [&] {
             barrier_wait(shared.v_full(v.stage), v.phase);

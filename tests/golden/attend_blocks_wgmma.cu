@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr48_qir0_rt8_s3 --arch sm_90a
-// tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr48_qir0_rt8_s3: 384 threads, 229632 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr40_qir0_rt8_s3 --arch sm_90a
+// tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr40_qir0_rt8_s3: 384 threads, 229632 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -1118,11 +1118,11 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
         const void *k_map = work.full ? &args.k_full : &args.k, *v_map = work.full ? &args.v_full : &args.v;
         const int kv_head = work.head / (args.attend.q_heads / (work.full ? args.attend.kv_heads : args.attend.compact_heads));
         const int tile = work.first_row / kBlock;
-        // Entries are read a block ahead, to be there when their turn comes. The row is that of the V tile to come.
-        int at = list.count - 1, row = 0;
-        int entry = work.entry, ahead = at > 0 ? list.entries[at - 1] : 0;
+        // The next entry is read before this one's turn, to be there when it comes. The row is that of the V tile to come.
+        int next_entry = work.entry, row = 0;
         for (int step = work.steps - 1; step >= -1; --step) {
-            const int key = block_number(entry, tile) * kBlock + step % kParts * kBlockN;
+            const int entry = next_entry, key = block_number(entry, tile) * kBlock + step % kParts * kBlockN;
+            if (step % kParts == 0 && step > 0) next_entry = list.entries[step / kParts - 1];
             if (step >= 0) {
                 barrier_wait(shared.k_empty(k.stage), k.phase ^ 1);
                 shared.entries[k.stage] = entry;
@@ -1135,11 +1135,6 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
                 v.advance();
             }
             row = key;
-            if (step % kParts == 0) {
-                entry = ahead;
-                --at;
-                ahead = at > 0 ? list.entries[at - 1] : 0;
-            }
         }
     }
     work.steps = 0;
@@ -1398,11 +1393,19 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
     }
 }
 
+// The named barrier at which this warpgroup waits for its turn, or with 1 the other one. It is computed anew each time, as
+// registers are few.
+__device__ __forceinline__ int turn_of(int other)
+{
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return 1 + (thread / 128 + 1 + other) % 2;
+}
+
 // A warpgroup's part of every tile. The first product of a tile starts before the one before it is written.
 __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args, const Shared &shared, int warpgroup)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-    const int my_turn = 1 + warpgroup, next_turn = 1 + (warpgroup + 1) % kWarpgroups;
     const float scale_log2 = args.attend.scale_log2;
     const bool looks = kParts > 1 || args.blocks.mask_count > 0; // may a step behind a tile's first need a mask?
     const unsigned q_rows = shared.q + (warpgroup * 64 + warp * 16) * 128; // this warp's
@@ -1436,7 +1439,7 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
         release_keys();
     };
 
-    if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(next_turn, 256); // the first turn is warpgroup 0's
+    if (kPingPong && warpgroup == kWarpgroups - 1) named_arrive(turn_of(1), 256); // the first turn is warpgroup 0's
     bool more = has_tile();
     if (more) {
         begin_tile();
@@ -1476,10 +1479,10 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
         pack_probabilities(p, s);
 
         const auto wait_turn = [&] {
-            if (kPingPong) named_sync(my_turn, 256);
+            if (kPingPong) named_sync(turn_of(0), 256);
         };
         const auto pass_turn = [&] {
-            if (kPingPong) named_arrive(next_turn, 256);
+            if (kPingPong) named_arrive(turn_of(1), 256);
         };
         const auto start_values = [&] {
             barrier_wait(shared.v_full(v.stage), v.phase);
@@ -1559,7 +1562,7 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
 }
 
 // grid = (SMs).
-extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr48_qir0_rt8_s3(const __grid_constant__ tamis_attend_blocks_tma_args args)
+extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr40_qir0_rt8_s3(const __grid_constant__ tamis_attend_blocks_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
     const Shared shared = shared_layout(s_memory);
@@ -1584,7 +1587,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_blocks_wg
     __syncthreads();
 
     if (warpgroup == 0) {
-        give_registers<48>();
+        give_registers<40>();
         if (threadIdx.x == 0) load_keys_and_values(args, shared);
         if (threadIdx.x >= 32) load_queries(args, shared, static_cast<int>(threadIdx.x) - 32);
     } else {
