@@ -82,16 +82,21 @@ static void make_masks(uint32_t *masks, unsigned long long *state)
             }
 }
 
-/* One list; each block is there one time in `rarity`, of 4 the query block itself three times. */
-static int make_list(int32_t *list, int tile, int rarity, bool masked, unsigned long long *state)
+/*
+ * One list; each block is there one time in `rarity`, of 4 the query block itself three times. One in three lists has a block
+ * behind the diagonal, which nobody sees.
+ */
+static int make_list(int32_t *list, int tile, int tiles, int rarity, bool masked, int *masks_used, unsigned long long *state)
 {
     int count = 0;
     for (int j = 0; j <= tile; j++) {
         const bool listed = j == tile ? rarity < 100 && below(state, 4) > 0 : below(state, rarity) == 0;
         if (!listed) continue;
-        const int mask = masked && below(state, 3) == 0 ? 1 + below(state, mask_count) : 0;
+        const int mask = masked && below(state, 2) ? 1 + *masks_used % mask_count : 0; /* each of them in turn */
+        *masks_used += mask > 0;
         list[count++] = j | mask << number_bits;
     }
+    if (tile + 1 < tiles && below(state, 3) == 0) list[count++] = tile + 1;
     return count;
 }
 
@@ -101,6 +106,7 @@ static bool make_pattern(struct pattern *pattern, const struct gpu_case *c, bool
     unsigned long long state = seed_of(number) + 1;
     const int tiles = tamis_plan_block_count(c->plan), words = (tiles + 31) / 32;
     const long long heads = (long long)c->problem.batch * c->problem.q_heads, rows = heads * tiles;
+    int masks_used = 0;
     pattern->tiles = tiles;
     pattern->heads = heads;
     pattern->count = calloc((size_t)rows, sizeof *pattern->count);
@@ -114,7 +120,7 @@ static bool make_pattern(struct pattern *pattern, const struct gpu_case *c, bool
     make_masks(pattern->masks, &state);
     for (long long row = 0; row < rows; row++) {
         int32_t *list = pattern->list + row * tiles;
-        const int count = make_list(list, (int)(row % tiles), rarities[below(&state, 4)], masked, &state);
+        const int count = make_list(list, (int)(row % tiles), tiles, rarities[below(&state, 4)], masked, &masks_used, &state);
         pattern->count[row] = count;
         pattern->offsets[row + 1] = pattern->offsets[row] + count;
         for (int i = 0; i < count; i++) {
