@@ -32,9 +32,6 @@ static tamis_status read_pattern(tamis_pattern *out, const tamis_pattern *given,
     if (!given) return TAMIS_OK;
     TAMIS_TRY(tamisi_options_check(given, sizeof *given, sizeof *given, "options.pattern", "TAMIS_PATTERN_INIT"));
     TAMIS_TRY(tamisi_pattern_check(given, problem));
-    if (given->kind > TAMIS_PATTERN_HOST_BLOCKS)
-        return tamisi_fail(TAMIS_EUNSUPPORTED, "pattern.kind is %s: nothing makes its lists in this version",
-                           tamisi_pattern_name(given->kind));
     *out = *given;
     out->struct_size = sizeof *out;
     return TAMIS_OK;
@@ -65,7 +62,8 @@ static tamis_status make_plan(tamis_plan **out, tamis_context *context, tamis_st
     struct tamisi_workspace workspace;
     tamisi_facts_make(&facts, problem);
     TAMIS_TRY(tamisi_workspace_make(&workspace, problem, &facts));
-    TAMIS_TRY(tamisi_workspace_add_blocks(&workspace, problem, &facts, pattern));
+    TAMIS_TRY(tamisi_workspace_add_blocks(&workspace, problem, &facts, pattern,
+                                          context->backend->maker_bytes(context, problem, &facts, pattern)));
 
     tamis_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");

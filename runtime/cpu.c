@@ -2,7 +2,7 @@
  * cpu.c: the CPU backend: its context, memory, streams (there are none), and the operator put together from the stages.
  * It is the reference that GPUs are compared with, and what runs where there is none.
  */
-#include "cpu_stage.h"
+#include "cpu_pattern.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +51,13 @@ static void cpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
     tamisi_buf_printf(out, "device: CPU, %d thread%s\n", threads, threads == 1 ? "" : "s");
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         tamisi_buf_printf(out, "%s: plain C, %s\n", stages[i], cpu->arithmetic->name);
+}
+
+static size_t cpu_maker_bytes(const tamis_context *context, const tamis_problem *problem, const struct tamisi_facts *facts,
+                              const tamis_pattern *pattern)
+{
+    (void)context;
+    return tamisi_cpu_pattern_bytes(problem, facts, pattern);
 }
 
 /* ---- the steps as the API calls them; a stream means nothing here, all is done on return */
@@ -103,12 +110,13 @@ static tamis_status cpu_attend(const tamis_plan *plan, const tamis_tensor *q, co
 static void *only_read(const void *array) { return (void *)(uintptr_t)array; }
 
 /* What makes a plan's lists, into `lists`. `kept` and `indices` NULL: every sequence has L rows, row i is row i. */
-static tamis_status make_lists(const tamis_plan *plan, const struct tamisi_cpu_pattern_source *source,
-                               const tamis_blocks *blocks, const struct tamisi_cpu_lists *lists)
+static void make_lists(const tamis_plan *plan, const struct tamisi_cpu_pattern_source *source, const tamis_blocks *blocks,
+                       const struct tamisi_cpu_lists *lists, char *workspace)
 {
-    (void)source;
-    tamisi_cpu_list_blocks(plan, blocks, lists);
-    return TAMIS_OK;
+    if (plan->pattern.kind == TAMIS_PATTERN_HOST_BLOCKS)
+        tamisi_cpu_list_blocks(plan, blocks, lists);
+    else
+        tamisi_cpu_make_lists(plan, source, lists, workspace + plan->workspace.maker);
 }
 
 /* Lists in the workspace, with what masks there are. */
@@ -135,7 +143,8 @@ static tamis_status cpu_make_blocks(const tamis_plan *plan, const tamis_tensor *
     lists.count = count;
     lists.list = list;
     lists.row = tamisi_pattern_tiles(&plan->facts);
-    return make_lists(plan, &source, blocks, &lists);
+    make_lists(plan, &source, blocks, &lists, workspace);
+    return TAMIS_OK;
 }
 
 /* Lists that the host has, read only. */
@@ -188,7 +197,7 @@ static tamis_status run_attend(const tamis_plan *plan, const struct tamisi_cpu_a
     const bool given = blocks && plan->pattern.host_blocks.form == TAMIS_BLOCKS_LISTS;
     const struct tamisi_cpu_lists lists =
         given ? given_lists(plan, blocks, workspace) : workspace_lists(plan, blocks, workspace);
-    if (!given) TAMIS_TRY(make_lists(plan, &source, blocks, &lists));
+    if (!given) make_lists(plan, &source, blocks, &lists, workspace);
     tamisi_cpu_attend_blocks(plan, attend, &lists);
     return TAMIS_OK;
 }
@@ -286,6 +295,7 @@ const struct tamisi_backend tamisi_backend_cpu = {
     .plan_open = cpu_plan_open,
     .plan_close = cpu_plan_close,
     .describe = cpu_describe,
+    .maker_bytes = cpu_maker_bytes,
     .score = cpu_score,
     .select = cpu_select,
     .compress = cpu_compress,

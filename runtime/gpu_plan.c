@@ -277,6 +277,9 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
 
 tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store)
 {
+    if (plan->pattern.kind > TAMIS_PATTERN_HOST_BLOCKS)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "pattern.kind is %s: no kernel makes its lists yet",
+                           tamisi_pattern_name(plan->pattern.kind));
     struct tamisi_gpu_plan *loaded = calloc(1, sizeof *loaded);
     if (!loaded) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
     plan->state = loaded;

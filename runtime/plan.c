@@ -182,7 +182,7 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
     made.compact_k = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));
     made.compact_v = place(&layout, batch, facts->compact_heads, compact_rows, sizeof(uint16_t));
     made.counter = place(&layout, 1, 1, 1, sizeof(uint32_t));
-    made.block_count = made.block_list = made.block_masks = made.block_order = layout.bytes;
+    made.block_count = made.block_list = made.block_masks = made.block_order = made.maker = layout.bytes;
     made.bytes = layout.bytes;
     TAMIS_TRY(check_layout(&layout, problem));
     *out = made;
@@ -190,7 +190,8 @@ tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_pro
 }
 
 tamis_status tamisi_workspace_add_blocks(struct tamisi_workspace *workspace, const tamis_problem *problem,
-                                         const struct tamisi_facts *facts, const tamis_pattern *pattern)
+                                         const struct tamisi_facts *facts, const tamis_pattern *pattern,
+                                         size_t maker_bytes)
 {
     if (pattern->kind == TAMIS_PATTERN_NONE) return TAMIS_OK;
     const long long heads = (long long)problem->batch * problem->q_heads, tiles = tamisi_pattern_tiles(facts);
@@ -202,6 +203,7 @@ tamis_status tamisi_workspace_add_blocks(struct tamisi_workspace *workspace, con
     made.block_list = place(&layout, heads, tiles, row, sizeof(int32_t));
     made.block_masks = place(&layout, masks, TAMIS_BLOCK_MASK_WORDS, 1, sizeof(uint32_t));
     made.block_order = place(&layout, heads, tiles, 1, sizeof(int32_t));
+    made.maker = place(&layout, 1, 1, 1, maker_bytes);
     made.bytes = layout.bytes;
     TAMIS_TRY(check_layout(&layout, problem));
     *workspace = made;

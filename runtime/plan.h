@@ -45,6 +45,7 @@ struct tamisi_workspace {
     size_t block_list;  /* int (B, Hq, T, row) */
     size_t block_masks; /* unsigned (TAMISI_PATTERN_MASKS, 128, 4) */
     size_t block_order; /* int (B * Hq * T) */
+    size_t maker;       /* what the backend's maker of lists needs */
     size_t bytes;      /* of it all */
 };
 
@@ -56,9 +57,10 @@ void tamisi_facts_make(struct tamisi_facts *out, const tamis_problem *problem); 
 /* TAMIS_EINVAL where the sizes pass 63 bits. */
 tamis_status tamisi_workspace_make(struct tamisi_workspace *out, const tamis_problem *problem,
                                    const struct tamisi_facts *facts);
-/* What a pattern needs beside that. `pattern`: of kind NONE, or one that passed its check. */
+/* What a pattern needs beside that. `pattern`: of kind NONE, or one that passed its check; maker_bytes: the backend's. */
 tamis_status tamisi_workspace_add_blocks(struct tamisi_workspace *workspace, const tamis_problem *problem,
-                                         const struct tamisi_facts *facts, const tamis_pattern *pattern);
+                                         const struct tamisi_facts *facts, const tamis_pattern *pattern,
+                                         size_t maker_bytes);
 
 /* ---- pattern.c */
 
@@ -124,6 +126,9 @@ struct tamisi_backend {
     tamis_status (*plan_open)(tamis_plan *plan, tamis_store *store); /* sets plan->state */
     void (*plan_close)(tamis_plan *plan);
     void (*describe)(const tamis_plan *plan, struct tamisi_buf *out); /* device line, then a line a stage */
+    /* Workspace that making a pattern's lists takes, beside the lists. A pattern that passed its check. */
+    size_t (*maker_bytes)(const tamis_context *context, const tamis_problem *problem, const struct tamisi_facts *facts,
+                          const tamis_pattern *pattern);
 
     /* The steps; arguments as in tamis.h, `workspace` a base pointer that is large enough. */
     tamis_status (*score)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score, float *rank,
