@@ -11,7 +11,8 @@ static const char *const policy_words[] = {"dense", "coverage", "ratio", "count"
 static const char *const scope_words[] = {"head", "kv_group", "layer", NULL};
 static const char *const head_dim_words[] = {"64", "96", "128", "256", NULL};
 const char *const spec_families[] = {"score",  "select",        "compress", "attend", "decompress", "drift",
-                                     "blocks", "attend_blocks", NULL};
+                                     "blocks", "attend_blocks", "pattern",  "pattern_lines", "pattern_heads", "pattern_xattn",
+                                     NULL};
 const char *const spec_archs[] = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", NULL};
 
 #define TO(type, member) .offset = offsetof(struct type, member), .bytes = sizeof(((struct type *)0)->member)
@@ -96,6 +97,10 @@ const struct schema_template schema_templates[] = {
     {"blocks", "blocks", "lists out of a host's block patterns, and their order"},
     {"attend_blocks", "attend_blocks", "attend on lists of 128 x 128 blocks; sm_80 and newer"},
     {"attend_blocks_wgmma", "attend_blocks", "attend_wgmma on lists of 128 x 128 blocks; sm_90a only"},
+    {"pattern", "pattern", "sliding windows, means of blocks, and lists out of scores"},
+    {"pattern_lines", "pattern_lines", "what the last queries attend to, by columns and diagonals; mma.sync"},
+    {"pattern_heads", "pattern_heads", "lists out of columns, diagonals and pairs of blocks"},
+    {"pattern_xattn", "pattern_xattn", "sums over antidiagonals, mma.sync; sm_80 and newer"},
     {NULL, NULL, NULL}};
 
 const struct schema_param schema_params[] = {
@@ -170,6 +175,20 @@ const struct schema_param schema_params[] = {
     {"attend_blocks_wgmma", "q_in_registers", 0, 1, "1: keep Q in registers; 0: read it from shared memory each step"},
     {"attend_blocks_wgmma", "rescale_threshold", 0, 32, "rescale sums only when a maximum rises by more, in log2 units"},
     {"attend_blocks_wgmma", "stages", 1, 4, "K tiles in flight, and as many V tiles"},
+
+    {"pattern", "choose_threads", 32, 1024, "threads that choose a query block's list"},
+    {"pattern", "means_threads", 32, 1024, "threads that add up a block's rows; one or more for each 16 bytes of a row"},
+    {"pattern", "threads", 32, 1024, "threads a block that lists sliding windows, a warp a list"},
+
+    {"pattern_lines", "block_n", 16, 64, "keys a step; a power of two"},
+    {"pattern_lines", "stages", 2, 8, "tiles in flight"},
+
+    {"pattern_heads", "row_threads", 32, 1024, "threads a query block, or a warp a list"},
+    {"pattern_heads", "threads", 256, 1024, "threads a head"},
+
+    {"pattern_xattn", "blocks", 1, 2, "blocks an SM"},
+    {"pattern_xattn", "depth", 32, 256, "elements of a row a step; a divisor of head_dim and a multiple of 32"},
+    {"pattern_xattn", "stages", 2, 8, "steps in flight"},
     {NULL, NULL, 0, 0, NULL}};
 
 /* ---- looking up */

@@ -33,7 +33,11 @@ static const struct family_needs {
                     {"decompress", false, true, false},
                     {"drift", true, false, true},
                     {"blocks", false, false, true},
-                    {"attend_blocks", true, true, true}};
+                    {"attend_blocks", true, true, true},
+                    {"pattern", true, true, true},
+                    {"pattern_lines", true, true, true},
+                    {"pattern_heads", true, true, true},
+                    {"pattern_xattn", true, true, true}};
 
 /* One family on one architecture with one dtype, and where its variants stand in the space. */
 struct combination {

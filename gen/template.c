@@ -33,7 +33,10 @@ struct expansion {
 static const char *const stages[] = {"score_stats",   "score_stats_tma", "score_merge", "score_sum", "score_sum_tma",
                                      "select_pool",   "select_budget",   "select_tokens", "compress", "attend",
                                      "attend_tma",    "decompress",      "drift",         "blocks_bits", "blocks_rows",
-                                     "blocks_order",  "attend_blocks",   "attend_blocks_tma"};
+                                     "blocks_order",  "attend_blocks",   "attend_blocks_tma", "pattern_sliding", "pattern_means",
+                                     "pattern_products", "pattern_choose", "pattern_stats", "pattern_merge",
+                                     "pattern_lines", "pattern_heads", "pattern_soften", "pattern_cut", "pattern_lists",
+                                     "pattern_xattn"};
 #define STAGE_COUNT (sizeof stages / sizeof stages[0])
 
 #define MAX_THREADS 1024 /* a block, on every architecture */

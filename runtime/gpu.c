@@ -171,13 +171,6 @@ static tamis_status stream_synchronize(tamis_context *context, tamis_stream stre
     return status;
 }
 
-static size_t maker_bytes(const tamis_context *context, const tamis_problem *problem, const struct tamisi_facts *facts,
-                          const tamis_pattern *pattern)
-{
-    (void)context, (void)problem, (void)facts, (void)pattern; /* of host blocks nothing */
-    return 0;
-}
-
 const struct tamisi_backend tamisi_backend_gpu = {
     .name = "gpu",
     .open = gpu_open,
@@ -185,7 +178,7 @@ const struct tamisi_backend tamisi_backend_gpu = {
     .plan_open = tamisi_gpu_plan_open,
     .plan_close = tamisi_gpu_plan_close,
     .describe = tamisi_gpu_describe,
-    .maker_bytes = maker_bytes,
+    .maker_bytes = tamisi_gpu_maker_bytes,
     .score = tamisi_gpu_score,
     .select = tamisi_gpu_select,
     .compress = tamisi_gpu_compress,

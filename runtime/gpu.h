@@ -6,6 +6,7 @@
 #define TAMISI_GPU_H
 
 #include "driver.h"
+#include "pattern_args.h"
 #include "plan.h"
 
 #include <pthread.h>
@@ -61,6 +62,18 @@ enum tamisi_stage {
     TAMISI_BLOCKS_ORDER,
     TAMISI_ATTEND_BLOCKS,
     TAMISI_ATTEND_BLOCKS_TMA,
+    TAMISI_PATTERN_SLIDING, /* this and the rest: of plans whose pattern is made of Q and K */
+    TAMISI_PATTERN_MEANS,
+    TAMISI_PATTERN_PRODUCTS,
+    TAMISI_PATTERN_CHOOSE,
+    TAMISI_PATTERN_STATS,
+    TAMISI_PATTERN_MERGE,
+    TAMISI_PATTERN_LINES,
+    TAMISI_PATTERN_HEADS,
+    TAMISI_PATTERN_SOFTEN,
+    TAMISI_PATTERN_CUT,
+    TAMISI_PATTERN_LISTS,
+    TAMISI_PATTERN_XATTN,
     TAMISI_STAGE_COUNT
 };
 
@@ -70,7 +83,7 @@ struct tamisi_kernel {
 };
 
 #define TAMISI_FAMILY_COUNT 5     /* of every plan */
-#define TAMISI_PATTERN_FAMILIES 2 /* behind them, of plans with a pattern; they are not tuned */
+#define TAMISI_PATTERN_FAMILIES 6 /* behind them, of plans with a pattern; they are not tuned */
 #define TAMISI_ALL_FAMILIES (TAMISI_FAMILY_COUNT + TAMISI_PATTERN_FAMILIES)
 #define TAMISI_FAMILY_ATTEND 3 /* place in tamisi_gpu_families */
 
@@ -155,6 +168,13 @@ void tamisi_gpu_attend_fill(const tamis_plan *plan, struct tamis_attend_args *ar
 tamis_status tamisi_gpu_attend_pattern(const tamis_plan *plan, struct tamis_attend_args *args, const tamis_blocks *blocks,
                                        char *workspace, tamis_stream stream);
 tamis_status tamisi_gpu_blocks_check(const tamis_plan *plan);
+
+/* gpu_pattern.c: lists out of Q and K, for all patterns but the host's, in a current context. */
+tamis_status tamisi_gpu_make_lists(const tamis_plan *plan, const struct tamis_pattern_source *source,
+                                   const struct tamis_block_lists *lists, char *workspace, tamis_stream stream);
+size_t tamisi_gpu_maker_bytes(const tamis_context *context, const tamis_problem *problem, const struct tamisi_facts *facts,
+                              const tamis_pattern *pattern);
+bool tamisi_gpu_pattern_needs(tamis_pattern_kind kind, const char *family); /* of those behind every plan's */
 
 /* gpu_stages.c: the vtable's steps */
 tamis_status tamisi_gpu_score(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, float *score,

@@ -82,6 +82,32 @@ static tamis_status list_host_blocks(const tamis_plan *plan, const tamis_blocks 
     return launch_lists(plan, TAMISI_BLOCKS_ROWS, lists->tiles, &args, stream);
 }
 
+/* What makes a plan's lists. */
+static tamis_status make_lists(const tamis_plan *plan, const struct tamis_pattern_source *source, const tamis_blocks *blocks,
+                               const struct tamis_block_lists *lists, char *workspace, tamis_stream stream)
+{
+    if (plan->pattern.kind == TAMIS_PATTERN_HOST_BLOCKS) return list_host_blocks(plan, blocks, lists, stream);
+    return tamisi_gpu_make_lists(plan, source, lists, workspace, stream);
+}
+
+/* Q and K as attention finds them. */
+static struct tamis_pattern_source source_of(const tamis_plan *plan, const struct tamis_attend_args *args)
+{
+    return (struct tamis_pattern_source){.q = args->q,
+                                         .k = args->k,
+                                         .k_full = args->k_full,
+                                         .kept = args->kept,
+                                         .indices = args->indices,
+                                         .seq_len = args->seq_len,
+                                         .capacity = args->capacity,
+                                         .batch = plan->problem.batch,
+                                         .q_heads = args->q_heads,
+                                         .kv_heads = args->kv_heads,
+                                         .compact_heads = args->compact_heads,
+                                         .index_heads = args->index_heads,
+                                         .scale_log2 = args->scale_log2};
+}
+
 /* ---- attention on lists */
 
 /* Heads whose tiles are handed out together: as attend_wgmma's section_heads, and few enough for one block to order. */
@@ -148,11 +174,12 @@ tamis_status tamisi_gpu_attend_pattern(const tamis_plan *plan, struct tamis_atte
 {
     struct tamis_block_lists lists;
     tamisi_gpu_attend_fill(plan, args);
-    if (plan->pattern.host_blocks.form == TAMIS_BLOCKS_LISTS) {
+    if (plan->pattern.kind == TAMIS_PATTERN_HOST_BLOCKS && plan->pattern.host_blocks.form == TAMIS_BLOCKS_LISTS) {
         lists = given_lists(plan, blocks, workspace);
     } else {
+        const struct tamis_pattern_source source = source_of(plan, args);
         lists = workspace_lists(plan, blocks, workspace);
-        TAMIS_TRY(list_host_blocks(plan, blocks, &lists, stream));
+        TAMIS_TRY(make_lists(plan, &source, blocks, &lists, workspace, stream));
     }
     return attend_lists(plan, args, &lists, workspace, stream);
 }
@@ -164,12 +191,16 @@ tamis_status tamisi_gpu_make_blocks(const tamis_plan *plan, const tamis_tensor *
                                     tamis_stream stream)
 {
     struct tamis_block_lists lists = workspace_lists(plan, blocks, workspace);
-    (void)q, (void)k, (void)kept; /* host blocks do not depend on them */
+    struct tamis_attend_args args = {.kept = kept, .compact_heads = plan->facts.compact_heads};
+    if (q) args.q = tamisi_gpu_rows_of(q);
+    if (k) args.k = tamisi_gpu_rows_of(k);
     lists.count = count;
     lists.list = list;
     lists.row = lists.tiles;
+    tamisi_gpu_attend_fill(plan, &args);
+    const struct tamis_pattern_source source = source_of(plan, &args);
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    const tamis_status status = list_host_blocks(plan, blocks, &lists, stream);
+    const tamis_status status = make_lists(plan, &source, blocks, &lists, workspace, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }

@@ -19,7 +19,21 @@ static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_ATTEND_TMA] = "attend_tma",       [TAMISI_DECOMPRESS] = "decompress",
     [TAMISI_BLOCKS_BITS] = "blocks_bits",     [TAMISI_BLOCKS_ROWS] = "blocks_rows",
     [TAMISI_BLOCKS_ORDER] = "blocks_order",   [TAMISI_ATTEND_BLOCKS] = "attend_blocks",
-    [TAMISI_ATTEND_BLOCKS_TMA] = "attend_blocks_tma"};
+    [TAMISI_ATTEND_BLOCKS_TMA] = "attend_blocks_tma",
+    [TAMISI_PATTERN_SLIDING] = "pattern_sliding",   [TAMISI_PATTERN_MEANS] = "pattern_means",
+    [TAMISI_PATTERN_PRODUCTS] = "pattern_products", [TAMISI_PATTERN_CHOOSE] = "pattern_choose",
+    [TAMISI_PATTERN_STATS] = "pattern_stats",       [TAMISI_PATTERN_MERGE] = "pattern_merge",
+    [TAMISI_PATTERN_LINES] = "pattern_lines",       [TAMISI_PATTERN_HEADS] = "pattern_heads",
+    [TAMISI_PATTERN_SOFTEN] = "pattern_soften",     [TAMISI_PATTERN_CUT] = "pattern_cut",
+    [TAMISI_PATTERN_LISTS] = "pattern_lists",       [TAMISI_PATTERN_XATTN] = "pattern_xattn"};
+
+/* The family whose variants have a maker's stage. */
+static const char *maker_family(int stage)
+{
+    if (stage <= TAMISI_PATTERN_CHOOSE) return "pattern";
+    if (stage <= TAMISI_PATTERN_LINES) return "pattern_lines";
+    return stage <= TAMISI_PATTERN_LISTS ? "pattern_heads" : "pattern_xattn";
+}
 
 /* Keep a cubin just compiled: in the store, else in the user's cache, else not at all. Never a reason to fail. */
 static void keep_cubin(const tamis_context *context, tamis_store *store, tamis_store *cache,
@@ -119,15 +133,17 @@ static bool is_served(const struct tamisi_gpu_plan *loaded, int stage)
     return loaded->kernels[stage].function || loaded->kernels[other_of(stage)].function;
 }
 
-/* Stages and families behind those of every plan are for patterns alone. */
-static int stage_count(const tamis_plan *plan)
+/* Stages and families behind those of every plan are for patterns, some of them for some patterns alone. */
+static bool needs_stage(const tamis_plan *plan, int stage)
 {
-    return plan->pattern.kind == TAMIS_PATTERN_NONE ? TAMISI_BLOCKS_BITS : TAMISI_STAGE_COUNT;
+    const tamis_pattern_kind kind = plan->pattern.kind;
+    if (stage < TAMISI_PATTERN_SLIDING) return stage < TAMISI_BLOCKS_BITS || kind != TAMIS_PATTERN_NONE;
+    return tamisi_gpu_pattern_needs(kind, maker_family(stage));
 }
 
-static int family_count(const tamis_plan *plan)
+static bool needs_family(const tamis_plan *plan, int family)
 {
-    return plan->pattern.kind == TAMIS_PATTERN_NONE ? TAMISI_FAMILY_COUNT : TAMISI_ALL_FAMILIES;
+    return family < TAMISI_FAMILY_COUNT || tamisi_gpu_pattern_needs(plan->pattern.kind, tamisi_gpu_families[family]);
 }
 
 static int find_stage(const char *name)
@@ -277,20 +293,17 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
 
 tamis_status tamisi_gpu_plan_open(tamis_plan *plan, tamis_store *store)
 {
-    if (plan->pattern.kind > TAMIS_PATTERN_HOST_BLOCKS)
-        return tamisi_fail(TAMIS_EUNSUPPORTED, "pattern.kind is %s: no kernel makes its lists yet",
-                           tamisi_pattern_name(plan->pattern.kind));
     struct tamisi_gpu_plan *loaded = calloc(1, sizeof *loaded);
     if (!loaded) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
     plan->state = loaded;
     tamis_status status = tamisi_gpu_enter(plan->context);
     if (status == TAMIS_OK) {
-        for (int family = 0; family < family_count(plan) && status == TAMIS_OK; family++)
-            status = load_family(loaded, plan, store, family);
+        for (int family = 0; family < TAMISI_ALL_FAMILIES && status == TAMIS_OK; family++)
+            if (needs_family(plan, family)) status = load_family(loaded, plan, store, family);
         tamisi_gpu_leave(plan->context);
     }
-    for (int stage = 0; stage < stage_count(plan) && status == TAMIS_OK; stage++)
-        if (!is_served(loaded, stage))
+    for (int stage = 0; stage < TAMISI_STAGE_COUNT && status == TAMIS_OK; stage++)
+        if (needs_stage(plan, stage) && !is_served(loaded, stage))
             status = tamisi_fail(TAMIS_ECORRUPT, "%s: no kernel serves %s", tamisi_store_path(store), stage_names[stage]);
     if (status == TAMIS_OK) status = tamisi_gpu_attend_check(plan);
     if (status == TAMIS_OK) status = tamisi_gpu_blocks_check(plan);
@@ -321,7 +334,8 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
                           entry->threads, loaded->resources[stage].registers,
                           entry->shared_bytes + loaded->resources[stage].shared_bytes);
     }
-    for (int family = 0; family < family_count(plan); family++) {
+    for (int family = 0; family < TAMISI_ALL_FAMILIES; family++) {
+        if (!needs_family(plan, family)) continue;
         tamisi_buf_printf(out, "variant of %s: %s: ", tamisi_gpu_families[family], loaded->variants[family].name);
         tamisi_choice_describe(out, &loaded->choices[family]);
         tamisi_buf_puts(out, "\n");

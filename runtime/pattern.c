@@ -2,6 +2,7 @@
  * pattern.c: what follows from a block pattern before any device is asked: whether it is one, and how long its lists may be.
  * Pure. Layer: beside plan.c, in plan.h.
  */
+#include "pattern_args.h"
 #include "plan.h"
 
 #include <math.h>
@@ -110,8 +111,9 @@ tamis_status tamisi_pattern_check(const tamis_pattern *pattern, const tamis_prob
 
 int tamisi_family_abi(const char *family)
 {
-    const bool has_blocks = strcmp(family, "blocks") == 0 || strcmp(family, "attend_blocks") == 0;
-    return TAMIS_KERNEL_ABI + (has_blocks ? 1000 * TAMIS_BLOCK_ABI : 0);
+    const bool makes = strncmp(family, "pattern", strlen("pattern")) == 0;
+    const bool has_blocks = makes || strcmp(family, "blocks") == 0 || strcmp(family, "attend_blocks") == 0;
+    return TAMIS_KERNEL_ABI + (has_blocks ? 1000 * TAMIS_BLOCK_ABI : 0) + (makes ? 1000000 * TAMIS_PATTERN_ABI : 0);
 }
 
 int tamisi_pattern_tiles(const struct tamisi_facts *facts)

@@ -1,8 +1,8 @@
 /*
- * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|blocks|drift|few|emulated|full] [device]` prints a
- * line a check and exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random: a series of awkward
- * ones; lists: selection from long and awkward lists; blocks: attention on block patterns; drift: representation drift; these
- * four the CPU backend (device -1, STORE not looked at) passes too; full: all of these, many shapes, and real sizes. For the
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|blocks|patterns|drift|few|emulated|full]
+ * [device]` prints a line a check and exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random:
+ * a series of awkward ones; lists: selection from long and awkward lists; blocks: attention on block patterns; patterns: those
+ * that are made of Q and K; drift: representation drift; these five the CPU backend (device -1, STORE not looked at) passes too; full: all of these, many shapes, and real sizes. For the
  * emulated GPU of tests/emulate there are emulated: of all the small ones, and few: just enough of head_dim 64 and bf16 that a
  * broken kernel fails.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
@@ -286,6 +286,21 @@ static void check_blocks(int first, int end, int step, long long least_blind)
 }
 
 static void check_all_blocks(void) { check_blocks(0, 96, 1, 100); }
+/* Patterns that are made of Q and K, of all kinds. */
+
+/* Patterns that are made of Q and K: as many of a series of all kinds, from number `first` on. */
+static void check_patterns(int first, int end)
+{
+    struct gpu_patterns_tally tally = {0, 0};
+    for (int i = first; i < end; i++) {
+        char name[256];
+        gpu_patterns_name(name, sizeof name, i);
+        report(gpu_check_patterns(i, context, store, &tally), name);
+    }
+    report(tally.decided > 10 * tally.either, "most blocks of the patterns are far from where choices end");
+}
+
+static void check_all_patterns(void) { check_patterns(0, 80); }
 
 /* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
 static void check_batch(long long seq_len)
@@ -448,6 +463,7 @@ static void check_emulated(void)
     check_layouts(longest);
     check_batch(longest);
     check_blocks(0, 24, 1, 1);
+    check_patterns(64, 77); /* short ones of each kind and head dim */
 }
 
 static void check_full(void)
@@ -457,6 +473,7 @@ static void check_full(void)
     check_random_series();
     check_all_lists();
     check_all_blocks();
+    check_all_patterns();
     check_drifts();
     check_lengths(longest);
     check_masks(longest);
@@ -474,6 +491,9 @@ static void check_quick(void)
     check_small();
     check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
     check_blocks(0, 96, 12, 1); /* likewise */
+    check_patterns(32, 34);
+    check_patterns(48, 50);
+    check_patterns(64, 66);
     check_drifts();
 }
 
@@ -481,7 +501,7 @@ static const struct {
     const char *name;
     void (*run)(void);
 } modes[] = {{"quick", check_quick}, {"random", check_random_series}, {"lists", check_all_lists},
-             {"blocks", check_all_blocks},
+             {"blocks", check_all_blocks}, {"patterns", check_all_patterns},
              {"drift", check_drifts}, {"few", check_few}, {"emulated", check_emulated}, {"full", check_full}};
 
 static void (*find_mode(const char *name))(void)
@@ -495,7 +515,7 @@ int main(int argc, char **argv)
 {
     void (*const run)(void) = find_mode(argc > 2 ? argv[2] : "full");
     if (argc < 2 || argc > 4 || !run) {
-        fprintf(stderr, "usage: %s STORE [quick|random|lists|blocks|drift|few|emulated|full] [device]\n", argv[0]);
+        fprintf(stderr, "usage: %s STORE [quick|random|lists|blocks|patterns|drift|few|emulated|full] [device]\n", argv[0]);
         return 2;
     }
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;

@@ -87,6 +87,14 @@ bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cud
 bool gpu_check_blocks(int number, tamis_context *context, tamis_store *store, long long *blind_rows);
 void gpu_blocks_name(char *out, size_t size, int number);
 
+/* gpu_check_patterns.c. A series of problems with patterns that are made of Q and K. The tally: blocks of the lists that brute force
+   decided, and those that were too near a limit, which say nothing. */
+struct gpu_patterns_tally {
+    long long decided, either;
+};
+bool gpu_check_patterns(int number, tamis_context *context, tamis_store *store, struct gpu_patterns_tally *tally);
+void gpu_patterns_name(char *out, size_t size, int number);
+
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
 
