@@ -9,6 +9,8 @@
 static const char *const dtype_words[] = {"bf16", "fp16", NULL};
 static const char *const policy_words[] = {"dense", "coverage", "ratio", "count", NULL};
 static const char *const scope_words[] = {"head", "kv_group", "layer", NULL};
+static const char *const pattern_words[] = {"sliding", "vertical_slash", "flexprefill", "xattention", "topk_blocks", NULL};
+static const char *const stride_words[] = {"4", "8", "16", "32", "64", NULL};
 static const char *const head_dim_words[] = {"64", "96", "128", "256", NULL};
 const char *const spec_families[] = {"score",  "select",        "compress", "attend", "decompress", "drift",
                                      "blocks", "attend_blocks", "pattern",  "pattern_lines", "pattern_heads", "pattern_xattn",
@@ -34,6 +36,8 @@ const struct schema_key schema_keys[] = {
      .meaning = "the heads' geometry"},
     {SCHEMA_SPEC, "selection", SCHEMA_MAPPING, SCHEMA_REQUIRED, .inner = SCHEMA_SELECTION,
      .meaning = "which tokens are kept: exactly one of coverage, ratio and count says how many"},
+    {SCHEMA_SPEC, "pattern", SCHEMA_MAPPING, 0, .inner = SCHEMA_PATTERN,
+     .meaning = "which blocks of 128 keys each 128 queries attend to: kind, and parameters of that kind; all blocks without it"},
     {SCHEMA_SPEC, "archs", SCHEMA_WORD, 0, .words = spec_archs, LIST(spec, archs, arch_count),
      .otherwise = "sm_80 sm_86 sm_89 sm_90a sm_100 sm_120", .meaning = "GPU architectures to make kernels for"},
     {SCHEMA_SPEC, "tiles", SCHEMA_TILES, SCHEMA_REQUIRED,
@@ -65,6 +69,37 @@ const struct schema_key schema_keys[] = {
      .otherwise = "1024", .meaning = "never keep fewer before the window"},
     {SCHEMA_SELECTION, "ratios", SCHEMA_REAL, SCHEMA_ABOVE_LOW, 0, 1, LIST(spec, ratios, ratio_count),
      .otherwise = "1 0.75 0.5", .meaning = "kept parts at which tuning and benchmarks measure"},
+
+    {SCHEMA_PATTERN, "kind", SCHEMA_ENUM, SCHEMA_REQUIRED, .words = pattern_words, TO(spec, pattern.kind),
+     .meaning = "how blocks are chosen"},
+    {SCHEMA_PATTERN, "sink_tokens", SCHEMA_INT, 0, 0, TOKENS, TO(spec, pattern.sliding.sink_tokens), .otherwise = "128",
+     .meaning = "sliding: the first tokens, which every query sees"},
+    {SCHEMA_PATTERN, "window_tokens", SCHEMA_INT, 0, 1, TOKENS, TO(spec, pattern.sliding.window_tokens), .otherwise = "3968",
+     .meaning = "sliding: the last tokens up to a query, itself included"},
+    {SCHEMA_PATTERN, "last_queries", SCHEMA_INT, 0, 1, 128, TO(spec, pattern.vertical_slash.last_queries), .otherwise = "64",
+     .meaning = "vertical_slash: the queries that estimate what is attended to"},
+    {SCHEMA_PATTERN, "vertical_lines", SCHEMA_INT, 0, 0, TOKENS, TO(spec, pattern.vertical_slash.vertical_lines),
+     .otherwise = "1000", .meaning = "vertical_slash: columns kept, as lines / 128 + 1 blocks"},
+    {SCHEMA_PATTERN, "slash_lines", SCHEMA_INT, 0, 0, TOKENS, TO(spec, pattern.vertical_slash.slash_lines),
+     .otherwise = "6096", .meaning = "vertical_slash: diagonals kept, as lines / 128 + 1 blocks"},
+    {SCHEMA_PATTERN, "coverage", SCHEMA_REAL, 0, 0, 1, TO(spec, pattern.vertical_slash.coverage), .otherwise = "0",
+     .meaning = "vertical_slash: as many lines of each as hold this part of the mass instead; 0: the counts above"},
+    {SCHEMA_PATTERN, "gamma", SCHEMA_REAL, SCHEMA_ABOVE_LOW, 0, 1, TO(spec, pattern.flexprefill.gamma), .otherwise = "0.95",
+     .meaning = "flexprefill: part of the attention mass to keep"},
+    {SCHEMA_PATTERN, "tau", SCHEMA_REAL, 0, 0, 1, TO(spec, pattern.flexprefill.tau), .otherwise = "0.1",
+     .meaning = "flexprefill: query-aware blocks where the Jensen-Shannon distance is below"},
+    {SCHEMA_PATTERN, "min_tokens", SCHEMA_INT, 0, 0, TOKENS, TO(spec, pattern.flexprefill.min_tokens), .otherwise = "1024",
+     .meaning = "flexprefill: keys of columns, and of diagonals, at least"},
+    {SCHEMA_PATTERN, "max_tokens", SCHEMA_INT, 0, 0, TOKENS, TO(spec, pattern.flexprefill.max_tokens), .otherwise = "0",
+     .meaning = "flexprefill: the same at most; 0: no bound"},
+    {SCHEMA_PATTERN, "stride", SCHEMA_INT, SCHEMA_VALUE, .words = stride_words, TO(spec, pattern.xattention.stride),
+     .otherwise = "16", .meaning = "xattention: of the antidiagonals that are summed"},
+    {SCHEMA_PATTERN, "threshold", SCHEMA_REAL, SCHEMA_ABOVE_LOW, 0, 1, TO(spec, pattern.xattention.threshold),
+     .otherwise = "0.9", .meaning = "xattention: part of a query block's estimated mass to keep"},
+    {SCHEMA_PATTERN, "blocks", SCHEMA_INT, 0, 0, TOKENS / 128, TO(spec, pattern.topk_blocks.blocks), .otherwise = "0",
+     .meaning = "topk_blocks: blocks for each query block; 0: by ratio"},
+    {SCHEMA_PATTERN, "ratio", SCHEMA_REAL, SCHEMA_ABOVE_LOW, 0, 1, TO(spec, pattern.topk_blocks.ratio), .otherwise = "0.1",
+     .meaning = "topk_blocks: part of the blocks up to the query block"},
 
     {SCHEMA_TILE_LIST, "tiles", SCHEMA_TILES, SCHEMA_REQUIRED, .meaning = "tile entries"},
 
@@ -203,7 +238,7 @@ int schema_find(enum schema_section section, const char *key)
 const char *schema_section_name(enum schema_section section)
 {
     static const char *const names[] = {[SCHEMA_SPEC] = "the spec", [SCHEMA_ATTENTION] = "attention",
-                                        [SCHEMA_SELECTION] = "selection", [SCHEMA_TILE_LIST] = "the tile list",
+                                        [SCHEMA_SELECTION] = "selection", [SCHEMA_PATTERN] = "pattern", [SCHEMA_TILE_LIST] = "the tile list",
                                         [SCHEMA_TILE] = "the tile entry"};
     return names[section];
 }

@@ -13,6 +13,7 @@ enum schema_section {
     SCHEMA_SPEC,      /* the root of a spec file */
     SCHEMA_ATTENTION, /* its `attention` */
     SCHEMA_SELECTION, /* its `selection` */
+    SCHEMA_PATTERN,   /* its `pattern` */
     SCHEMA_TILE_LIST, /* the root of a shared tile file */
     SCHEMA_TILE       /* one entry of `tiles` */
 };
@@ -54,7 +55,7 @@ struct schema_key {
 };
 
 extern const struct schema_key schema_keys[];
-#define SCHEMA_MAX_KEYS 40
+#define SCHEMA_MAX_KEYS 56
 extern const int schema_key_count;
 
 int schema_find(enum schema_section section, const char *key); /* place in schema_keys, or -1 */

@@ -1,6 +1,6 @@
 /*
  * spec.c: a spec file to struct spec: the root of the spec reader, and what holds between several keys. Above
- * spec_tiles.c and spec_value.c; what single keys may be is schema.c's table.
+ * spec_tiles.c, spec_pattern.c and spec_value.c; what single keys may be is schema.c's table.
  */
 #include "spec_reader.h"
 
@@ -55,9 +55,11 @@ static tamis_status read_root(const struct spec_reader *reader)
     struct spec_seen seen = {{NULL}};
     const tamis_problem initial = TAMIS_PROBLEM_INIT;
     spec->problem = initial;
+    spec->pattern = (tamis_pattern)TAMIS_PATTERN_INIT;
     TAMIS_TRY(spec_mapping_read(reader, spec, SCHEMA_SPEC, spec_yaml_root(reader->yaml), &seen));
     TAMIS_TRY(set_policy(reader, &seen));
     TAMIS_TRY(check_heads(reader, &seen));
+    TAMIS_TRY(spec_pattern_finish(reader, &seen));
     spec->problem.dtype = spec->dtypes[0];
     const yaml_node_t *layers = spec_seen_node(&seen, SCHEMA_SPEC, "sparse_layers");
     if (layers) TAMIS_TRY(spec_layers_read(reader, layers));

@@ -48,6 +48,7 @@ struct spec {
     tamis_dtype dtypes[SPEC_MAX_DTYPES];
     int dtype_count;
     tamis_problem problem; /* geometry, scale, selection; dtype = dtypes[0], batch 1, seq_len 0 */
+    tamis_pattern pattern; /* kind NONE: every block */
     double ratios[8];      /* selection.ratios: the ratios that tuning and benches try; at least one */
     int ratio_count;
     char archs[SPEC_MAX_ARCHS][16];

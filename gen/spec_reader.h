@@ -31,11 +31,17 @@ tamis_status spec_mapping_read(const struct spec_reader *reader, void *base, enu
 /* An integer as YAML and C agree on it: no other base, no sign but '-', no quotes. */
 bool spec_integer_read(long long *out, const char *text);
 
+/* One value into its place in `base`; false: not what the key may be. */
+bool spec_value_set(void *base, const struct schema_key *key, const char *text);
+
 /* The node of a key that was seen, or NULL. */
 const yaml_node_t *spec_seen_node(const struct spec_seen *seen, enum schema_section section, const char *key);
 
 /* spec_layers.c: the spec's sparse_layers in their normal form; its number of layers has been read. */
 tamis_status spec_layers_read(const struct spec_reader *reader, const yaml_node_t *node);
+
+/* spec_pattern.c: what holds between the keys of the spec's `pattern`, which has been read if it was given. */
+tamis_status spec_pattern_finish(const struct spec_reader *reader, const struct spec_seen *seen);
 
 /* spec_tiles.c: the spec's `tiles`: its own entries, then the files'. */
 tamis_status spec_tiles_read(const struct spec_reader *reader, const yaml_node_t *node);

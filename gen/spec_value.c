@@ -106,6 +106,11 @@ static bool store_value(void *element, const struct schema_key *key, const char 
     }
 }
 
+bool spec_value_set(void *base, const struct schema_key *key, const char *text)
+{
+    return store_value((char *)base + key->offset, key, text);
+}
+
 /* ---- members */
 
 static tamis_status fail_value(const struct spec_reader *reader, const struct schema_key *key, const yaml_node_t *node)

@@ -3,6 +3,9 @@
  */
 #include "spec_write.h"
 
+#include "plan.h"
+#include "spec_pattern.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +65,21 @@ static void put_selection(struct tamisi_buf *out, const struct spec *spec)
     tamisi_buf_puts(out, "]\n");
 }
 
+static void put_pattern(struct tamisi_buf *out, const struct spec *spec)
+{
+    char text[40];
+    if (spec->pattern.kind == TAMIS_PATTERN_NONE) return;
+    tamisi_buf_printf(out, "pattern:\n  kind: %s\n", tamisi_pattern_name(spec->pattern.kind));
+    for (int i = 0; i < schema_key_count; i++) {
+        double value;
+        if (!spec_pattern_member(&value, &spec->pattern, &schema_keys[i])) continue;
+        if (schema_keys[i].type == SCHEMA_INT)
+            tamisi_buf_printf(out, "  %s: %.0f\n", schema_keys[i].key, value);
+        else
+            tamisi_buf_printf(out, "  %s: %s\n", schema_keys[i].key, real_text(text, value));
+    }
+}
+
 static void put_param(struct tamisi_buf *out, const struct spec_param *param)
 {
     tamisi_buf_printf(out, "%s: [", param->name);
@@ -109,6 +127,7 @@ void spec_write_yaml(struct tamisi_buf *out, const struct spec *spec)
                       problem->kv_heads, problem->head_dim);
     if (problem->scale > 0) tamisi_buf_printf(out, "  scale: %s\n", real_text(text, problem->scale));
     put_selection(out, spec);
+    put_pattern(out, spec);
     put_archs(out, "archs", spec->archs, spec->arch_count);
     tamisi_buf_puts(out, "tiles:\n");
     for (size_t i = 0; i < spec->tile_count; i++) put_tile(out, &spec->tiles[i]);
@@ -157,6 +176,22 @@ static void json_selection(struct json *json, const struct spec *spec)
     json_object_end(json);
 }
 
+static void json_pattern(struct json *json, const struct spec *spec)
+{
+    if (spec->pattern.kind == TAMIS_PATTERN_NONE) return;
+    json_object(json, "pattern");
+    json_string(json, "kind", tamisi_pattern_name(spec->pattern.kind));
+    for (int i = 0; i < schema_key_count; i++) {
+        double value;
+        if (!spec_pattern_member(&value, &spec->pattern, &schema_keys[i])) continue;
+        if (schema_keys[i].type == SCHEMA_INT)
+            json_int(json, schema_keys[i].key, (long long)value);
+        else
+            json_real(json, schema_keys[i].key, value);
+    }
+    json_object_end(json);
+}
+
 void spec_write_json(struct json *json, const struct spec *spec)
 {
     json_string(json, "name", spec->name);
@@ -170,6 +205,7 @@ void spec_write_json(struct json *json, const struct spec *spec)
     json_int(json, "head_dim", spec->problem.head_dim);
     json_real(json, "scale", spec->problem.scale);
     json_selection(json, spec);
+    json_pattern(json, spec);
     json_array(json, "archs");
     for (int i = 0; i < spec->arch_count; i++) json_string(json, NULL, spec->archs[i]);
     json_array_end(json);
