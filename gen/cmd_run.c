@@ -11,6 +11,8 @@
 #include "runner.h"
 #include "selection_options.h"
 #include "spec.h"
+#include "spec_pattern.h"
+#include "store.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -28,11 +30,21 @@ struct job {
     struct runner_result result;
     struct runner_times times;
     bool stepped;
-    tamis_pattern pattern;
+    tamis_pattern pattern; /* of the store's spec, or the option's */
     const char *blocks; /* its file, or NULL */
 };
 
 /* ---- what to compute */
+
+/* The pattern that a spec of the store names, if it names one. */
+static tamis_status read_stored_pattern(struct job *job, const char *name)
+{
+    struct tamisi_spec_row row;
+    TAMIS_TRY(tamisi_store_get_spec(&row, job->device.store, name));
+    const tamis_status status = spec_pattern_parse(&job->pattern, row.name, row.text, strlen(row.text));
+    tamisi_spec_row_free(&row);
+    return status;
+}
 
 /* A case.yaml is complete in itself, so the store's spec counts without one only, or where --spec names it. */
 static int base_problem(struct job *job, const char *folder, tamis_problem *base)
@@ -40,7 +52,8 @@ static int base_problem(struct job *job, const char *folder, tamis_problem *base
     const char *name = cli_value(job->cli, "spec");
     if (name && !job->device.store) return cli_usage(job->cli, "--spec needs --store");
     if (!name && (!job->device.store || case_has_yaml(folder))) return CLI_OK;
-    const tamis_status status = tamis_store_problem(base, job->device.store, name);
+    tamis_status status = tamis_store_problem(base, job->device.store, name);
+    if (status == TAMIS_OK) status = read_stored_pattern(job, name);
     return status == TAMIS_OK ? CLI_OK : cli_fail(job->cli, status);
 }
 
@@ -148,6 +161,8 @@ static double density(const struct block_mask *mask)
     return (double)block_mask_count(mask) / ((double)mask->heads * tiles * (tiles + 1) / 2);
 }
 
+static bool has_pattern(const struct job *job) { return job->pattern.kind != TAMIS_PATTERN_NONE; }
+
 static void report_json(struct job *job, size_t nan)
 {
     const tamis_problem *p = &job->input.problem;
@@ -171,7 +186,10 @@ static void report_json(struct job *job, size_t nan)
     json_real(&json, "run_ms", job->times.run_ms);
     if (job->stepped) {
         json_object(&json, "step_ms");
-        for (int i = 0; i < RUNNER_STEPS; i++) json_real(&json, runner_step_names[i], job->times.step_ms[i]);
+        for (int i = 0; i < RUNNER_STEPS; i++) {
+            if (i == RUNNER_ATTEND && has_pattern(job)) json_real(&json, "blocks", job->times.blocks_ms);
+            json_real(&json, runner_step_names[i], job->times.step_ms[i]);
+        }
         json_object_end(&json);
     }
     json_int(&json, "nan", (long long)nan);
@@ -185,6 +203,11 @@ static void report_times(struct job *job)
     double sum = 0;
     cli_table_init(&table, heads, 2, 1u << 1);
     for (int i = 0; i < RUNNER_STEPS && job->stepped; i++) {
+        if (i == RUNNER_ATTEND && has_pattern(job)) {
+            cli_table_add(&table, "blocks");
+            cli_table_add(&table, "%.3f", job->times.blocks_ms);
+            sum += job->times.blocks_ms;
+        }
         cli_table_add(&table, "%s", runner_step_names[i]);
         cli_table_add(&table, "%.3f", job->times.step_ms[i]);
         sum += job->times.step_ms[i];
@@ -199,11 +222,21 @@ static void report_times(struct job *job)
     cli_table_free(&table);
 }
 
+static void report_pattern(struct job *job)
+{
+    struct tamisi_buf text = TAMISI_BUF_INIT;
+    if (!has_pattern(job)) return;
+    tamisi_pattern_describe(&text, &job->pattern);
+    if (!text.failed) cli_print(job->cli, "pattern: %s\n", text.data);
+    tamisi_buf_free(&text);
+}
+
 static void report_text(struct job *job)
 {
     const tamis_problem *p = &job->input.problem;
     cli_print(job->cli, "device %s, %s, batch %d, q_heads %d, kv_heads %d, seq_len %lld, head_dim %d\n", job->device.name,
               spec_dtype_name(p->dtype), p->batch, p->q_heads, p->kv_heads, (long long)p->seq_len, p->head_dim);
+    report_pattern(job);
     for (int b = 0; b < p->batch; b++)
         cli_print(job->cli, "sequence %d: kept %d of %lld tokens (%.1f %%)\n", b, job->result.kept[b], (long long)p->seq_len,
                   100.0 * job->result.kept[b] / (double)p->seq_len);
@@ -227,7 +260,7 @@ static void report(struct job *job)
 
 static int run(struct cli *cli)
 {
-    struct job job = {.cli = cli};
+    struct job job = {.cli = cli, .pattern = TAMIS_PATTERN_INIT};
     if (!cli_value(cli, "input")) return cli_usage(cli, "--input DIR is missing");
     if (!cli_value(cli, "output")) return cli_usage(cli, "--output DIR is missing");
     int code = device_open(&job.device, cli);
@@ -271,10 +304,12 @@ const struct cli_command cmd_run = {
         "token-sparse attention, and write output.npy (float32; zero rows where a token was dropped), indices.npy"
         " (int32, padded with -1), kept.npy and score.npy. Prints how many tokens each sequence keeps and the "
         "time of each step. Selection comes from options, else from case.yaml, else from the store's spec, else "
-        "all is kept. With --pattern attention is block-sparse, on the tokens that are kept.",
+        "all is kept. With a pattern, of the option or of the store's spec, attention is block-sparse, on the tokens that are "
+        "kept; 'tamis spec keys' lists its parameters.",
     .options = options,
     .exits = exits,
     .examples = "tamis run --input tests/reference/gqa_d128 --output out --device cpu\n"
                 "tamis run --store llama.tamis --input layer20 --output out --coverage 0.005\n"
+                "tamis run --store llama.tamis --input layer20 --output out --pattern flexprefill,gamma=0.9\n"
                 "tamis run --input layer20 --output out --pattern blocks=mask.npy --device cpu\n",
     .run = run};

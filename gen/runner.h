@@ -26,6 +26,7 @@ struct runner_result {
 struct runner_times {
     double run_ms;                /* tamis_run */
     double step_ms[RUNNER_STEPS]; /* the steps, one by one */
+    double blocks_ms;             /* of a plan with a pattern: making its lists, before attend */
 };
 
 struct runner;

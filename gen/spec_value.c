@@ -115,7 +115,7 @@ bool spec_value_set(void *base, const struct schema_key *key, const char *text)
 
 static tamis_status fail_value(const struct spec_reader *reader, const struct schema_key *key, const yaml_node_t *node)
 {
-    char shown[SPEC_YAML_SHOWN], expected[160];
+    char shown[SPEC_YAML_SHOWN], expected[256];
     spec_yaml_show(shown, node);
     schema_expect(expected, sizeof expected, key);
     const bool quoted = node->type == YAML_SCALAR_NODE && !spec_yaml_is_plain(node) &&
@@ -222,7 +222,7 @@ tamis_status spec_mapping_read(const struct spec_reader *reader, void *base, enu
                                const yaml_node_t *node, struct spec_seen *seen)
 {
     if (node->type != YAML_MAPPING_NODE) {
-        char shown[SPEC_YAML_SHOWN], expected[160];
+        char shown[SPEC_YAML_SHOWN], expected[256];
         spec_yaml_show(shown, node);
         schema_expect_mapping(expected, sizeof expected, section);
         return spec_yaml_fail(reader->yaml, node, "%s is %s, %s would be right", schema_section_name(section), shown,
@@ -233,7 +233,7 @@ tamis_status spec_mapping_read(const struct spec_reader *reader, void *base, enu
     for (int i = 0; i < schema_key_count; i++) {
         const struct schema_key *key = &schema_keys[i];
         if (key->section != section || seen->nodes[i]) continue;
-        char expected[160];
+        char expected[256];
         schema_expect(expected, sizeof expected, key);
         if (key->flags & SCHEMA_REQUIRED)
             return spec_yaml_fail(reader->yaml, node, "%s is missing in %s, %s would be right", key->key,

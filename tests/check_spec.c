@@ -8,6 +8,8 @@
 #include "folder.h"
 #include "schema.h"
 #include "spec.h"
+#include "plan.h"
+#include "spec_pattern.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -150,6 +152,46 @@ START_TEST(sparse_layers)
     parse(&spec, text);
     ck_assert_str_eq(spec.sparse_layers, layer_texts[_i].normal);
     spec_free(&spec);
+}
+END_TEST
+
+#define MODEL "name: m\nattention: {q_heads: 1, kv_heads: 1, head_dim: 64}\nselection: {count: 1}\ntiles: []\n"
+
+/* Of one kind, and the same parameters of it. */
+static void assert_same_pattern(const tamis_pattern *a, const tamis_pattern *b)
+{
+    ck_assert_int_eq(a->kind, b->kind);
+    for (int i = 0; i < schema_key_count; i++) {
+        double left, right;
+        if (!spec_pattern_member(&left, a, &schema_keys[i])) continue;
+        ck_assert(spec_pattern_member(&right, b, &schema_keys[i]));
+        ck_assert_msg(left == right, "%s is %g and %g", schema_keys[i].key, left, right);
+    }
+}
+
+/* What a spec and a command line can say of patterns; absent parameters are as published, in the schema as in tamis.h. */
+START_TEST(patterns)
+{
+    static const struct {
+        const char *yaml, *option;
+    } cases[] = {{"pattern: {kind: sliding, sink_tokens: 4, window_tokens: 1000}", "sliding,sink_tokens=4,window_tokens=1000"},
+                 {"pattern: {kind: vertical_slash, coverage: .5, last_queries: 128}", "vertical_slash,coverage=.5,last_queries=128"},
+                 {"pattern: {kind: flexprefill, gamma: 0.9, min_tokens: 512}", "flexprefill,gamma=0.9,min_tokens=512"},
+                 {"pattern: {kind: xattention, stride: 8}", "xattention,stride=8"},
+                 {"pattern: {kind: topk_blocks, blocks: 12}", "topk_blocks,blocks=12"},
+                 {"layers: 3", "none"}};
+    for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
+        tamis_pattern of_spec, of_option, published = TAMIS_PATTERN_INIT;
+        char text[400], wrong[320] = "";
+        snprintf(text, sizeof text, MODEL "%s\n", cases[i].yaml);
+        ck_assert_msg(spec_pattern_parse(&of_spec, "m", text, strlen(text)) == TAMIS_OK, "%s", tamis_last_error());
+        ck_assert_msg(spec_pattern_read(&of_option, cases[i].option, wrong, sizeof wrong), "%s", wrong);
+        assert_same_pattern(&of_spec, &of_option);
+        ck_assert_int_eq(of_spec.kind, i < 5 ? TAMIS_PATTERN_SLIDING + i : TAMIS_PATTERN_NONE);
+        published.kind = of_spec.kind;
+        ck_assert(spec_pattern_read(&of_option, tamisi_pattern_name(published.kind), wrong, sizeof wrong));
+        assert_same_pattern(&of_option, &published);
+    }
 }
 END_TEST
 
@@ -459,6 +501,7 @@ Suite *spec_suite(void)
     tcase_add_test(tcase, defaults);
     tcase_add_test(tcase, every_key);
     tcase_add_loop_test(tcase, sparse_layers, 0, (int)(sizeof layer_texts / sizeof layer_texts[0]));
+    tcase_add_test(tcase, patterns);
     tcase_add_test(tcase, coverage_is_a_policy);
     tcase_add_test(tcase, other_editors);
     tcase_add_test(tcase, tile_files);

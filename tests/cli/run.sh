@@ -127,15 +127,49 @@ err_has 'all.npy: blocks must be int32 or uint16 (1, 4, '
 want 1 "$tamis" run --input "$short" --output o --pattern "blocks=$short/q.npy"
 err_has 'blocks must be'
 want 2 "$tamis" run --input "$short" --output o --pattern blocks
-err_has 'blocks=FILE.npy'
+err_has '"blocks" is no pattern, sliding, vertical_slash, flexprefill, xattention or topk_blocks would be right'
 want 2 "$tamis" run --input "$short" --output o --pattern slidin
-want 2 "$tamis" run --input "$short" --output o --pattern sliding:sink=4
-err_has 'sliding has no "sink"'
-want 2 "$tamis" run --input "$short" --output o --pattern flexprefill:gamma=.9,tau=x
-err_has 'tau wants a number'
-want 2 "$tamis" run --input "$short" --output o --pattern xattention:stride=8.5
-err_has 'stride wants an integer'
+want 2 "$tamis" run --input "$short" --output o --pattern sliding,sink_token=4
+err_has 'sliding has no parameter "sink_token", did you mean "sink_tokens"?'
+want 2 "$tamis" run --input "$short" --output o --pattern sliding,gamma=0.5
+err_has 'sliding has no parameter "gamma", there are: sink_tokens, window_tokens'
+want 2 "$tamis" run --input "$short" --output o --pattern flexprefill,gamma=.9,tau=x
+err_has 'tau is "x", a number of at least 0 and at most 1 would be right'
+want 2 "$tamis" run --input "$short" --output o --pattern xattention,stride=9
+err_has 'stride is "9", 4, 8, 16, 32 or 64 would be right'
+want 2 "$tamis" run --input "$short" --output o --pattern flexprefill,gamma
+err_has '"gamma" is no name=value'
 absent o
+
+# ---- patterns that are made of Q and K: the steps give the bits of the one call, or the tool says so and fails
+for pattern in sliding,sink_tokens=4,window_tokens=200 vertical_slash,vertical_lines=100,slash_lines=100 \
+    flexprefill,min_tokens=128,gamma=0.8 xattention,stride=8,threshold=0.7 topk_blocks,blocks=2; do
+    want 0 "$tamis" run --input "$short" --output made --pattern "$pattern"
+    out_has "pattern: ${pattern%%,*}, "
+    grep -q '^blocks  *[0-9]' out || fail "making the lists has no time"
+    ! cmp -s plain/output.npy made/output.npy || fail "$pattern gives what all blocks give"
+done
+want 0 "$tamis" run --input "$short" --output made --pattern sliding --json
+out_has '"pattern":"sliding"'
+out_has '"blocks":'
+want 0 "$tamis" run --input "$short" --output made --pattern sliding # no sequence is longer than its window
+same plain/output.npy made/output.npy
+want 0 "$tamis" run --input "$short" --output made --pattern none
+out_lacks pattern
+same plain/output.npy made/output.npy
+
+# ---- the pattern of a store's spec
+{
+    sed 's/^name: .*/name: patterned/' "$source_dir/tests/gpu/specs/portable_d64.yaml"
+    echo 'pattern: {kind: topk_blocks, blocks: 2}'
+} >patterned.yaml
+want 0 "$tamis" gen patterned.yaml -o patterned.tamis --no-compile --arch sm_80 -q
+mkdir patterned
+cp "$short"/[qkv].npy patterned
+want 0 "$tamis" run --store patterned.tamis --input patterned --output made --device cpu
+out_has 'pattern: topk_blocks, blocks 2'
+want 0 "$tamis" run --store patterned.tamis --input patterned --output made --device cpu --pattern none
+out_lacks 'pattern:'
 
 # ---- wrong arguments
 want 2 "$tamis" run --input bare --output o --coverage 0.1 --ratio 0.5
