@@ -76,8 +76,8 @@ void tamisi_cpu_make_topk(const struct tamisi_cpu_maker *maker);
  * of p(q, q - d). (MInference, arXiv 2407.02490, algorithm 2; last_queries 64, 1000 columns and 6096 diagonals are what its
  * code takes for a head without a searched pattern.) At block granularity as FlexPrefill has it (arXiv 2502.20766, algorithm 4;
  * flex_prefill/ops/flex_prefill_attention.py, get_active_blocks):
- *   - Lines become blocks: `lines` of them lines / 128 + 1 blocks, 1 to T. By coverage, `lines` is 1 more than the number of the
- *     largest values whose running sum is at most `coverage`.
+ *   - Lines become blocks: `lines` of them lines / 128 + 1 blocks, 1 to T. By coverage, `lines` is 1 more than the number
+ *     of the largest values whose running sum is at most `coverage`.
  *   - Block j's vertical sum is over its columns. Diagonals are blocked from the far end: diagonal block e sums slash(d) over
  *     (n - 1 - d) / 128 == T - 1 - e, so that the one at the main diagonal is the one that may be short.
  *   - The best vertical blocks, 0 always among them, and the best diagonal blocks, 0 always among them; equal sums: the lower
@@ -90,8 +90,9 @@ void tamisi_cpu_make_vertical_slash(const struct tamisi_cpu_maker *maker);
  * FLEXPREFILL. arXiv 2502.20766, algorithms 1 to 4, as get_active_blocks of the public code has them. With m = max(1,
  * ceil(min_tokens / 128)), sequences of n <= max(256, 128 m) take every block. Else, per head, with W = 128:
  *   - The lines' blocks as above with coverage gamma for both, at least m, then at most ceil(max_tokens / 128), if not 0.
- *   - a(j) = softmax over all j < T of scale * (mean of the last W queries) . (mean of block j's keys). The head is query-aware if
- *     sqrt(JS(a, vertical block sums)) < tau; JS is the Jensen-Shannon divergence, natural logarithms, 0 log 0 = 0.
+ *   - a(j) = softmax over all j < T of scale * (mean of the last W queries) . (mean of block j's keys). The head is
+ *     query-aware if sqrt(JS(a, vertical block sums)) < tau; JS is the Jensen-Shannon divergence, natural logarithms,
+ *     0 log 0 = 0.
  *   - Query-aware heads take m vertical and m diagonal blocks, and of all pairs (i, j <= i) the largest values of
  *     softmax over j <= i of scale * (mean of block i's queries) . (mean of block j's keys), while their running sum is at most
  *     gamma * T; equal values: the lower i, then the lower j.
@@ -100,10 +101,10 @@ void tamisi_cpu_make_flexprefill(const struct tamisi_cpu_maker *maker);
 
 /*
  * XATTENTION. arXiv 2503.16428, algorithm 1; xattn/src/Xattention.py, xattn_estimate with select_mode "inverse", and
- * find_blocks_chunked of utils.py. With stride S, n' = ceil(n / S) and rows from n on as zeros: score(r, c) = scale / S * sum over
- * t < S of q(r S + S - 1 - t) . k(c S + t), an antidiagonal of each S by S tile, for r, c < n'; p(r, c) is its softmax over c <= r;
- * the estimate of block (i, j) is the sum of p over r of block i and c of block j. Query block i takes blocks 0 and i, then
- * others from the largest down while the sum of what it has is below `threshold` times the sum of its whole row; equal
+ * find_blocks_chunked of utils.py. With stride S, n' = ceil(n / S) and rows from n on as zeros: score(r, c) = scale / S *
+ * sum over t < S of q(r S + S - 1 - t) . k(c S + t), an antidiagonal of each S by S tile, for r, c < n'; p(r, c) is its softmax
+ * over c <= r; the estimate of block (i, j) is the sum of p over r of block i and c of block j. Query block i takes blocks 0
+ * and i, then others from the largest down while the sum of what it has is below `threshold` times the sum of its whole row; equal
  * estimates: the lower j.
  */
 void tamisi_cpu_make_xattention(const struct tamisi_cpu_maker *maker);

@@ -1,6 +1,6 @@
 /*
- * gpu_pattern.c: the makers of block patterns on the GPU: their scratch in the workspace, and the launches that lead from Q and K
- * to lists. What patterns are is defined in cpu_pattern.h, what kernels do in pattern_args.h. Below gpu_blocks.c, which
+ * gpu_pattern.c: the makers of block patterns on the GPU: their scratch in the workspace, and the launches that lead from Q
+ * and K to lists. What patterns are is defined in cpu_pattern.h, what kernels do in pattern_args.h. Below gpu_blocks.c, which
  * attends to the lists.
  */
 #include "gpu.h"
@@ -43,7 +43,8 @@ static long long xattn_slots(const tamis_context *context, const tamis_problem *
                              int stride)
 {
     const long long rows = (facts->capacity + stride - 1) / stride;
-    const long long items = (rows + TAMIS_PATTERN_XATTN_ROWS - 1) / TAMIS_PATTERN_XATTN_ROWS * problem->batch * problem->q_heads;
+    const long long tiles = (rows + TAMIS_PATTERN_XATTN_ROWS - 1) / TAMIS_PATTERN_XATTN_ROWS;
+    const long long items = tiles * problem->batch * problem->q_heads;
     const long long slots = (long long)TAMIS_PATTERN_XATTN_BLOCKS * ((const struct tamisi_gpu *)context->state)->sm_count;
     return items < slots ? items : slots;
 }

@@ -3,9 +3,9 @@
  * block_args.h, whose rules hold here too; a change of any struct, or of the grid that a kernel expects, needs a new
  * TAMIS_PATTERN_ABI.
  *
- * Shapes as in block_args.h; n rows of a sequence, kept[b] or L, which kernels read on the device; ceil(n / 128) of its T blocks
- * count. Where scores of pairs of blocks are needed, they lie in the memory of the lists until these are written: row i of a head has
- * i + 1 floats there. `row` of the lists is T then. What each pattern is, is defined in cpu_pattern.h.
+ * Shapes as in block_args.h; n rows of a sequence, kept[b] or L, which kernels read on the device; ceil(n / 128) of its T
+ * blocks count. Where scores of pairs of blocks are needed, they lie in the memory of the lists until these are written: row i
+ * of a head has i + 1 floats there. `row` of the lists is T then. What each pattern is, is defined in cpu_pattern.h.
  */
 #ifndef TAMIS_PATTERN_ARGS_H
 #define TAMIS_PATTERN_ARGS_H
@@ -38,7 +38,7 @@ struct tamis_pattern_means_args {
     int tiles;     /* T */
 };
 
-/* pattern_products: of means, times scale_log2. grid = (ceil(T / block_m)^2, Hq, B), row-major; tiles above the diagonal end at once. */
+/* pattern_products: of means, times scale_log2. grid = (ceil(T / block_m)^2, Hq, B), row-major; none above the diagonal. */
 struct tamis_pattern_products_args {
     struct tamis_block_lists lists; /* receive them as floats */
     const float *mean_q;
@@ -104,9 +104,9 @@ struct tamis_pattern_heads_args {
 };
 
 /*
- * pattern_soften: softmax over the scores of each query block, in place, a block each; pattern_cut: the score down to which pairs
- * are taken; both for heads of mode PAIRS only, others end at once. pattern_lists: the lists, a warp each. grid = (T, Hq, B) of
- * the first; (Hq, B) of the second; (ceil(T / warps), Hq, B) of the third.
+ * pattern_soften: softmax over the scores of each query block, in place, a block each; pattern_cut: the score down to which
+ * pairs are taken; both for heads of mode PAIRS only, others end at once. pattern_lists: the lists, a warp each. grid = (T, Hq,
+ * B) of the first; (Hq, B) of the second; (ceil(T / warps), Hq, B) of the third.
  */
 struct tamis_pattern_pairs_args {
     struct tamis_block_lists lists;

@@ -141,7 +141,8 @@ ${symbol}_means(const __grid_constant__ tamis_pattern_means_args args)
 // ---- their products: a thread has four by four of a tile
 
 // Steps of the head dim of kTile means from `first` on, in shared memory with the head dim outermost; zeros behind the last.
-__device__ __forceinline__ void load_step(float (&s_step)[kDepth][kTile + 4], const float *means, int first, int count, int depth)
+__device__ __forceinline__ void load_step(float (&s_step)[kDepth][kTile + 4], const float *means, int first, int count,
+                                          int depth)
 {
     for (int i = threadIdx.x; i < kTile * kDepth; i += kProductThreads) {
         const int row = i / kDepth, d = i % kDepth;
@@ -234,7 +235,8 @@ ${symbol}_choose(const __grid_constant__ tamis_pattern_choose_args args)
         const auto visit = places<kChooseThreads>(0, i + 1, [=](long long j) { return key_of(scores[j]); });
         const auto weight = [](unsigned) { return 1ull; };
         const double part = ceil(args.ratio * static_cast<double>(i + 1));
-        const long long wanted = min(args.blocks > 0 ? args.blocks : static_cast<long long>(part), static_cast<long long>(i + 1));
+        const long long most = args.blocks > 0 ? args.blocks : static_cast<long long>(part);
+        const long long wanted = min(most, static_cast<long long>(i + 1));
         const Extent extent = find_extent<kChooseThreads>(visit, weight);
         cut = find_cut<kChooseThreads>(visit, weight, extent, static_cast<unsigned long long>(wanted), s_memory.sums);
     }

@@ -133,7 +133,8 @@ __device__ __forceinline__ float find_distance(const tamis_pattern_heads_args &a
     float peak = -kInfinity;
     for (int j = threadIdx.x / 32; j < blocks; j += kThreads / 32) {
         float product = 0.0f;
-        for (int i = lane; i < kHeadDim; i += 32) product = fmaf(s_mean[i], mean_k[static_cast<long long>(j) * kHeadDim + i], product);
+        const float *mean = mean_k + static_cast<long long>(j) * kHeadDim;
+        for (int i = lane; i < kHeadDim; i += 32) product = fmaf(s_mean[i], mean[i], product);
         product = warp_sum(product) * source.scale_log2;
         if (lane == 0) guess[j] = product;
         peak = fmaxf(peak, product);
@@ -269,7 +270,7 @@ ${symbol}_cut(const __grid_constant__ tamis_pattern_pairs_args args)
 
 // ---- lists
 
-// grid = (ceil(T / warps), Hq, B), a warp a list. Scores are read before entries, of which there are never more, take their place.
+// grid = (ceil(T / warps), Hq, B), a warp a list. Scores are read before entries, which are never more, take their place.
 extern "C" __global__ void __launch_bounds__(kRowThreads)
 ${symbol}_lists(const __grid_constant__ tamis_pattern_pairs_args args)
 {

@@ -176,8 +176,8 @@ __device__ __forceinline__ float sum_strided(const float *first, int count, int 
     return sums[0] + sums[1] + (sums[2] + sums[3]);
 }
 
-// grid = (chunks, Hq, B). A tile's probabilities go through shared memory, where threads add up a column or a diagonal each. What
-// tiles add to one diagonal are integers, so that their order does not matter.
+// grid = (chunks, Hq, B). A tile's probabilities go through shared memory, where threads add up a column or a diagonal each.
+// What tiles add to one diagonal are integers, so that their order does not matter.
 extern "C" __global__ void __launch_bounds__(kThreads)
 ${symbol}_sums(const __grid_constant__ tamis_pattern_lines_args args)
 {
@@ -221,7 +221,8 @@ ${symbol}_sums(const __grid_constant__ tamis_pattern_lines_args args)
         } else if (thread < 2 * kBlockN + chunk.queries - 1) { // a diagonal: query less key is `slope`, within the tile
             const int slope = thread - (2 * kBlockN - 1), from = max(slope, 0), to = min(slope + kBlockN, chunk.queries);
             const long long distance = chunk.rows - chunk.queries + slope - chunk.first_key - first;
-            const float sum = sum_strided(s_probability + from * kProbabilityPitch + from - slope, to - from, kProbabilityPitch + 1);
+            const float *begin = s_probability + from * kProbabilityPitch + from - slope;
+            const float sum = sum_strided(begin, to - from, kProbabilityPitch + 1);
             const float unit = static_cast<float>(1ull << TAMIS_PATTERN_SLASH_BITS);
             if (distance >= 0 && distance < chunk.rows && sum > 0.0f)
                 atomicAdd(&slash[distance], static_cast<unsigned long long>(share * sum * unit));

@@ -1,8 +1,8 @@
 $ -- pattern_xattn: the estimates of XAttention (runtime/cpu_pattern.h): sums over antidiagonals are products of matrices whose
-$ -- rows are strided rows of Q and K end to end, S times the head dim deep. Persistent blocks; mma.sync, four warps with 64 by 64
-$ -- products each.
-$ -- At 128K, 32 heads of dim 128, S 16: n^2 / (2 S^2) products S * 128 deep are 4.4 TFLOP, 1 / (2 S) of causal attention's 141; Q and
-$ -- K are 1.3 GB.
+$ -- rows are strided rows of Q and K end to end, S times the head dim deep. Persistent blocks; mma.sync, four warps with 64 by
+$ -- 64 products each.
+$ -- At 128K, 32 heads of dim 128, S 16: n^2 / (2 S^2) products S * 128 deep are 4.4 TFLOP, 1 / (2 S) of causal attention's 141;
+$ -- Q and K are 1.3 GB.
 $ local symbol = "tamis_" .. p.name
 $ local pitch = 2 * p.depth + 16
 $ if p.head_dim % p.depth ~= 0 then reject("depth must divide head_dim") end

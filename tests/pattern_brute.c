@@ -50,7 +50,10 @@ static void softmax(double *values, long long count)
 
 /* ---- where choices end */
 
-static int decide(bool surely_in, bool surely_out) { return surely_in ? PATTERN_IN : surely_out ? PATTERN_OUT : PATTERN_EITHER; }
+static int decide(bool surely_in, bool surely_out)
+{
+    return surely_in ? PATTERN_IN : surely_out ? PATTERN_OUT : PATTERN_EITHER;
+}
 
 /* Does value `a` at place i come before b at j, certainly or, `lax`, perhaps? `unit` is what slack is relative to. */
 static bool before(const double *values, long long i, long long j, double margin, bool lax)
@@ -60,7 +63,8 @@ static bool before(const double *values, long long i, long long j, double margin
 }
 
 /* Among `count` values the best `least` to `most` (as far as is known) are taken. */
-static void decide_best(unsigned char *out, const double *values, long long count, long long least, long long most, double margin)
+static void decide_best(unsigned char *out, const double *values, long long count, long long least, long long most,
+                        double margin)
 {
     for (long long j = 0; j < count; j++) {
         long long fewest = 0, rank = 0; /* that come before j */
@@ -225,7 +229,10 @@ static void cover(const struct head *h, const double *values, double coverage, l
     free(sorted);
 }
 
-static long long clamp(long long value, long long low, long long high) { return value < low ? low : value > high ? high : value; }
+static long long clamp(long long value, long long low, long long high)
+{
+    return value < low ? low : value > high ? high : value;
+}
 
 /* Block 0, and the best of the others. */
 static void decide_lines(const struct head *h, unsigned char *out, const double *sums, long long least, long long most)
@@ -314,7 +321,10 @@ static void draw_pairs(const struct head *h, unsigned char *out)
     }
     decide_mass(taken, flat, pairs, 0, h->c->pattern->flexprefill.gamma * h->blocks, true, h->slack);
     for (long long i = 0, at = 0; i < h->blocks; at += ++i)
-        for (long long j = 0; j <= i; j++) out[i * h->tiles + j] = (unsigned char)either_of(out[i * h->tiles + j], taken[at + j]);
+        for (long long j = 0; j <= i; j++) {
+            unsigned char *place = &out[i * h->tiles + j];
+            *place = (unsigned char)either_of(*place, taken[at + j]);
+        }
     free(all);
     free(flat);
     free(taken);

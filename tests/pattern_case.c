@@ -119,7 +119,8 @@ const char *pattern_compare_sliding(const struct pattern_case *c, const int32_t 
                                     const uint32_t *masks)
 {
     static _Thread_local unsigned char seen[1 << 16];
-    const long long tiles = pattern_tiles(c), sink = c->pattern->sliding.sink_tokens, window = c->pattern->sliding.window_tokens;
+    const long long sink = c->pattern->sliding.sink_tokens, window = c->pattern->sliding.window_tokens;
+    const long long tiles = pattern_tiles(c);
     for (long long head = 0; head < (long long)c->batch * c->q_heads; head++)
         for (long long q = 0; q < rows_of(c, (int)(head / c->q_heads)); q++) {
             const long long at = head * tiles + q / 128;

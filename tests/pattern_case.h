@@ -41,8 +41,8 @@ enum { PATTERN_OUT, PATTERN_IN, PATTERN_EITHER };
 unsigned char *pattern_brute(const struct pattern_case *c, double slack);
 
 /*
- * Lists (B, Hq, T, row) against it: NULL if they are as they should be, else what is wrong, in a buffer of this thread. `either`
- * counts blocks that might have been decided otherwise; may be NULL.
+ * Lists (B, Hq, T, row) against it: NULL if they are as they should be, else what is wrong, in a buffer of this thread.
+ * `either` counts blocks that might have been decided otherwise; may be NULL.
  */
 const char *pattern_compare(const struct pattern_case *c, const unsigned char *decisions, const int32_t *count,
                             const int32_t *list, int row, long long *either);

@@ -88,7 +88,8 @@ __device__ __forceinline__ unsigned key_of_mass(float score)
 /* A mass in units of 2^-unit, rounded down. */
 __device__ __forceinline__ unsigned long long mass_of(unsigned key, int unit)
 {
-    const int exponent = static_cast<int>(key >> 23), shift = max(exponent, 1) - 150 + unit; // 150: of a significand as an integer
+    const int exponent = static_cast<int>(key >> 23);
+    const int shift = max(exponent, 1) - 150 + unit; // 150: of a significand read as an integer
     const unsigned long long significand = (key & 0x7fffffu) | (exponent > 0 ? 0x800000u : 0u);
     return shift >= 0 ? significand << min(shift, 39) : significand >> min(-shift, 63);
 }

@@ -1,6 +1,6 @@
 /*
- * xattn.cuh: what both kernels of XAttention's estimates share (runtime/cpu_pattern.h): which tile of reduced rows a block is at,
- * where its tokens are, and the way from products to estimates. A row of a reduced tile is the sum over an S by S tile's
+ * xattn.cuh: what the kernels of XAttention's estimates share (runtime/cpu_pattern.h): which tile of reduced rows a block is
+ * at, where its tokens are, and the way from products to estimates. A row of a reduced tile is the sum over an S by S tile's
  * antidiagonal, so that a query block has 128 / S rows, and a key block as many columns.
  *
  * A row's probabilities are known only behind its last column. Till then the block keeps, for each of its rows and each key
@@ -53,8 +53,8 @@ __device__ __forceinline__ const char *xattn_row(const HeadRows &rows, long long
 
 /*
  * Sums of exponentials of a warp's logits, for each of the thread's rows and key blocks, as logarithms into the rows' scratch.
- * `s` as softmax.cuh has logits, of kLogits / 4 groups of eight columns from `first_column` on, the tile's row `row` and the one 8
- * below. `columns`: of a key block.
+ * `s` as softmax.cuh has logits, of kLogits / 4 groups of eight columns from `first_column` on, the tile's row `row` and the
+ * one 8 below. `columns`: of a key block.
  */
 template <int kLogits>
 __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], float *scratch, int pitch, int row, int first_column,
