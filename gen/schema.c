@@ -136,6 +136,7 @@ const struct schema_template schema_templates[] = {
     {"pattern_lines", "pattern_lines", "what the last queries attend to, by columns and diagonals; mma.sync"},
     {"pattern_heads", "pattern_heads", "lists out of columns, diagonals and pairs of blocks"},
     {"pattern_xattn", "pattern_xattn", "sums over antidiagonals, mma.sync; sm_80 and newer"},
+    {"pattern_xattn_wgmma", "pattern_xattn", "sums over antidiagonals, warpgroup MMA; sm_90a only"},
     {NULL, NULL, NULL}};
 
 const struct schema_param schema_params[] = {
@@ -224,6 +225,11 @@ const struct schema_param schema_params[] = {
     {"pattern_xattn", "blocks", 1, 2, "blocks an SM"},
     {"pattern_xattn", "depth", 32, 256, "elements of a row a step; a divisor of head_dim and a multiple of 32"},
     {"pattern_xattn", "stages", 2, 8, "steps in flight"},
+
+    {"pattern_xattn_wgmma", "block_n", 128, 256, "columns of a tile; 128 or 256"},
+    {"pattern_xattn_wgmma", "consumer_registers", 24, 256, "registers a computing thread; a multiple of 8"},
+    {"pattern_xattn_wgmma", "producer_registers", 24, 256, "registers a loading thread; a multiple of 8"},
+    {"pattern_xattn_wgmma", "stages", 4, 8, "steps in flight"},
     {NULL, NULL, 0, 0, NULL}};
 
 /* ---- looking up */

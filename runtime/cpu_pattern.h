@@ -104,7 +104,8 @@ void tamisi_cpu_make_flexprefill(const struct tamisi_cpu_maker *maker);
  * find_blocks_chunked of utils.py. With stride S, n' = ceil(n / S) and rows from n on as zeros: score(r, c) = scale / S *
  * sum over t < S of q(r S + S - 1 - t) . k(c S + t), an antidiagonal of each S by S tile, for r, c < n'; p(r, c) is its softmax
  * over c <= r; the estimate of block (i, j) is the sum of p over r of block i and c of block j. Query block i takes blocks 0
- * and i, then others from the largest down while the sum of what it has is below `threshold` times the sum of its whole row; equal
+ * and i, then others from the largest down while the sum of what it has is below `threshold` times the sum of its whole row;
+ * equal
  * estimates: the lower j.
  */
 void tamisi_cpu_make_xattention(const struct tamisi_cpu_maker *maker);

@@ -105,7 +105,7 @@ __device__ __forceinline__ void estimate_tile(const tamis_pattern_xattn_args &ar
     }
     copy_async_wait<0>();
     __syncthreads();
-    xattn_write_estimates<kRows, kThreads>(args, tile, scratch, s_lse2);
+    xattn_write_estimates<kRows, kThreads>(args, tile, scratch, s_lse2, static_cast<int>(threadIdx.x), [] { __syncthreads(); });
     __syncthreads(); // the next tile's sums take the place of these
 }
 

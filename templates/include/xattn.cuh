@@ -92,14 +92,14 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], float *scr
 }
 
 /*
- * From a tile's scratch to the estimates of its query blocks, in the lists' memory. All threads of the block, behind a barrier
- * after the last sums were stored.
+ * From a tile's scratch to the estimates of its query blocks, in the lists' memory. kThreads threads of the block together, this
+ * one being number `thread` of them; `sync` is a barrier of these, behind one of which the last sums were stored.
  */
-template <int kRows, int kThreads>
+template <int kRows, int kThreads, typename Sync>
 __device__ __forceinline__ void xattn_write_estimates(const tamis_pattern_xattn_args &args, const XattnTile &tile,
-                                                      const float *scratch, float *s_lse2)
+                                                      const float *scratch, float *s_lse2, int thread, Sync sync)
 {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pitch = args.lists.tiles;
+    const int lane = thread % 32, warp = thread / 32, pitch = args.lists.tiles;
     const int columns = kBlock / args.stride, blocks = blocks_of(tile.rows);
     const int rows = static_cast<int>(min(tile.reduced - tile.first_row, static_cast<long long>(kRows)));
     const int first_block = tile.tile * (kRows / columns);
@@ -114,7 +114,7 @@ __device__ __forceinline__ void xattn_write_estimates(const tamis_pattern_xattn_
         sum = warp_sum(sum);
         if (lane == 0) s_lse2[r] = peak + log2f(sum);
     }
-    __syncthreads();
+    sync();
     for (int b = warp; b < kRows / columns && first_block + b < blocks; b += kThreads / 32) {
         const int i = first_block + b, from = b * columns, to = min(from + columns, rows);
         float *out = reinterpret_cast<float *>(list_row(args.lists, args.source.q_heads, tile.sequence, tile.head, i));
