@@ -1,6 +1,7 @@
 $ -- pattern_xattn_wgmma: pattern_xattn for Hopper (sm_90a): one warpgroup gathers strided rows of Q and K with cp.async, two
 $ -- multiply 64 rows each. Rows may lie anywhere, and end anywhere, which the tensor copy engine could not be told of a
-$ -- length that the device knows. Tiles of 128 rows by 256 columns: 48 KiB for 4.2 MFLOP, so that at 600 TFLOP/s L2 gives 7 TB/s.
+$ -- length that the device knows. Tiles of 128 rows by 256 columns: 48 KiB for 4.2 MFLOP, for which L2 gives 7 TB/s at 600
+$ -- TFLOP/s.
 $ -- Of the 4.4 TFLOP that pattern_xattn counts, that is 7.3 ms.
 $ local symbol = "tamis_" .. p.name
 $ local type = p.dtype == "bf16" and "bf16" or "f16"
@@ -39,7 +40,10 @@ struct Shared {
 
 // S antidiagonals are S * kHeadDim elements deep.
 __device__ __forceinline__ int steps_a_tile(int stride) { return stride * kHeadDim / 64; }
-__device__ __forceinline__ int column_tiles(const XattnTile &tile) { return ((tile.tile + 1) * kRows + kColumns - 1) / kColumns; }
+__device__ __forceinline__ int column_tiles(const XattnTile &tile)
+{
+    return ((tile.tile + 1) * kRows + kColumns - 1) / kColumns;
+}
 
 // ---- the loading warpgroup
 
@@ -126,7 +130,8 @@ __device__ __forceinline__ void multiply_tile(float (&s)[kProducts], const Share
     int before = 0;
     for (int step = 0; step < steps; ++step) {
         const unsigned stage = shared.stage(ring.stage);
-        const unsigned a = descriptor_low(stage + warpgroup * 64 * kRowBytes, 0), b = descriptor_low(stage + kRows * kRowBytes, 0);
+        const unsigned a = descriptor_low(stage + warpgroup * 64 * kRowBytes, 0);
+        const unsigned b = descriptor_low(stage + kRows * kRowBytes, 0);
         barrier_wait(shared.full(ring.stage), ring.phase);
         wgmma_fence();
 #pragma unroll

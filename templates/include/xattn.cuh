@@ -92,8 +92,8 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], float *scr
 }
 
 /*
- * From a tile's scratch to the estimates of its query blocks, in the lists' memory. kThreads threads of the block together, this
- * one being number `thread` of them; `sync` is a barrier of these, behind one of which the last sums were stored.
+ * From a tile's scratch to the estimates of its query blocks, in the lists' memory. kThreads threads of the block together,
+ * this one being number `thread` of them; `sync` is a barrier of these, behind one of which the last sums were stored.
  */
 template <int kRows, int kThreads, typename Sync>
 __device__ __forceinline__ void xattn_write_estimates(const tamis_pattern_xattn_args &args, const XattnTile &tile,
