@@ -288,25 +288,29 @@ static void check_blocks(int first, int end, int step, long long least_blind)
 static void check_all_blocks(void) { check_blocks(0, 96, 1, 100); }
 /* Patterns that are made of Q and K, of all kinds. */
 
-/* Patterns that are made of Q and K: as many of a series of all kinds, from number `first` on. */
-static void check_patterns(int first, int end)
+/* Patterns that are made of Q and K: of a series of all kinds those from number `first` on. */
+static void check_patterns(int first, int end, struct gpu_patterns_tally *tally)
 {
-    struct gpu_patterns_tally tally = {0, 0};
     for (int i = first; i < end; i++) {
         char name[256];
         gpu_patterns_name(name, sizeof name, i);
-        report(gpu_check_patterns(i, context, store, &tally), name);
+        report(gpu_check_patterns(i, context, store, tally), name);
     }
-    report(tally.decided > 10 * tally.either, "most blocks of the patterns are far from where choices end");
 }
 
-static void check_all_patterns(void) { check_patterns(0, 80); }
+static void check_all_patterns(void)
+{
+    struct gpu_patterns_tally tally = {0, 0};
+    check_patterns(0, 80, &tally);
+    report(tally.decided > 20 * tally.either, "most blocks of the patterns are far from where choices end");
+}
 
 /* Head dim 128 alone; of each kind one. */
 static void check_head_dim_patterns(void)
 {
     static const int numbers[] = {24, 25, 32, 33, 41};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) check_patterns(numbers[i], numbers[i] + 1);
+    struct gpu_patterns_tally tally = {0, 0};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) check_patterns(numbers[i], numbers[i] + 1, &tally);
 }
 
 /* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
@@ -470,7 +474,8 @@ static void check_emulated(void)
     check_layouts(longest);
     check_batch(longest);
     check_blocks(0, 24, 1, 1);
-    check_patterns(64, 77); /* short ones of each kind and head dim */
+    struct gpu_patterns_tally tally = {0, 0};
+    check_patterns(64, 74, &tally); /* two of each kind */
 }
 
 static void check_full(void)
