@@ -1,6 +1,6 @@
 /*
- * device.hpp: what CUDA C++ gives a kernel without an include: variables, types, intrinsics. Included in front of every translated
- * kernel; inline PTX is in ptx.hpp.
+ * device.hpp: what CUDA C++ gives a kernel without an include: variables, types, intrinsics. Included in front of every
+ * translated kernel; inline PTX is in ptx.hpp.
  */
 #pragma once
 
@@ -167,7 +167,10 @@ inline void *__cvta_shared_to_generic(size_t address)
 {
     return emulate::shared_range(static_cast<unsigned>(address), 1, 1, "cvta");
 }
-inline bool __isShared(const void *pointer) { return static_cast<size_t>(static_cast<const char *>(pointer) - emulate::here->window) < 1u << 24; }
+inline bool __isShared(const void *pointer)
+{
+    return static_cast<size_t>(static_cast<const char *>(pointer) - emulate::here->window) < 1u << 24;
+}
 template <typename T>
 inline T __ldg(const T *pointer)
 {
@@ -336,17 +339,38 @@ inline unsigned __ballot_sync(unsigned lanes, int predicate)
 {
     return emulate::join("vote.ballot", lanes, predicate ? emulate::my_bit() : 0u, emulate::Either());
 }
-inline int __any_sync(unsigned lanes, int predicate) { return emulate::join("vote.any", lanes, static_cast<unsigned>(predicate != 0), emulate::Either()) != 0; }
-inline int __all_sync(unsigned lanes, int predicate) { return emulate::join("vote.all", lanes, static_cast<unsigned>(predicate != 0), emulate::Both()) != 0; }
-inline unsigned __reduce_add_sync(unsigned lanes, unsigned value) { return emulate::join("redux.add", lanes, value, emulate::Sum()); }
-inline int __reduce_add_sync(unsigned lanes, int value) { return static_cast<int>(__reduce_add_sync(lanes, static_cast<unsigned>(value))); }
+inline int __any_sync(unsigned lanes, int predicate)
+{
+    return emulate::join("vote.any", lanes, static_cast<unsigned>(predicate != 0), emulate::Either()) != 0;
+}
+inline int __all_sync(unsigned lanes, int predicate)
+{
+    return emulate::join("vote.all", lanes, static_cast<unsigned>(predicate != 0), emulate::Both()) != 0;
+}
+inline unsigned __reduce_add_sync(unsigned lanes, unsigned value)
+{
+    return emulate::join("redux.add", lanes, value, emulate::Sum());
+}
+inline int __reduce_add_sync(unsigned lanes, int value)
+{
+    return static_cast<int>(__reduce_add_sync(lanes, static_cast<unsigned>(value)));
+}
 template <typename T>
 inline T __reduce_min_sync(unsigned lanes, T value) { return emulate::join("redux.min", lanes, value, emulate::Least()); }
 template <typename T>
 inline T __reduce_max_sync(unsigned lanes, T value) { return emulate::join("redux.max", lanes, value, emulate::Most()); }
-inline unsigned __reduce_or_sync(unsigned lanes, unsigned value) { return emulate::join("redux.or", lanes, value, emulate::Either()); }
-inline unsigned __reduce_and_sync(unsigned lanes, unsigned value) { return emulate::join("redux.and", lanes, value, emulate::Both()); }
-inline unsigned __reduce_xor_sync(unsigned lanes, unsigned value) { return emulate::join("redux.xor", lanes, value, emulate::Odd()); }
+inline unsigned __reduce_or_sync(unsigned lanes, unsigned value)
+{
+    return emulate::join("redux.or", lanes, value, emulate::Either());
+}
+inline unsigned __reduce_and_sync(unsigned lanes, unsigned value)
+{
+    return emulate::join("redux.and", lanes, value, emulate::Both());
+}
+inline unsigned __reduce_xor_sync(unsigned lanes, unsigned value)
+{
+    return emulate::join("redux.xor", lanes, value, emulate::Odd());
+}
 template <typename T>
 inline unsigned __match_any_sync(unsigned lanes, T value)
 {
@@ -357,7 +381,8 @@ inline unsigned __match_any_sync(unsigned lanes, T value)
     emulate::meet("match.any", lanes, &match, [](void *const(&arguments)[32], unsigned all) {
         for (unsigned a = all; a; a &= a - 1)
             for (unsigned b = all; b; b &= b - 1)
-                if (static_cast<Match *>(arguments[__builtin_ctz(a)])->value == static_cast<Match *>(arguments[__builtin_ctz(b)])->value)
+                if (static_cast<Match *>(arguments[__builtin_ctz(a)])->value ==
+                    static_cast<Match *>(arguments[__builtin_ctz(b)])->value)
                     static_cast<Match *>(arguments[__builtin_ctz(a)])->same |= b & -b;
     });
     return match.same;
@@ -373,7 +398,8 @@ static unsigned static_shared_bytes; /* of this kernel's source */
 template <typename Variables>
 inline Variables &shared_variables(Slot &slot)
 {
-    const unsigned offset = slot_offset(slot, sizeof(Variables), alignof(Variables) > 16 ? alignof(Variables) : 16, static_shared_bytes);
+    const unsigned offset =
+        slot_offset(slot, sizeof(Variables), alignof(Variables) > 16 ? alignof(Variables) : 16, static_shared_bytes);
     return *reinterpret_cast<Variables *>(here->window + offset);
 }
 

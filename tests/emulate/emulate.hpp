@@ -2,9 +2,9 @@
  * emulate.hpp: what a translated kernel calls; the emulated GPU as kernels see it.
  *
  * The emulator runs the project's true kernels on a CPU, so that tests without a GPU execute them. It is a libcuda and an NVRTC
- * (the fakes beside this folder, with an engine behind them): what NVRTC "compiles" is the kernel's text, which is translated to
- * C++ (translate.hpp) and compiled by g++ against device.hpp and ptx.hpp when it is loaded (library.cpp). A launch then runs each
- * thread as a fiber (schedule.cpp). Threads of a warp meet at warp-level instructions, those of a block at its barriers.
+ * (the fakes beside this folder, with an engine behind them): what NVRTC "compiles" is the kernel's text, which is translated
+ * to C++ (translate.hpp) and compiled by g++ against device.hpp and ptx.hpp when it is loaded (library.cpp). A launch then runs
+ * each thread as a fiber (schedule.cpp). Threads of a warp meet at warp-level instructions, those of a block at its barriers.
  *
  * What it finds beside wrong results: threads of a warp that meet at different instructions, or wait for one that has ended;
  * deadlocks; addresses outside of shared memory or misaligned for what is read or written; shared memory that is read before it

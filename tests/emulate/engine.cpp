@@ -74,7 +74,8 @@ size_t mapped_bytes(size_t bytes) { return 2 * page + (bytes + page - 1) / page 
 
 void *allocate(size_t bytes)
 {
-    void *mapped = mmap(nullptr, mapped_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *mapped =
+        mmap(nullptr, mapped_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) return nullptr;
     char *begin = static_cast<char *>(mapped), *end = begin + mapped_bytes(bytes) - page;
     mprotect(begin, page, PROT_NONE);

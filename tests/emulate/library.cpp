@@ -1,5 +1,6 @@
 /*
- * library.cpp: source text, preprocessed (asm statements have directives inside), translated, compiled to a shared object, opened.
+ * library.cpp: source text, preprocessed (asm statements have directives inside), translated, compiled to a shared object,
+ * opened.
  */
 #include "library.hpp"
 #include "translate.hpp"
@@ -66,8 +67,8 @@ static std::string cache_folder()
 {
     const char *folder = getenv("TAMIS_EMULATE_CACHE"), *temporary = getenv("TMPDIR");
     const std::string path = folder && *folder ? folder
-                                               : std::string(temporary && *temporary ? temporary : "/tmp") + "/tamis-emulated-" +
-                                                     std::to_string(getuid());
+                                               : std::string(temporary && *temporary ? temporary : "/tmp") +
+                                                     "/tamis-emulated-" + std::to_string(getuid());
     mkdir(path.c_str(), 0700);
     return path;
 }
@@ -103,7 +104,8 @@ static bool compile(const std::string &source, const std::string &arch, const st
         message = error.what();
         return false;
     }
-    if (!run(quoted(cxx) + compile_flags() + " -I " + quoted(EMULATE_HEADERS) + " " + quoted(own + ".cpp") + " -o " + quoted(own + ".so"),
+    if (!run(quoted(cxx) + compile_flags() + " -I " + quoted(EMULATE_HEADERS) + " " + quoted(own + ".cpp") + " -o " +
+                 quoted(own + ".so"),
              message, log))
         return false;
     rename((own + ".cpp").c_str(), (path + ".cpp").c_str()); /* for a debugger */

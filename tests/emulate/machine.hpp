@@ -1,6 +1,6 @@
 /*
- * machine.hpp: the emulated GPU from inside: a launch with the clusters that run, their blocks, warps and threads. Kernels do not
- * see this. One launch at a time, all on one thread of the process.
+ * machine.hpp: the emulated GPU from inside: a launch with the clusters that run, their blocks, warps and threads. Kernels do
+ * not see this. One launch at a time, all on one thread of the process.
  */
 #pragma once
 

@@ -1,9 +1,9 @@
 /*
- * matrix.cpp: a warp's matrix instructions, mma.sync and ldmatrix, and the 16-bit elements that they work on. Products are exact,
- * sums in fp32 and one order.
+ * matrix.cpp: a warp's matrix instructions, mma.sync and ldmatrix, and the 16-bit elements that they work on. Products are
+ * exact, sums in fp32 and one order.
  *
- * Fragments, lane = 4 * g + t: A has rows g and g + 8, columns 2t, 2t + 1 and 8 further; B the same with columns for rows; C and D
- * rows g and g + 8, columns 2t and 2t + 1.
+ * Fragments, lane = 4 * g + t: A has rows g and g + 8, columns 2t, 2t + 1 and 8 further; B the same with columns for rows; C
+ * and D rows g and g + 8, columns 2t and 2t + 1.
  */
 #include "machine.hpp"
 #include "matrix.hpp"
@@ -93,7 +93,10 @@ void multiply(const Product &product)
 
 /* ---- ldmatrix and stmatrix */
 
-static const Matrices &matrices_of(void *const (&arguments)[32], int lane) { return *static_cast<const Matrices *>(arguments[lane]); }
+static const Matrices &matrices_of(void *const (&arguments)[32], int lane)
+{
+    return *static_cast<const Matrices *>(arguments[lane]);
+}
 
 /* Word of lane `lane` of an 8x8 matrix: where its two elements stand. */
 static void place_of(int (&row)[2], int (&column)[2], int lane, bool transposed)
@@ -110,7 +113,8 @@ static void load_warp(void *const (&arguments)[32], unsigned)
     for (unsigned m = 0; m < count; m++) {
         unsigned short matrix[8][8];
         for (int row = 0; row < 8; row++)
-            memcpy(matrix[row], shared_memory(matrices_of(arguments, static_cast<int>(8 * m) + row).address, 16, "ldmatrix"), 16);
+            memcpy(matrix[row], shared_memory(matrices_of(arguments, static_cast<int>(8 * m) + row).address, 16, "ldmatrix"),
+                   16);
         for (int lane = 0; lane < 32; lane++) {
             int row[2], column[2];
             place_of(row, column, lane, matrices_of(arguments, lane).transposed);
@@ -133,7 +137,8 @@ static void store_warp(void *const (&arguments)[32], unsigned)
             matrix[row[1]][column[1]] = static_cast<unsigned short>(word >> 16);
         }
         for (int row = 0; row < 8; row++)
-            memcpy(shared_memory(matrices_of(arguments, static_cast<int>(8 * m) + row).address, 16, "stmatrix"), matrix[row], 16);
+            memcpy(shared_memory(matrices_of(arguments, static_cast<int>(8 * m) + row).address, 16, "stmatrix"), matrix[row],
+                   16);
     }
 }
 

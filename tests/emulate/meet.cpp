@@ -45,7 +45,8 @@ void meet(const char *what, unsigned lanes, void *argument, Act act)
     if (act) act(meeting->arguments, lanes);
     meeting = &find_meeting(warp, lanes); /* others may have been added */
     *meeting = Meeting();
-    for (unsigned others = lanes & ~bit; others; others &= others - 1) wake(*warp.threads[static_cast<size_t>(__builtin_ctz(others))]);
+    for (unsigned others = lanes & ~bit; others; others &= others - 1)
+        wake(*warp.threads[static_cast<size_t>(__builtin_ctz(others))]);
 }
 
 /* ---- blocks */

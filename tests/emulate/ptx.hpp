@@ -116,9 +116,15 @@ inline unsigned short bf16_bits(float x)
     return x == x ? static_cast<unsigned short>((word + 0x7fff + (word >> 16 & 1)) >> 16) : 0x7fff;
 }
 template <typename D>
-inline void cvt_rn_bf16x2_f32(D &d, float high, float low) { d = static_cast<D>(static_cast<unsigned>(bf16_bits(high)) << 16 | bf16_bits(low)); }
+inline void cvt_rn_bf16x2_f32(D &d, float high, float low)
+{
+    d = static_cast<D>(static_cast<unsigned>(bf16_bits(high)) << 16 | bf16_bits(low));
+}
 template <typename D>
-inline void cvt_rn_f16x2_f32(D &d, float high, float low) { d = static_cast<D>(static_cast<unsigned>(f16_bits(high)) << 16 | f16_bits(low)); }
+inline void cvt_rn_f16x2_f32(D &d, float high, float low)
+{
+    d = static_cast<D>(static_cast<unsigned>(f16_bits(high)) << 16 | f16_bits(low));
+}
 inline void cvt_rn_bf16_f32(unsigned short &d, float a) { d = bf16_bits(a); }
 inline void cvt_rn_f16_f32(unsigned short &d, float a) { d = f16_bits(a); }
 inline void cvt_f32_f16(float &d, unsigned short a) { d = emulate::element_value(Element::f16, a); }
@@ -173,12 +179,18 @@ inline void red_release_gpu_global_add_u32(void *to, unsigned value)
 
 /* ---- cp.async */
 
-inline void cp_async_cg_shared_global(unsigned to, const void *from, unsigned bytes) { emulate::copy_async(to, from, bytes, bytes); }
+inline void cp_async_cg_shared_global(unsigned to, const void *from, unsigned bytes)
+{
+    emulate::copy_async(to, from, bytes, bytes);
+}
 inline void cp_async_cg_shared_global(unsigned to, const void *from, unsigned bytes, int valid)
 {
     emulate::copy_async(to, from, bytes, static_cast<unsigned>(valid));
 }
-inline void cp_async_ca_shared_global(unsigned to, const void *from, unsigned bytes) { emulate::copy_async(to, from, bytes, bytes); }
+inline void cp_async_ca_shared_global(unsigned to, const void *from, unsigned bytes)
+{
+    emulate::copy_async(to, from, bytes, bytes);
+}
 inline void cp_async_ca_shared_global(unsigned to, const void *from, unsigned bytes, int valid)
 {
     emulate::copy_async(to, from, bytes, static_cast<unsigned>(valid));
@@ -193,7 +205,10 @@ inline void cp_async_mbarrier_arrive_noinc_shared_cta_b64(unsigned barrier) { em
 inline void bar_sync(int id) { emulate::block_barrier(id, 0, true); }
 inline void bar_sync(int id, int threads) { emulate::block_barrier(id, threads, true); }
 inline void bar_arrive(int id, int threads) { emulate::block_barrier(id, threads, false); }
-inline void mbarrier_init_shared_cta_b64(unsigned barrier, int arrivals) { emulate::barrier_init(barrier, static_cast<unsigned>(arrivals)); }
+inline void mbarrier_init_shared_cta_b64(unsigned barrier, int arrivals)
+{
+    emulate::barrier_init(barrier, static_cast<unsigned>(arrivals));
+}
 inline void mbarrier_inval_shared_cta_b64(unsigned barrier) { emulate::barrier_end(barrier); }
 inline void mbarrier_arrive_shared_cta_b64(Nowhere, unsigned barrier) { emulate::barrier_arrive(barrier, 1); }
 template <typename P>
@@ -215,7 +230,8 @@ template <int kM, int kN, int kK>
 inline void mma_16816(Outputs<float> d, Words a, Words b, Outputs<float> c, Element element)
 {
     static_assert(kM == 16 && kN == 8 && kK == 16, "the one size that is used");
-    emulate::Product product = {d.begin(), a.begin(), b.begin(), {c.begin()[0], c.begin()[1], c.begin()[2], c.begin()[3]}, element};
+    emulate::Product product = {
+        d.begin(), a.begin(), b.begin(), {c.begin()[0], c.begin()[1], c.begin()[2], c.begin()[3]}, element};
     emulate::multiply(product);
 }
 template <int kM, int kN, int kK>

@@ -49,32 +49,45 @@ inline void mbarrier_arrive_expect_tx_shared_cta_b64(Nowhere, unsigned barrier, 
     emulate::barrier_expect(barrier, static_cast<unsigned>(bytes));
     emulate::barrier_arrive(barrier, 1);
 }
-inline void mbarrier_expect_tx_relaxed_cta_shared_cta_b64(unsigned barrier, int bytes) { emulate::barrier_expect(barrier, static_cast<unsigned>(bytes)); }
-inline void mbarrier_arrive_release_cluster_shared_cluster_b64(Nowhere, unsigned barrier) { emulate::barrier_arrive(barrier, 1); }
+inline void mbarrier_expect_tx_relaxed_cta_shared_cta_b64(unsigned barrier, int bytes)
+{
+    emulate::barrier_expect(barrier, static_cast<unsigned>(bytes));
+}
+inline void mbarrier_arrive_release_cluster_shared_cluster_b64(Nowhere, unsigned barrier)
+{
+    emulate::barrier_arrive(barrier, 1);
+}
 inline void mbarrier_arrive_shared_cluster_b64(Nowhere, unsigned barrier) { emulate::barrier_arrive(barrier, 1); }
 
 /* ---- bulk copies */
 
-inline void cp_async_bulk_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *from, int bytes, unsigned barrier)
+inline void cp_async_bulk_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *from, int bytes,
+                                                                           unsigned barrier)
 {
     emulate::bulk_load(to, from, static_cast<unsigned>(bytes), barrier);
 }
 inline void cp_async_bulk_tensor_4d_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *map,
-                                                                                    std::initializer_list<int> at, unsigned barrier)
+                                                                                     std::initializer_list<int> at,
+                                                                                     unsigned barrier)
 {
     emulate::tensor_load(to, map, barrier, at);
 }
 inline void cp_async_bulk_tensor_3d_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *map,
-                                                                                    std::initializer_list<int> at, unsigned barrier)
+                                                                                     std::initializer_list<int> at,
+                                                                                     unsigned barrier)
 {
     emulate::tensor_load(to, map, barrier, at);
 }
 inline void cp_async_bulk_tensor_2d_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *map,
-                                                                                    std::initializer_list<int> at, unsigned barrier)
+                                                                                     std::initializer_list<int> at,
+                                                                                     unsigned barrier)
 {
     emulate::tensor_load(to, map, barrier, at);
 }
-inline void cp_async_bulk_global_shared_cta_bulk_group(void *to, unsigned from, int bytes) { emulate::bulk_store(to, from, static_cast<unsigned>(bytes)); }
+inline void cp_async_bulk_global_shared_cta_bulk_group(void *to, unsigned from, int bytes)
+{
+    emulate::bulk_store(to, from, static_cast<unsigned>(bytes));
+}
 inline void cp_async_bulk_commit_group() { emulate::bulk_commit(); }
 inline void cp_async_bulk_wait_group(int pending) { emulate::bulk_wait(static_cast<unsigned>(pending), false); }
 inline void cp_async_bulk_wait_group_read(int pending) { emulate::bulk_wait(static_cast<unsigned>(pending), true); }
@@ -92,8 +105,9 @@ inline void wgmma(Outputs<float> d, const unsigned *a, unsigned long long a_desc
                                  scale_b, element});
 }
 template <int kM, int kN, int kK, typename P>
-inline void wgmma_mma_async_sync_aligned_f32_bf16_bf16(Outputs<float> d, unsigned long long a, unsigned long long b, P accumulate,
-                                                       int scale_a, int scale_b, int transposed_a, int transposed_b)
+inline void wgmma_mma_async_sync_aligned_f32_bf16_bf16(Outputs<float> d, unsigned long long a, unsigned long long b,
+                                                       P accumulate, int scale_a, int scale_b, int transposed_a,
+                                                       int transposed_b)
 {
     wgmma<kM, kN, kK>(d, nullptr, a, b, accumulate != 0, scale_a, scale_b, transposed_a, transposed_b, Element::bf16);
 }
@@ -104,8 +118,8 @@ inline void wgmma_mma_async_sync_aligned_f32_f16_f16(Outputs<float> d, unsigned 
     wgmma<kM, kN, kK>(d, nullptr, a, b, accumulate != 0, scale_a, scale_b, transposed_a, transposed_b, Element::f16);
 }
 template <int kM, int kN, int kK, typename P>
-inline void wgmma_mma_async_sync_aligned_f32_bf16_bf16(Outputs<float> d, Words a, unsigned long long b, P accumulate, int scale_a,
-                                                       int scale_b, int transposed_b)
+inline void wgmma_mma_async_sync_aligned_f32_bf16_bf16(Outputs<float> d, Words a, unsigned long long b, P accumulate,
+                                                       int scale_a, int scale_b, int transposed_b)
 {
     wgmma<kM, kN, kK>(d, a.begin(), 0, b, accumulate != 0, scale_a, scale_b, 0, transposed_b, Element::bf16);
 }

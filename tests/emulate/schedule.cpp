@@ -2,8 +2,8 @@
  * schedule.cpp: a launch from its first block to its last: who runs, and what happens when nobody can.
  *
  * One cluster runs at a time, unless its threads poll for something that no one of them brings: then the next one is let in
- * beside it, as many as the GPU has room for. A warp runs until all of its lanes wait, then the next; in which order is drawn for
- * each launch. Copies under way are done only when nothing else can be.
+ * beside it, as many as the GPU has room for. A warp runs until all of its lanes wait, then the next; in which order is drawn
+ * for each launch. Copies under way are done only when nothing else can be.
  */
 #include "machine.hpp"
 
@@ -61,7 +61,8 @@ static Thread *next_thread()
 {
     if (launch->ready == 0) return nullptr;
     if (current && current->warp->ready) return next_lane(*current->warp);
-    const size_t clusters = launch->clusters.size(), first_cluster = clusters > 1 ? random_below(static_cast<unsigned>(clusters)) : 0;
+    const size_t clusters = launch->clusters.size(),
+                 first_cluster = clusters > 1 ? random_below(static_cast<unsigned>(clusters)) : 0;
     for (size_t c = 0; c < clusters; c++) {
         Cluster &cluster = *launch->clusters[(first_cluster + c) % clusters];
         const size_t blocks = cluster.blocks.size(), first_block = random_below(static_cast<unsigned>(blocks));

@@ -1,9 +1,9 @@
 /*
  * shared.cpp: the shared memory of blocks, in which what was not written is NaN.
  *
- * The window of a block: a page that may not be touched; dynamic shared memory, from offset 4096 on, and what is left of its last
- * page, which must stay as it was; another such page; static variables; another such page. An address has the offset in its low
- * 24 bits, and above them, where it is of the cluster's window, a block's rank and one more.
+ * The window of a block: a page that may not be touched; dynamic shared memory, from offset 4096 on, and what is left of its
+ * last page, which must stay as it was; another such page; static variables; another such page. An address has the offset in
+ * its low 24 bits, and above them, where it is of the cluster's window, a block's rank and one more.
  */
 #include "machine.hpp"
 
@@ -116,7 +116,8 @@ char *shared_of_rank(const void *own, unsigned rank)
 {
     unsigned from;
     const char *memory = memory_of(own, &from);
-    if (rank >= current->cluster->blocks.size()) fail("mapa: no block %u in a cluster of %zu", rank, current->cluster->blocks.size());
+    if (rank >= current->cluster->blocks.size())
+        fail("mapa: no block %u in a cluster of %zu", rank, current->cluster->blocks.size());
     return current->cluster->blocks[rank].memory + (static_cast<const char *>(own) - memory);
 }
 
@@ -124,7 +125,8 @@ unsigned offset_of(unsigned address) { return address & ((1u << rank_shift) - 1)
 
 unsigned shared_address_of_rank(unsigned own, unsigned rank)
 {
-    if (rank >= current->cluster->blocks.size()) fail("mapa: no block %u in a cluster of %zu", rank, current->cluster->blocks.size());
+    if (rank >= current->cluster->blocks.size())
+        fail("mapa: no block %u in a cluster of %zu", rank, current->cluster->blocks.size());
     return offset_of(own) | (rank + 1) << rank_shift;
 }
 

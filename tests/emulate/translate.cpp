@@ -86,7 +86,8 @@ void Translator::keep_lines(size_t begin)
 std::string Translator::take_until_semicolon()
 {
     const size_t begin = at;
-    while (at < text.size() && text[at] != ';') at = text[at] == '[' || text[at] == '(' || text[at] == '{' ? closing(text, at) + 1 : at + 1;
+    while (at < text.size() && text[at] != ';')
+        at = text[at] == '[' || text[at] == '(' || text[at] == '{' ? closing(text, at) + 1 : at + 1;
     return text.substr(begin, at++ - begin);
 }
 
@@ -136,9 +137,11 @@ void Translator::translate_shared()
 {
     const size_t begin = at;
     const std::string declaration = take_until_semicolon(), id = std::to_string(++number);
-    out += "struct emulated_shared_" + id + " {" + trimmed(declaration) + ";}; static ::emulate::Slot emulated_slot_" + id + ";";
+    out +=
+        "struct emulated_shared_" + id + " {" + trimmed(declaration) + ";}; static ::emulate::Slot emulated_slot_" + id + ";";
     for (const std::string &name : declared_names(declaration))
-        out += " auto &" + name + " = ::emulate::shared_variables<emulated_shared_" + id + ">(emulated_slot_" + id + ")." + name + ";";
+        out += " auto &" + name + " = ::emulate::shared_variables<emulated_shared_" + id + ">(emulated_slot_" + id + ")." +
+               name + ";";
     keep_lines(begin);
 }
 

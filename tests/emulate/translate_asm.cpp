@@ -1,6 +1,7 @@
 /*
- * translate_asm.cpp: one asm statement as a block of C++. Of PTX it knows what statements of inline PTX are made of: registers and
- * labels, predicates, branches, and instructions with operands in brackets and braces; which instructions there are, ptx.hpp says.
+ * translate_asm.cpp: one asm statement as a block of C++. Of PTX it knows what statements of inline PTX are made of: registers
+ * and labels, predicates, branches, and instructions with operands in brackets and braces; which instructions there are,
+ * ptx.hpp says.
  */
 #include "translate.hpp"
 
@@ -153,12 +154,14 @@ std::string Statement::argument(const std::string &text) const
     if (text[0] == '{') return group(text.substr(1, closing(text, 0) - 1));
     if (text[0] == '[') { /* an address, or an address and coordinates */
         std::string list;
-        for (const std::string &part : split(text.substr(1, closing(text, 0) - 1))) list += (list.empty() ? "" : ", ") + argument(part);
+        for (const std::string &part : split(text.substr(1, closing(text, 0) - 1)))
+            list += (list.empty() ? "" : ", ") + argument(part);
         return list;
     }
     const size_t plus = text.find('+');
     if (plus != std::string::npos) return argument(trimmed(text.substr(0, plus))) + " + " + trimmed(text.substr(plus + 1));
-    if (text[0] == '%' && std::isdigit(static_cast<unsigned char>(text[1]))) return operands.at(std::stoul(text.substr(1))).expression;
+    if (text[0] == '%' && std::isdigit(static_cast<unsigned char>(text[1])))
+        return operands.at(std::stoul(text.substr(1))).expression;
     if (text[0] == '%') { /* "%%laneid" */
         std::string special = text.substr(text[1] == '%' ? 2 : 1);
         for (char &c : special)
@@ -181,7 +184,8 @@ std::string function_name(const std::string &opcode)
         }
         const bool is_size = part.size() > 3 && part[0] == 'm' && std::isdigit(static_cast<unsigned char>(part[1]));
         if (is_size) {
-            for (const char c : part) sizes += std::isdigit(static_cast<unsigned char>(c)) ? std::string(1, c) : sizes.empty() ? "" : ", ";
+            for (const char c : part)
+                sizes += std::isdigit(static_cast<unsigned char>(c)) ? std::string(1, c) : sizes.empty() ? "" : ", ";
         } else if (!part.empty()) {
             out += (out == "ptx::" ? "" : "_") + part;
         }

@@ -1,7 +1,7 @@
 /*
  * wgmma.cpp: products of a warpgroup that go on while threads do other things. A product is done where its group is waited for:
- * until then accumulators are NaN, and tiles in shared memory are read only then. Each warp does its own 16 of the 64 rows; that
- * its warpgroup's others ask for the same product is checked.
+ * until then accumulators are NaN, and tiles in shared memory are read only then. Each warp does its own 16 of the 64 rows;
+ * that its warpgroup's others ask for the same product is checked.
  */
 #include "machine.hpp"
 #include "matrix.hpp"
@@ -75,7 +75,8 @@ static void read_tile(float *out, unsigned step_outer, unsigned step_depth, unsi
             unsigned short bits[8];
             memcpy(bits, shared_memory(tile.address(first + outer, depth, transposed), 16, "wgmma"), sizeof bits);
             for (unsigned e = 0; e < 8; e++)
-                out[(outer + (transposed ? e : 0)) * step_outer + (depth + (transposed ? 0 : e)) * step_depth] = value_of(element, bits[e]);
+                out[(outer + (transposed ? e : 0)) * step_outer + (depth + (transposed ? 0 : e)) * step_depth] =
+                    value_of(element, bits[e]);
         }
 }
 
@@ -174,14 +175,16 @@ static void start_product(void *const (&arguments)[32], unsigned)
                 *product->d[lane][i] = NAN;
             }
     }
-    if (accumulators->columns != what.columns) fail("wgmma: accumulators of %u and %u columns", accumulators->columns, what.columns);
+    if (accumulators->columns != what.columns)
+        fail("wgmma: accumulators of %u and %u columns", accumulators->columns, what.columns);
     accumulators->users++;
     pending.products.push_back(std::move(product));
 }
 
 void warpgroup_multiply(const WarpgroupProduct &product)
 {
-    if (product.columns % 8 != 0 || product.columns < 8 || product.columns > most_columns) fail("wgmma: %u columns", product.columns);
+    if (product.columns % 8 != 0 || product.columns < 8 || product.columns > most_columns)
+        fail("wgmma: %u columns", product.columns);
     WarpgroupProduct copy = product;
     meet("wgmma.mma_async", kAllLanes, &copy, start_product);
 }
