@@ -1,6 +1,6 @@
 /*
- * fake_engine.h: what may stand behind the fake libcuda's rules and run kernels for it. Without one a kernel is a name and a launch
- * is counted; tests/emulate has one.
+ * fake_engine.h: what may stand behind the fake libcuda's rules and run kernels for it. Without one a kernel is a name and a
+ * launch is counted; tests/emulate has one.
  */
 #ifndef FAKE_ENGINE_H
 #define FAKE_ENGINE_H

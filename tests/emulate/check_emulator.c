@@ -1,7 +1,7 @@
 /*
- * check_emulator.c: does the emulator do what it says, and find what it says that it finds? `check_emulator CASES_DIR` runs the
- * kernels of a folder, through the driver's entry points alone. The comments at a file's head say what is to be launched and what
- * is to come of it; its kernel is test(int *), which is given one zeroed number (and 63 ints behind it).
+ * check_emulator.c: does the emulator do what it says, and find what it says that it finds? `check_emulator CASES_DIR` runs
+ * the kernels of a folder, through the driver's entry points alone. The comments at a file's head say what is to be launched and
+ * what is to come of it; its kernel is test(int *), which is given a zero and 63 more of them behind it.
  *   // expect: N       the launch succeeds, and leaves N
  *   // fails: TEXT     it fails, with a message in which TEXT is
  *   // loads: not      it does not even compile
@@ -92,8 +92,9 @@ static bool check_case(const char *folder, const char *name)
     int left = -1;
     const bool loads = cuda->library_load_data(&library, image, NULL, NULL, 0, NULL, NULL, 0) == 0;
     if (find(source, "loads")) return !loads;
-    if (!loads || cuda->library_get_kernel(&kernel, library, "test") != 0 || cuda->kernel_get_function(&function, kernel) != 0 ||
-        cuda->mem_alloc(&memory, memory_bytes) != 0 || cuda->memset_d8_async(memory, 0, memory_bytes, NULL) != 0)
+    if (!loads || cuda->library_get_kernel(&kernel, library, "test") != 0 ||
+        cuda->kernel_get_function(&function, kernel) != 0 || cuda->mem_alloc(&memory, memory_bytes) != 0 ||
+        cuda->memset_d8_async(memory, 0, memory_bytes, NULL) != 0)
         return false;
     const tamisi_cu_result result = launch(function, source, memory);
     cuda->memcpy_dtoh_async(&left, memory, sizeof left, NULL);
@@ -105,7 +106,8 @@ static bool check_case(const char *folder, const char *name)
 static bool open_device(void)
 {
     tamisi_cu_context context;
-    if (tamisi_cuda_get(&cuda) == TAMIS_OK && cuda->primary_ctx_retain(&context, 0) == 0 && cuda->ctx_push(context) == 0) return true;
+    if (tamisi_cuda_get(&cuda) == TAMIS_OK && cuda->primary_ctx_retain(&context, 0) == 0 && cuda->ctx_push(context) == 0)
+        return true;
     fprintf(stderr, "check_emulator: %s\n", tamis_last_error());
     return false;
 }

@@ -105,10 +105,10 @@ enum class Element { bf16, f16 };
 struct Product { /* mma.m16n8k16 of one lane */
     float *const *d;
     const unsigned *a, *b;
-    const float *c[4];
+    float *const *c;
     Element element;
 };
-void multiply(const Product &product);
+void multiply(Product &product);
 
 struct Matrices { /* ldmatrix of one lane */
     unsigned *const *r;
@@ -116,8 +116,8 @@ struct Matrices { /* ldmatrix of one lane */
     unsigned address;
     bool transposed;
 };
-void load_matrices(const Matrices &matrices);
-void store_matrices(const Matrices &matrices);
+void load_matrices(Matrices &matrices);
+void store_matrices(Matrices &matrices);
 
 struct WarpgroupProduct { /* wgmma.m64nNk16 of one lane */
     float *const *d;
@@ -128,7 +128,7 @@ struct WarpgroupProduct { /* wgmma.m64nNk16 of one lane */
     int scale_a, scale_b;
     Element element;
 };
-void warpgroup_multiply(const WarpgroupProduct &product);
+void warpgroup_multiply(WarpgroupProduct &product);
 void warpgroup_fence();
 void warpgroup_commit();
 void warpgroup_wait(unsigned pending_groups);

@@ -118,6 +118,7 @@ extern Thread *current; /* whose place `here` is */
 bool run(Launch &what);
 void wait_here(const char *what); /* until somebody wakes the thread */
 void wake(Thread &thread);
+void wake_lanes(Warp &warp, unsigned lanes); /* none of which polls, or is ready */
 unsigned random_below(unsigned count);
 
 /* meet.cpp. A thread has ended: who waits for it? */

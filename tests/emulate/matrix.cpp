@@ -85,11 +85,7 @@ WIDE_VECTORS static void multiply_warp(void *const (&arguments)[32], unsigned)
     }
 }
 
-void multiply(const Product &product)
-{
-    Product copy = product;
-    meet("mma.sync", kAllLanes, &copy, multiply_warp);
-}
+void multiply(Product &product) { meet("mma.sync", kAllLanes, &product, multiply_warp); }
 
 /* ---- ldmatrix and stmatrix */
 
@@ -142,16 +138,8 @@ static void store_warp(void *const (&arguments)[32], unsigned)
     }
 }
 
-void load_matrices(const Matrices &matrices)
-{
-    Matrices copy = matrices;
-    meet("ldmatrix", kAllLanes, &copy, load_warp);
-}
+void load_matrices(Matrices &matrices) { meet("ldmatrix", kAllLanes, &matrices, load_warp); }
 
-void store_matrices(const Matrices &matrices)
-{
-    Matrices copy = matrices;
-    meet("stmatrix", kAllLanes, &copy, store_warp);
-}
+void store_matrices(Matrices &matrices) { meet("stmatrix", kAllLanes, &matrices, store_warp); }
 
 } // namespace emulate

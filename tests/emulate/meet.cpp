@@ -14,6 +14,7 @@ namespace emulate {
 /* Masks may overlap: who is in both comes to one meeting after the other. */
 static Meeting &find_meeting(Warp &warp, unsigned lanes)
 {
+    if (!warp.meetings.empty() && warp.meetings[0].lanes == lanes) return warp.meetings[0];
     Meeting *unused = nullptr;
     for (Meeting &meeting : warp.meetings) {
         if (meeting.lanes == lanes) return meeting;
@@ -31,7 +32,7 @@ void meet(const char *what, unsigned lanes, void *argument, Act act)
     const unsigned bit = 1u << me->place.lane;
     if (!(lanes & bit)) fail("%s: the lane is not one of its own mask, %08x", what, lanes);
     if (lanes & warp.ended) fail("%s: the lanes %08x have ended, and are waited for", what, lanes & warp.ended);
-    Meeting *meeting = &find_meeting(warp, lanes);
+    Meeting *const meeting = &find_meeting(warp, lanes);
     if (meeting->lanes && meeting->what != what && strcmp(meeting->what, what) != 0)
         fail("diverged: it is at %s, other lanes at %s", what, meeting->what);
     meeting->lanes = lanes;
@@ -43,10 +44,11 @@ void meet(const char *what, unsigned lanes, void *argument, Act act)
         return;
     }
     if (act) act(meeting->arguments, lanes);
-    meeting = &find_meeting(warp, lanes); /* others may have been added */
-    *meeting = Meeting();
-    for (unsigned others = lanes & ~bit; others; others &= others - 1)
-        wake(*warp.threads[static_cast<size_t>(__builtin_ctz(others))]);
+    if (lanes == kAllLanes)
+        meeting->lanes = meeting->arrived = 0; /* what it was given need not be forgotten */
+    else
+        *meeting = Meeting();
+    wake_lanes(warp, lanes & ~bit);
 }
 
 /* ---- blocks */

@@ -1,5 +1,5 @@
-# mutants.sh: kernels that are broken on purpose, sourced by run.sh: NAME|ARCH|FILE in templates/|what sed does to it. Each is one
-# fault as people make it. What it breaks must fail; an expression that changes nothing fails too.
+# mutants.sh: kernels that are broken on purpose, sourced by run.sh. NAME|ARCH|FILE in templates/|what sed does to it: one fault
+# each, as people make them. What it breaks must fail; an expression that changes nothing fails too.
 # shellcheck shell=bash disable=SC2016,SC2034 # templates have dollars; run.sh reads this
 mutants=(
     # The portable kernels.

@@ -230,8 +230,7 @@ template <int kM, int kN, int kK>
 inline void mma_16816(Outputs<float> d, Words a, Words b, Outputs<float> c, Element element)
 {
     static_assert(kM == 16 && kN == 8 && kK == 16, "the one size that is used");
-    emulate::Product product = {
-        d.begin(), a.begin(), b.begin(), {c.begin()[0], c.begin()[1], c.begin()[2], c.begin()[3]}, element};
+    emulate::Product product = {d.begin(), a.begin(), b.begin(), c.begin(), element};
     emulate::multiply(product);
 }
 template <int kM, int kN, int kK>
@@ -246,7 +245,8 @@ inline void mma_sync_aligned_row_col_f32_f16_f16_f32(Outputs<float> d, Words a, 
 }
 inline void ldmatrix(Outputs<unsigned> r, unsigned address, bool transposed)
 {
-    emulate::load_matrices({r.begin(), static_cast<unsigned>(r.size()), address, transposed});
+    emulate::Matrices matrices = {r.begin(), static_cast<unsigned>(r.size()), address, transposed};
+    emulate::load_matrices(matrices);
 }
 template <int kM, int kN>
 inline void ldmatrix_sync_aligned_x4_shared_b16(Outputs<unsigned> r, unsigned address) { ldmatrix(r, address, false); }

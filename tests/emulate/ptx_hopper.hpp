@@ -101,8 +101,9 @@ inline void wgmma(Outputs<float> d, const unsigned *a, unsigned long long a_desc
 {
     static_assert(kM == 64 && kK == 16, "16-bit elements");
     if (d.size() != kN / 2) emulate::fail("wgmma: %zu accumulators for %d columns", d.size(), kN);
-    emulate::warpgroup_multiply({d.begin(), kN, a, a_descriptor, b, accumulate, transposed_a != 0, transposed_b != 0, scale_a,
-                                 scale_b, element});
+    emulate::WarpgroupProduct product = {d.begin(), kN, a, a_descriptor, b, accumulate, transposed_a != 0, transposed_b != 0,
+                                         scale_a, scale_b, element};
+    emulate::warpgroup_multiply(product);
 }
 template <int kM, int kN, int kK, typename P>
 inline void wgmma_mma_async_sync_aligned_f32_bf16_bf16(Outputs<float> d, unsigned long long a, unsigned long long b,

@@ -83,6 +83,12 @@ static void run_thread(Fiber &from, Thread *next)
     fiber_switch(from, next ? next->fiber : program);
 }
 
+void wake_lanes(Warp &warp, unsigned lanes)
+{
+    warp.ready |= lanes;
+    launch->ready += static_cast<unsigned>(__builtin_popcount(lanes));
+}
+
 void wake(Thread &thread)
 {
     const unsigned bit = 1u << thread.place.lane;

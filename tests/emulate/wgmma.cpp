@@ -181,12 +181,11 @@ static void start_product(void *const (&arguments)[32], unsigned)
     pending.products.push_back(std::move(product));
 }
 
-void warpgroup_multiply(const WarpgroupProduct &product)
+void warpgroup_multiply(WarpgroupProduct &product)
 {
     if (product.columns % 8 != 0 || product.columns < 8 || product.columns > most_columns)
         fail("wgmma: %u columns", product.columns);
-    WarpgroupProduct copy = product;
-    meet("wgmma.mma_async", kAllLanes, &copy, start_product);
+    meet("wgmma.mma_async", kAllLanes, &product, start_product);
 }
 
 void warpgroup_fence()
