@@ -7,6 +7,7 @@
 #include "child.h"
 #include "half.h"
 #include "json_read.h"
+#include "structured.h"
 
 #include <check.h>
 #include <math.h>
@@ -422,6 +423,39 @@ START_TEST(clock_of_a_gpu)
 }
 END_TEST
 
+/* What rows with structure add to a logit, as structured.h says: in the elements that are not random. */
+static double logit_of(const struct structured *s, int head, long long query, long long key)
+{
+    float q[STRUCTURED_ELEMENTS], k[STRUCTURED_ELEMENTS];
+    double sum = 0;
+    structured_query(q, s, 9, head, query);
+    structured_key(k, s, 9, head / 4, key, 128, 0);
+    for (int i = 0; i < STRUCTURED_ELEMENTS; i++) sum += (double)q[i] * (double)k[i];
+    return sum / sqrt(128);
+}
+
+START_TEST(structure)
+{
+    const struct structured sinks = {6, 0, 0, 4, 64}, local = {0, 24, 0, 4, 64}, hitters = {0, 0, 3, 4, 64};
+    int hits = 0, alike = 0;
+    for (int head = 0; head < 8; head++) {
+        ck_assert_double_eq_tol(logit_of(&sinks, head, 5000, 3), 6, 1e-4);
+        ck_assert_double_eq_tol(logit_of(&sinks, head, 5000, 4), 0, 1e-4);
+        const double own = logit_of(&local, head, 70000, 70000); /* of 24, a half up to as much again */
+        ck_assert(own > 11.9 && own < 36.1);
+        ck_assert_double_lt(logit_of(&local, head, 70000, 69900), 0.8 * own);
+        ck_assert_double_lt(logit_of(&local, head, 70000, 7), 0.5 * own);
+        ck_assert_double_eq_tol(logit_of(&local, head, 900, 890), logit_of(&local, head, 70000, 69990), 2e-3 * own);
+    }
+    for (long long key = 0; key < 64000; key++) {
+        const bool first = logit_of(&hitters, 0, 64000, key) > 1, second = logit_of(&hitters, 4, 64000, key) > 1;
+        hits += first;
+        alike += first && second; /* of another KV head */
+    }
+    ck_assert(hits > 850 && hits < 1150 && alike < 60);
+}
+END_TEST
+
 Suite *bench_suite(void)
 {
     Suite *suite = suite_create("bench");
@@ -437,6 +471,7 @@ Suite *bench_suite(void)
     tcase_add_test(figures, figures_together);
     tcase_add_test(figures, no_figure);
     tcase_add_test(figures, random_tensors);
+    tcase_add_test(figures, structure);
     tcase_add_loop_test(figures, wrong_results, 0, 4);
     tcase_add_test(figures, clock_of_a_gpu);
     suite_add_tcase(suite, reading);

@@ -204,8 +204,45 @@ want 2 "$tamis" bench operator --device cpu --kept 0.5
 want 1 "$tamis" bench operator --device cpu --batch 65535 --q-heads 2 --kv-heads 2 --lengths 64
 err_has 'batch * kv_heads'
 
+# ---- compose: four ways on the same inputs. A pattern of all blocks is no pattern: what it gives has the error of what it is set upon.
+{
+    printf '\223NUMPY\1\0v\0'
+    printf '%-117s\n' "{'descr': '<u2', 'fortran_order': False, 'shape': (1, 1, 3, 3), }"
+    printf '\1\0\1\0\1\0\1\0\1\0\1\0\1\0\1\0\1\0'
+} >all.npy
+compose() { # compose CODE OPTION...
+    wanted=$1
+    shift
+    want "$wanted" "$tamis" bench compose --device cpu --q-heads 4 --kv-heads 2 --rounds 2 --lengths 300 --window 32 \
+        --min-tokens 16 --head-dims 64 "$@"
+}
+compose 0 --pattern blocks=all.npy --coverage 0.05 --json
+json_ok bench_compose
+[ "$(wc -l <out)" -eq 4 ] || fail "four ways, not four lines"
+error_of() { sed -n "s/.*\"what\":\"$1\".*\"error\":\([^,]*\),.*/\1/p" out; }
+[ "$(error_of pattern)" = "$(error_of dense)" ] || fail "all blocks are not dense attention"
+[ "$(error_of both)" = "$(error_of tokens)" ] || fail "all blocks of the kept tokens are not attention to them"
+awk -v dense="$(error_of dense)" -v tokens="$(error_of tokens)" 'BEGIN {exit !(tokens > 2 * dense && tokens < 0.5)}' ||
+    fail "tokens that are dropped make no error, or all of it: $(error_of tokens)"
+grep -q '"what":"pattern".*"kept":300,"density":1,' out || fail "the pattern is not all blocks of all tokens"
+grep -q '"what":"both".*"coverage":0.05,"pattern":"blocks","sink":6,"local":24,"hitter":3,"spacing":64,"kept":[12]' out ||
+    fail "no tokens are dropped"
+compose 0 --pattern blocks=all.npy --ratios 1 --dtypes fp16 --peers peers.json
+grep -q '^64  300    4/2  fp16   both      300 ' out || fail "all tokens are kept, not all of them counted"
+out_has CUDNN
+compose 0 --pattern sliding,sink_tokens=8,window_tokens=40 --json
+# Of three query blocks the first two have all blocks, the last one its own, the one before and the sinks'.
+grep -q '"what":"pattern".*"pattern":"sliding".*"density":1,' out || fail "the blocks of a window are not counted"
+compose 0 --pattern topk_blocks,blocks=1 --json
+grep -q '"what":"pattern".*"density":0.5,' out || fail "one block of each query block is not half of six"
+compose 1 --pattern blocks=absent.npy
+err_has absent.npy
+compose 2 --sink -1
+compose 2 --spacing 0
+compose 2 --pattern nonsense
+
 # ---- a GPU: none; or one whose kernels do nothing, so that outputs keep their poison
-for what in attention operator; do
+for what in attention operator compose; do
     want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" bench $what llama-3.1-8b
 done
 if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then

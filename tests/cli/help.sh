@@ -10,6 +10,7 @@ run
 verify
 bench attention
 bench operator
+bench compose
 bench host
 tune
 report

@@ -1,0 +1,309 @@
+/*
+ * cmd_bench_compose.c: `tamis bench compose`: token selection and a block pattern, alone and together, over lengths, timed in
+ * turns on structured inputs and set beside dense attention, ours and others', with the error of each.
+ */
+#define _GNU_SOURCE
+#include "bench_compose.h"
+#include "bench_options.h"
+#include "bench_stores.h"
+#include "cmd.h"
+#include "device.h"
+#include "pattern_options.h"
+#include "plan.h"
+#include "spec.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#define DEFAULT_COVERAGE 0.02 /* of the published figure */
+
+struct job {
+    struct cli *cli;
+    struct bench_options options;
+    struct compose_case base; /* its problem and store are the figure's */
+    struct device device;
+    struct bench_stores stores;
+    struct bench_peers peers;
+    struct bench bench;
+    struct cli_table table;
+    const char *heads[CLI_TABLE_COLUMNS];
+    char backends[BENCH_MAX_BACKENDS][16]; /* as heads */
+    long long done, total;                 /* figures */
+    int code;                              /* the worst so far */
+    bool stop;                             /* the device can be used no more */
+};
+
+static void note_code(struct job *job, int code)
+{
+    if (code == CLI_NUMERICS || job->code == CLI_OK) job->code = code;
+}
+
+/* ---- what is printed */
+
+static void open_table(struct job *job)
+{
+    static const char *const first[] = {"D", "L", "HEADS", "DTYPE", "WHAT", "KEPT", "BLOCKS", "ERROR", "MS", "DENSE"};
+    int columns = 0;
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++) job->heads[columns++] = first[i];
+    for (int i = 0; i < job->peers.backend_count; i++) {
+        const char *name = job->peers.backends[i];
+        size_t c = 0;
+        for (; name[c]; c++) job->backends[i][c] = (char)toupper((unsigned char)name[c]);
+        job->backends[i][c] = '\0';
+        job->heads[columns++] = job->backends[i];
+    }
+    cli_table_init(&job->table, job->heads, columns, ~(1u << 3 | 1u << 4)); /* all but dtype and what to the right */
+}
+
+/* The peer's time for dense attention of the figure's problem; 0: there is none. */
+static double peer_ms(const struct job *job, int backend, const tamis_problem *p)
+{
+    const struct bench_key key = {p->head_dim, p->q_heads, p->kv_heads, p->seq_len, p->dtype, true};
+    const struct bench_peer *peer = bench_peers_best(&job->peers, job->peers.backends[backend], &key);
+    return peer ? peer->ms : 0;
+}
+
+static void add_row(struct job *job, const tamis_problem *p, const struct compose_figure *figure, enum compose_way way)
+{
+    struct cli_table *cells = &job->table;
+    cli_table_add(cells, "%d", p->head_dim);
+    cli_table_add(cells, "%lld", (long long)p->seq_len);
+    cli_table_add(cells, "%d/%d", p->q_heads, p->kv_heads);
+    cli_table_add(cells, "%s", spec_dtype_name(p->dtype));
+    cli_table_add(cells, "%s", compose_names[way]);
+    cli_table_add(cells, "%lld", figure->kept[way]);
+    if (way == COMPOSE_PATTERN)
+        cli_table_add(cells, "%.1f %%", 100 * figure->density);
+    else
+        cli_table_add(cells, "-");
+    cli_table_add(cells, "%.2e", figure->error[way]);
+    cli_table_add(cells, "%.3f", figure->time[way].ms);
+    cli_table_add(cells, "%.3f", figure->time[COMPOSE_DENSE].ms / figure->time[way].ms);
+    for (int i = 0; i < job->peers.backend_count; i++) {
+        const double ms = peer_ms(job, i, p);
+        if (ms > 0)
+            cli_table_add(cells, "%.3f", ms / figure->time[way].ms);
+        else
+            cli_table_add(cells, "-");
+    }
+}
+
+static void add_json(struct job *job, const tamis_problem *p, const struct compose_figure *figure, enum compose_way way)
+{
+    const tamis_selection *s = &p->selection;
+    const struct structured *structure = &job->base.structure;
+    struct json json;
+    cli_json_begin(job->cli, &json, "bench_compose");
+    json_string(&json, "what", compose_names[way]);
+    json_string(&json, "device", job->device.name);
+    json_string(&json, "gpu", job->stores.gpu);
+    json_int(&json, "head_dim", p->head_dim);
+    json_int(&json, "seq_len", p->seq_len);
+    json_int(&json, "q_heads", p->q_heads);
+    json_int(&json, "kv_heads", p->kv_heads);
+    json_string(&json, "dtype", spec_dtype_name(p->dtype));
+    json_string(&json, "policy", spec_policy_name(s->policy));
+    json_real(&json, spec_policy_name(s->policy), s->policy == TAMIS_RATIO ? s->ratio : s->coverage);
+    json_string(&json, "pattern", tamisi_pattern_name(job->base.pattern.kind));
+    json_real(&json, "sink", structure->sink);
+    json_real(&json, "local", structure->local);
+    json_real(&json, "hitter", structure->hitter);
+    json_int(&json, "spacing", structure->spacing);
+    json_int(&json, "kept", figure->kept[way]);
+    if (way == COMPOSE_PATTERN) json_real(&json, "density", figure->density);
+    json_real(&json, "error", figure->error[way]);
+    json_real(&json, "ms", figure->time[way].ms);
+    json_real(&json, "least_ms", figure->time[way].least_ms);
+    json_real(&json, "most_ms", figure->time[way].most_ms);
+    json_int(&json, "rounds", job->options.rounds);
+    json_int(&json, "sm_mhz", figure->sm_mhz);
+    json_object(&json, "ratio");
+    json_real(&json, "tamis", figure->time[COMPOSE_DENSE].ms / figure->time[way].ms);
+    for (int i = 0; i < job->peers.backend_count; i++) {
+        const double ms = peer_ms(job, i, p);
+        if (ms > 0) json_real(&json, job->peers.backends[i], ms / figure->time[way].ms);
+    }
+    json_object_end(&json);
+    cli_json_end(job->cli, &json);
+}
+
+/* ---- the figures */
+
+static void measure(struct job *job, const struct compose_case *compose)
+{
+    const tamis_problem *p = &compose->problem;
+    char what[160];
+    struct compose_figure figure;
+    if (job->stop || cli_interrupted()) return;
+    snprintf(what, sizeof what, "head_dim %d, seq_len %lld, heads %d/%d, %s, %s %g", p->head_dim, (long long)p->seq_len,
+             p->q_heads, p->kv_heads, spec_dtype_name(p->dtype), spec_policy_name(p->selection.policy),
+             p->selection.policy == TAMIS_RATIO ? p->selection.ratio : p->selection.coverage);
+    cli_progress(job->cli, job->done++, job->total, what);
+    const tamis_status status =
+        bench_compose_measure(&job->bench, &figure, compose, (unsigned long long)job->options.seed);
+    if (status != TAMIS_OK) {
+        job->stop = status == TAMIS_ECUDA;
+        cli_note(job->cli, "at %s:", what);
+        note_code(job, cli_fail(job->cli, status));
+        return;
+    }
+    if (!figure.right) {
+        note_code(job, cli_error(job->cli, CLI_NUMERICS, "%s: errors of %.3g dense (at most %g is right), %.3g pattern, %.3g "
+                                                         "tokens, %.3g both; not timed",
+                                 what, figure.error[COMPOSE_DENSE], figure.error_limit, figure.error[COMPOSE_PATTERN],
+                                 figure.error[COMPOSE_TOKENS], figure.error[COMPOSE_BOTH]));
+        return;
+    }
+    for (int way = 0; way < COMPOSE_WAYS; way++) {
+        if (job->cli->json)
+            add_json(job, p, &figure, (enum compose_way)way);
+        else
+            add_row(job, p, &figure, (enum compose_way)way);
+    }
+}
+
+static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long seq_len)
+{
+    struct job *job = payload;
+    struct compose_case compose = job->base;
+    tamis_problem *p = &compose.problem;
+    compose.store = bench_stores_find(&job->stores, head_dim, dtype);
+    *p = (tamis_problem)TAMIS_PROBLEM_INIT;
+    p->dtype = dtype;
+    p->q_heads = job->options.q_heads;
+    p->kv_heads = job->options.kv_heads;
+    p->head_dim = head_dim;
+    p->seq_len = seq_len;
+    p->selection = job->options.selection;
+    if (p->selection.policy == TAMIS_COVERAGE) measure(job, &compose);
+    for (int i = 0; i < job->options.ratio_count; i++) {
+        p->selection.ratio = job->options.ratios[i];
+        measure(job, &compose);
+    }
+}
+
+static int run_all(struct job *job)
+{
+    const struct bench_options *o = &job->options;
+    job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * (o->ratio_count > 0 ? o->ratio_count : 1);
+    bench_options_each(o, run_length, job);
+    cli_progress_end(job->cli);
+    return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun", job->done,
+                                         job->total)
+                             : job->code;
+}
+
+/* ---- what is asked for */
+
+static int read_structure(struct job *job)
+{
+    struct structured *s = &job->base.structure;
+    long long spacing = s->spacing;
+    if (!cli_real(job->cli, "sink", 0, 50, &s->sink) || !cli_real(job->cli, "local", 0, 50, &s->local) ||
+        !cli_real(job->cli, "hitter", 0, 50, &s->hitter) || !cli_integer(job->cli, "spacing", 1, 1 << 24, &spacing))
+        return CLI_USAGE;
+    s->spacing = (int)spacing;
+    return CLI_OK;
+}
+
+static int read_options(struct job *job)
+{
+    struct cli *cli = job->cli;
+    const char *path;
+    int code = bench_operator_options_read(&job->options, cli);
+    if (code == CLI_OK) code = read_structure(job);
+    if (code == CLI_OK) code = pattern_options_read(cli, &job->base.pattern, &job->base.blocks);
+    if (code != CLI_OK) return code;
+    if (!cli_given(cli, "pattern")) job->base.pattern.kind = TAMIS_PATTERN_FLEXPREFILL;
+    if (!cli_given(cli, "coverage") && !cli_given(cli, "ratios")) {
+        job->options.selection.policy = TAMIS_COVERAGE;
+        job->options.selection.coverage = DEFAULT_COVERAGE;
+        job->options.ratio_count = 0;
+    }
+    for (int i = 0; (path = cli_value_at(cli, "peers", i)); i++)
+        if (bench_peers_read(&job->peers, path) != TAMIS_OK) return cli_fail_as(cli, CLI_FAILED);
+    return CLI_OK;
+}
+
+static int bench_all(struct job *job)
+{
+    const char *gpu = job->stores.gpu;
+    struct tamisi_buf pattern = TAMISI_BUF_INIT;
+    if (bench_begin(&job->bench, job->device.context, job->options.rounds, (unsigned long long)job->options.seed) != TAMIS_OK)
+        return cli_fail_as(job->cli, CLI_FAILED);
+    tamisi_pattern_describe(&pattern, &job->base.pattern);
+    if (!job->cli->json)
+        cli_print(job->cli, "%s%s%s%s: median of %d rounds; pattern %s\n", job->device.name, gpu ? " (" : "", gpu ? gpu : "",
+                  gpu ? ")" : "", job->options.rounds, pattern.data ? pattern.data : "");
+    tamisi_buf_free(&pattern);
+    open_table(job);
+    const int code = run_all(job);
+    if (job->table.count > 0) cli_table_print(&job->table, job->cli);
+    cli_table_free(&job->table);
+    return code;
+}
+
+static int run(struct cli *cli)
+{
+    struct job job = {.cli = cli, .base = {.structure = STRUCTURED_INIT}};
+    int code = read_options(&job);
+    cli_catch_interrupt();
+    if (code == CLI_OK) code = device_open_bare(&job.device, cli);
+    if (code == CLI_OK) code = bench_stores_open(&job.stores, cli, &job.device, &job.options.head_dims);
+    if (code == CLI_OK) code = bench_all(&job);
+    bench_end(&job.bench);
+    bench_stores_close(&job.stores);
+    bench_peers_free(&job.peers);
+    device_close(&job.device);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"lengths", 0, "LIST", "sequence lengths, with commas between; default: 8192,32768,131072"},
+    PATTERN_OPTION,
+    {"coverage", 0, "X", "keep tokens by coverage; default: 0.02"},
+    {"ratios", 0, "LIST", "keep by ratio instead, of each the four ways"},
+    {"scope", 0, "head|kv_group|layer", "which heads choose together; default: head"},
+    {"window", 0, "N", "last queries that score, and are kept; default: 128"},
+    {"pool", 0, "N", "width of the moving average over scores; default: 7"},
+    {"min-tokens", 0, "N", "never keep fewer before the window; default: 1024"},
+    {"sink", 0, "X", "logit of the first four keys; default: 6"},
+    {"local", 0, "X", "logit of a query's own key, from which it falls with the distance; default: 24"},
+    {"hitter", 0, "X", "logit of keys that all queries attend to; default: 3"},
+    {"spacing", 0, "N", "one key in so many is such a one; default: 64"},
+    {"head-dims", 0, "64|96|128|256,...", "default: those that there are kernels for"},
+    {"dtypes", 0, "bf16|fp16,...", "default: bf16"},
+    {"q-heads", 0, "N", "query heads; default: 32"},
+    {"kv-heads", 0, "N", "KV heads; default: 8"},
+    {"rounds", 0, "N", "runs that are timed; default: 7"},
+    {"seed", 0, "N", "of the inputs; default: 1"},
+    {"peers", 0, "FILE", "figures of other kernels, from examples/bench/peers.py; may be repeated"},
+    {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0"},
+    {NULL, 0, NULL, NULL}};
+
+static const struct cli_exit_text exits[] = {
+    {CLI_SPEC, "a spec or template is invalid"},
+    {CLI_NO_DEVICE, "no NVIDIA driver, no such GPU, or one that is too old"},
+    {CLI_COMPILE, "a kernel is missing and could not be compiled"},
+    {CLI_NUMERICS, "dense attention is wrong, or a result is NaN; nothing was timed"},
+    {CLI_INTERRUPTED, "interrupted by Ctrl-C; what was timed is printed"},
+    {0, NULL}};
+
+const struct cli_command cmd_bench_compose = {
+    .name = "bench compose",
+    .operands = "STORE|SPEC... [option...]",
+    .operand_max = -1,
+    .summary = "time token selection and a block pattern, alone and together",
+    .description =
+        "Run attention in four ways on the same inputs: dense, with the block pattern, with token selection, and with both. "
+        "A round runs each once, in one call, from Q, K and V to the output, and the median of the rounds counts. Inputs have "
+        "the structure of a model's attention: sinks, a local band and heavy hitters, by the options below, on random numbers. "
+        "ERROR is the relative error of sampled rows of three heads against dense attention in double precision, rows that "
+        "were dropped left out; KEPT the tokens that are kept; BLOCKS the part of all blocks that the pattern lists where no "
+        "token is dropped. DENSE is the dense run's time over MS, a backend's column of --peers its own dense time over MS.",
+    .options = options,
+    .exits = exits,
+    .examples = "tamis bench compose llama.tamis --lengths 131072\n"
+                "tamis bench compose llama.tamis --pattern flexprefill --coverage 0.005 --peers peers.json --json\n"
+                "tamis bench compose --device cpu --lengths 512 --min-tokens 16 --pattern blocks=mask.npy\n",
+    .run = run};
