@@ -1,7 +1,7 @@
 /*
  * check_gpu_plan.c: GPU contexts and plans without a GPU: which kernels are chosen, where cubins come from, and the reason
- * that every failure gives. Launches are in check_gpu_launch.c, check_gpu_maps.c and check_gpu_blocks.c, faults of single
- * driver calls in check_gpu_fault.c. All run against fake_cuda (TAMIS_FAKE_CUDA), each case in a process of its own.
+ * that every failure gives. Launches are in check_gpu_launch.c, check_gpu_maps.c, check_gpu_blocks.c and check_gpu_patterns.c,
+ * faults of single driver calls in check_gpu_fault.c. All run against fake_cuda (TAMIS_FAKE_CUDA), each case in a process of its own.
  */
 #define _XOPEN_SOURCE 700
 
@@ -31,7 +31,8 @@ static void expect_plan(const void *settings)
                  "%s", text);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
         const struct gpu_plan_entry *entry = &gpu_plan_entries[i];
-        const bool there = gpu_plan_has(with_tma, entry->stage) && !strstr(entry->family, "blocks");
+        const bool of_pattern = strstr(entry->family, "blocks") || strstr(entry->family, "pattern");
+        const bool there = gpu_plan_has(with_tma, entry->stage) && !of_pattern;
         snprintf(wanted, sizeof wanted, "\n%s: k_%s_%s, %d threads, ", entry->stage, entry->family, entry->stage,
                  entry->threads);
         child_expect((strstr(text, wanted) != NULL) == there, "\"%s\" is%s in: %s", wanted, there ? " not" : "", text);
@@ -380,6 +381,7 @@ Suite *gpu_plan_suite(void)
     suite_add_tcase(suite, gpu_launch_case());
     suite_add_tcase(suite, gpu_maps_case());
     suite_add_tcase(suite, gpu_blocks_case());
+    suite_add_tcase(suite, gpu_patterns_case());
     suite_add_tcase(suite, gpu_fault_case());
     suite_add_tcase(suite, gpu_choice_case());
     return suite;

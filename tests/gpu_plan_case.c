@@ -27,7 +27,13 @@ const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
     {"decompress", "decompress", 192, 0, 28, 0},     {"attend", "attend_tma", 384, 200 * 1024, 112, 80},
     {"blocks", "blocks_bits", 96, 0, 3, 0},          {"blocks", "blocks_rows", 160, 0, 5, 0},
     {"blocks", "blocks_order", 512, 0, 1, 0},        {"attend_blocks", "attend_blocks", 256, 90 * 1024, 128, 32},
-    {"attend_blocks", "attend_blocks_tma", 384, 210 * 1024, 128, 64}};
+    {"attend_blocks", "attend_blocks_tma", 384, 210 * 1024, 128, 64},
+    {"pattern", "pattern_sliding", 96, 0, 3, 0},     {"pattern", "pattern_means", 288, 0, 1, 0},
+    {"pattern", "pattern_products", 224, 0, 48, 48}, {"pattern", "pattern_choose", 160, 0, 1, 0},
+    {"pattern_lines", "pattern_stats", 256, 70 * 1024, 128, 64}, {"pattern_lines", "pattern_merge", 128, 0, 128, 0},
+    {"pattern_lines", "pattern_lines", 256, 100 * 1024, 128, 64}, {"pattern_heads", "pattern_heads", 992, 0, 1, 0},
+    {"pattern_heads", "pattern_soften", 192, 0, 1, 0}, {"pattern_heads", "pattern_cut", 992, 0, 1, 0},
+    {"pattern_heads", "pattern_lists", 224, 0, 7, 0}, {"pattern_xattn", "pattern_xattn", 128, 110 * 1024, 128, 2}};
 
 bool gpu_plan_has(bool tma, const char *stage)
 {
@@ -105,8 +111,9 @@ static void put_variant(tamis_store *store, const struct store_plan *plan, const
 
 void gpu_plan_make_store(const struct store_plan *plan)
 {
-    static const char *const families[] = {"score", "select", "compress", "attend", "decompress", "blocks", "attend_blocks"};
-    const size_t family_count = plan->patterns ? 7 : 5;
+    static const char *const families[] = {"score",  "select",        "compress", "attend",        "decompress",    "blocks",
+                                           "attend_blocks", "pattern", "pattern_lines", "pattern_heads", "pattern_xattn"};
+    const size_t family_count = plan->patterns ? sizeof families / sizeof *families : 5;
     const tamis_store_options create = {sizeof create, TAMIS_STORE_CREATE, NULL, NULL};
     tamis_store *store;
     ck_assert_msg(tamis_store_open(&store, folder_file("a.tamis"), &create) == TAMIS_OK, "%s", tamis_last_error());

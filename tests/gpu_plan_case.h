@@ -21,7 +21,7 @@ struct gpu_plan_entry {
     const char *family, *stage;
     int threads, shared_bytes, block_m, block_n;
 };
-#define GPU_PLAN_ENTRIES 17
+#define GPU_PLAN_ENTRIES 29
 extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
 bool gpu_plan_has(bool tma, const char *stage); /* a store with _tma stages, or one without: has it this one? */
 
@@ -56,6 +56,7 @@ struct gpu_bench {
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
 TCase *gpu_maps_case(void);   /* check_gpu_maps.c */
 TCase *gpu_blocks_case(void); /* check_gpu_blocks.c */
+TCase *gpu_patterns_case(void); /* check_gpu_patterns.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
 TCase *gpu_choice_case(void); /* check_gpu_choice.c */
 
