@@ -19,7 +19,10 @@ static const struct {
 } goldens[] = {{"score", "score", "sm_80"},       {"score_wgmma", "score", "sm_90a"},   {"select", "select", "sm_80"},
                {"compress", "compress", "sm_80"}, {"attend", "attend", "sm_80"},        {"attend_wgmma", "attend", "sm_90a"},
                {"decompress", "decompress", "sm_80"}, {"drift", "drift", "sm_80"},      {"blocks", "blocks", "sm_80"},
-               {"attend_blocks", "attend_blocks", "sm_80"}, {"attend_blocks_wgmma", "attend_blocks", "sm_90a"}};
+               {"attend_blocks", "attend_blocks", "sm_80"}, {"attend_blocks_wgmma", "attend_blocks", "sm_90a"},
+               {"pattern", "pattern", "sm_80"}, {"pattern_lines", "pattern_lines", "sm_80"},
+               {"pattern_heads", "pattern_heads", "sm_80"}, {"pattern_xattn", "pattern_xattn", "sm_80"},
+               {"pattern_xattn_wgmma", "pattern_xattn", "sm_90a"}};
 #define GOLDENS ((int)(sizeof goldens / sizeof *goldens))
 
 static const char *const all_models[] = {"gemma-2-9b", "gpt-oss-20b", "llama-3.1-70b", "llama-3.1-8b", "mistral-nemo-12b",

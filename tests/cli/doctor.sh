@@ -56,7 +56,7 @@ fi
 mkdir -p root/bin root/share/tamis/runtime own/runtime
 cp "$tamis" root/bin/tamis
 cp -R "$source_dir/templates" "$source_dir/specs" root/share/tamis
-cp "$source_dir/runtime/kernel_args.h" "$source_dir/runtime/drift_args.h" "$source_dir/runtime/block_args.h" root/share/tamis/runtime
+for header in kernel drift block pattern; do cp "$source_dir/runtime/${header}_args.h" root/share/tamis/runtime; done
 cp -R root/share/tamis/. own
 want 0 root/bin/tamis doctor
 out_has "root/share/tamis (installed)"

@@ -8,7 +8,7 @@ copy_data() {
     rm -rf data
     mkdir data data/runtime
     cp -R "$source_dir/templates" "$source_dir/specs" data/
-    cp "$source_dir/runtime/kernel_args.h" "$source_dir/runtime/drift_args.h" "$source_dir/runtime/block_args.h" data/runtime/
+    for header in kernel drift block pattern; do cp "$source_dir/runtime/${header}_args.h" data/runtime/; done
 }
 
 # All sources of a store, with their keys, in one file.
@@ -155,7 +155,7 @@ json_ok error
 out_has 'undeclared_thing'
 err_has '0 compiled, 1 failed'
 want 0 "$tamis" gen one.yaml -o broken.tamis --arch sm_80 --defaults-only
-err_has 'compiling 1 of 8'
+err_has 'compiling 1 of 12'
 
 # A default kernel that spills is a warning, with --strict a failure.
 copy_data

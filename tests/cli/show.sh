@@ -49,7 +49,7 @@ want 0 "$tamis" show s.tamis --variant "$variant" --arch sm_80
 same out source.cu
 mkdir data data/runtime
 cp -R "$source_dir/templates" "$source_dir/specs" data
-cp "$source_dir/runtime/kernel_args.h" "$source_dir/runtime/drift_args.h" "$source_dir/runtime/block_args.h" data/runtime
+for header in kernel drift block pattern; do cp "$source_dir/runtime/${header}_args.h" data/runtime; done
 echo '// another comment' >>data/templates/compress.cu.lua
 want 0 env TAMIS_DATA_DIR=data "$tamis" gen qwen3-8b -o s.tamis --no-compile --arch sm_80
 want 2 "$tamis" show s.tamis --variant "$variant" --arch sm_80

@@ -1,0 +1,1355 @@
+// made by: tamis show SPEC --variant pattern_heads_bf16_d128_rt128_t1024 --arch sm_80
+// tamis_pattern_heads_bf16_d128_rt128_t1024_heads: 1024 threads, 0 bytes of dynamic shared memory
+// tamis_pattern_heads_bf16_d128_rt128_t1024_soften: 128 threads, 0 bytes of dynamic shared memory
+// tamis_pattern_heads_bf16_d128_rt128_t1024_cut: 1024 threads, 0 bytes of dynamic shared memory
+// tamis_pattern_heads_bf16_d128_rt128_t1024_lists: 128 threads, 0 bytes of dynamic shared memory
+
+/*
+ * pattern_args.h: what the host passes to the kernels that make lists of blocks out of Q and K, one struct a stage. Beside
+ * block_args.h, whose rules hold here too; a change of any struct, or of the grid that a kernel expects, needs a new
+ * TAMIS_PATTERN_ABI.
+ *
+ * Shapes as in block_args.h; n rows of a sequence, kept[b] or L, which kernels read on the device; ceil(n / 128) of its T
+ * blocks count. Where scores of pairs of blocks are needed, they lie in the memory of the lists until these are written: row i
+ * of a head has i + 1 floats there. `row` of the lists is T then. What each pattern is, is defined in cpu_pattern.h.
+ */
+
+/*
+ * block_args.h: what the host passes to the kernels of block-sparse attention, and how lists of blocks lie in memory. Beside
+ * kernel_args.h, whose rules hold here too: read by gcc and by NVRTC, and a change of any struct, or of the grid that a kernel
+ * expects, needs a new TAMIS_BLOCK_ABI.
+ *
+ * A block is 128 queries by 128 keys. Shapes as in tamis.h; T = ceil(C / 128) query blocks, and as many of keys.
+ *
+ * Lists, for each (sequence, query head, query block i): `count` (B, Hq, T), and `list` (B, Hq, T, row), its first `count`
+ * entries the blocks of keys that are attended to, ascending, each at most i. Block i itself is masked causally, which takes
+ * care of the keys behind a sequence's last too; i need not be listed. What lies behind the entries is never read. Lists of
+ * query blocks behind a sequence's last row are never read either.
+ *
+ * An entry is the block's number in its low TAMIS_BLOCK_BITS bits. What lies above them is 0 for a block that all its queries
+ * see whole (but for the diagonal), or m + 1 where row q of the block sees only the keys whose bits are set in mask m. A mask
+ * is (128, 4) words of 32 bits, key k of query q bit k % 32 of word (q, k / 32), and may serve any number of entries. A query
+ * that sees no key at all gets a row of zeros, and the log-sum-exp -inf.
+ */
+
+/*
+ * kernel_args.h: what the host passes to each kernel, one struct a stage.
+ *
+ * Read by two compilers: gcc, through the gpu_*.c files that fill the structs, and NVRTC, through the templates that
+ * include this text. So it uses only types that both give the same layout. A change of any struct, or of the grid that a
+ * kernel expects, needs a new TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
+ *
+ * Shapes as in tamis.h: B batch, Hq, Hkv, L, D, W window, C capacity, Hi index_heads, Hc compact_heads; N = L - W, the
+ * number of candidates.
+ */
+
+#define TAMIS_KERNEL_ABI 2
+
+/* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
+struct tamis_rows {
+    void *data;
+    long long batch_stride;
+    long long head_stride;
+    long long row_stride;
+};
+
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. Boxes are 64 columns by a tile's rows. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
+/* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
+struct tamis_score_args {
+    struct tamis_rows q;  /* (B, Hq, L, D) */
+    struct tamis_rows k;  /* (B, Hkv, L, D) */
+    float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
+    float *lse2;          /* (B, Hq, lse2_rows), the first W of a row: log2 of the sum of exp2 over all keys */
+    float *score;         /* (B, Hq, N) */
+    long long seq_len;    /* L */
+    long long chunk_keys; /* keys a chunk; a multiple of 256 */
+    int chunks;
+    int lse2_rows; /* W rounded up to a multiple of 64 */
+    int batch;
+    int q_heads;
+    int kv_heads;
+    int window;
+    float scale_log2; /* scale * log2(e) */
+};
+
+/* score_stats_tma and score_sum_tma: the same with persistent blocks and the tensor copy engine (sm_90a). */
+struct tamis_score_tma_args {
+    struct tamis_tensor_map q; /* boxes of the tile of queries; score_sum_tma alone reads it */
+    struct tamis_tensor_map k; /* boxes of the kernel's own tile of keys */
+    struct tamis_score_args score;
+};
+
+/* select_pool: step 2, and what heads rank by; and step 3 where the budget is known. */
+struct tamis_pool_args {
+    const float *score;   /* (B, Hq, N) */
+    float *rank;          /* (B, Hi, N) */
+    float *mean;          /* (B, N) */
+    long long candidates; /* N */
+    int q_heads;
+    int index_heads;
+    int pool;
+    int fixed_kept; /* tokens to keep, the window included; read where `kept` is given */
+    int *kept;      /* (B): set to fixed_kept; or 0 */
+};
+
+/* select_budget: step 3. Of a sequence one block, or block_m of them along x that the launch makes a cluster. */
+struct tamis_budget_args {
+    const float *mean;    /* (B, N); read only where fixed_keep < 0 */
+    int *kept;            /* (B) */
+    long long seq_len;    /* L */
+    long long candidates; /* N */
+    long long min_tokens; /* M */
+    long long fixed_keep; /* tokens to keep outside the window; -1: by coverage; N: all, dense */
+    double coverage;      /* tau */
+};
+
+/* select_tokens: step 4. Of a (sequence, index head) one block, or block_m of them along x that the launch makes a cluster. */
+struct tamis_tokens_args {
+    const float *rank; /* (B, Hi, N) */
+    const int *kept;   /* (B) */
+    int *indices;      /* (B, Hi, C) */
+    long long seq_len;
+    long long candidates;
+    long long capacity; /* C */
+    int index_heads;
+};
+
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
+    struct tamis_rows source;  /* (B, Hs, L, D) */
+    struct tamis_rows compact; /* (B, H, C, D) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
+    unsigned *counter; /* set to 0, for attend_tma which follows; or 0 */
+};
+
+/* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
+struct tamis_attend_args {
+    struct tamis_rows q;      /* (B, Hq, rows, D): full rows read through `indices` if given, else compact or dense ones */
+    struct tamis_rows k, v;   /* (B, Hc, C, D) */
+    struct tamis_rows k_full; /* (B, Hkv, L, D), with v_full: read instead of k, v where kept[b] == L; data may be 0 */
+    struct tamis_rows v_full;
+    struct tamis_rows output; /* (B, Hq, rows, D): rows placed through `indices` if given */
+    float *lse;               /* (B, Hq, lse_rows) or 0; natural log */
+    const int *kept;          /* (B), or 0: every sequence has seq_len rows */
+    const int *indices;       /* (B, Hi, C), or 0: row i is row i */
+    long long seq_len;        /* L */
+    long long capacity;       /* C: bound on kept[b], from which the grid is made */
+    long long lse_rows;       /* row length of lse: C or L */
+    int q_heads;
+    int kv_heads;      /* of k_full, v_full */
+    int compact_heads; /* Hc, of k, v */
+    int index_heads;   /* Hi */
+    int causal;        /* 0: every row sees all rows */
+    float scale_log2;
+};
+
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
+struct tamis_attend_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    int tiles; /* of block_m rows, of the capacity */
+    int heads; /* B * Hq; tiles * heads fits 31 bits */
+    unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
+};
+
+/* decompress: step 7. */
+struct tamis_decompress_args {
+    struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
+    struct tamis_rows output;  /* (B, Hq, L, D) */
+    const float *compact_lse;  /* (B, Hq, C) or 0 */
+    float *lse;                /* (B, Hq, L) or 0 */
+    const int *kept;           /* (B) */
+    const int *indices;        /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int q_heads;
+    int index_heads;
+};
+
+#define TAMIS_BLOCK_ABI 1
+
+#define TAMIS_BLOCK 128
+#define TAMIS_BLOCK_BITS 20 /* of an entry: the block's number */
+#define TAMIS_BLOCK_MASKS 2047 /* at most: entries stay positive */
+#define TAMIS_BLOCK_MASK_WORDS 512
+
+/* The lists of a run. */
+struct tamis_block_lists {
+    int *count;            /* (B, Hq, T) */
+    int *list;             /* (B, Hq, T, row) */
+    const unsigned *masks; /* (masks, 128, 4); 0: no entry has one */
+    int mask_count;        /* entries with a mask behind the last count as whole */
+    int tiles;             /* T */
+    int row;               /* entries from one list to the next; at most T */
+};
+
+/* Where a pattern's maker finds queries and keys: as attention does. */
+struct tamis_pattern_source {
+    struct tamis_rows q;      /* (B, Hq, rows, D): full rows read through `indices` if given, else compact or dense ones */
+    struct tamis_rows k;      /* (B, Hc, C, D) */
+    struct tamis_rows k_full; /* (B, Hkv, L, D): read instead of k where kept[b] == L; data may be 0 */
+    const int *kept;          /* (B), or 0: every sequence has seq_len rows */
+    const int *indices;       /* (B, Hi, C), or 0: row i is row i */
+    long long seq_len;        /* L */
+    long long capacity;       /* C: bound on kept[b], from which grids are made */
+    int batch;
+    int q_heads;
+    int kv_heads;      /* of k_full */
+    int compact_heads; /* Hc, of k */
+    int index_heads;   /* Hi */
+    float scale_log2;
+};
+
+/* blocks_bits: lists from a bit mask (B, Hq, T, words), one warp a list. grid = (ceil(T / warps), Hq, B). */
+struct tamis_blocks_bits_args {
+    struct tamis_block_lists lists;
+    const unsigned *bits; /* block j of a row: bit j % 32 of word j / 32; bits behind the diagonal are ignored */
+    int words;            /* ceil(T / 32) */
+    int q_heads;
+};
+
+/*
+ * blocks_rows: lists from index arrays as BSR has them: row r = (b * Hq + h) * T + i has columns[offsets[r]] to
+ * columns[offsets[r + 1] - 1], ascending; entries may carry masks. Those behind the diagonal are left out. Grid as blocks_bits.
+ */
+struct tamis_blocks_rows_args {
+    struct tamis_block_lists lists;
+    const long long *offsets; /* (B * Hq * T + 1) */
+    const int *columns;
+    long long column_count;
+    int q_heads;
+};
+
+/* attend_blocks: step 6 on the listed blocks; otherwise as attend, causal. grid = (T, Hq, B). */
+struct tamis_attend_blocks_args {
+    struct tamis_attend_args attend;
+    struct tamis_block_lists blocks;
+};
+
+/*
+ * blocks_order: the order in which attend_blocks_tma takes tiles: a section's heads together, in it the longest lists first,
+ * those alike from the last query block to the first. Clears the counter too. grid = (sections).
+ */
+struct tamis_blocks_order_args {
+    const int *count; /* (B, Hq, T) */
+    const int *kept;  /* (B) or 0: tiles behind a sequence's rows come last */
+    int *order;       /* (B * Hq * T): (b * Hq + h) * T + i */
+    unsigned *counter; /* set to 0 */
+    long long seq_len;
+    int tiles;         /* T */
+    int heads;         /* B * Hq */
+    int q_heads;
+    int section_heads; /* of a section; the last one may have fewer */
+};
+
+/* attend_blocks_tma: the same with persistent blocks and the tensor copy engine (sm_90a), as attend_tma. */
+struct tamis_attend_blocks_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; boxes of 128 rows */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    struct tamis_block_lists blocks;
+    const int *order; /* as blocks_order made it */
+    int heads;        /* B * Hq; tiles * heads fits 31 bits */
+    unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
+};
+
+#define TAMIS_PATTERN_ABI 1
+
+#define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
+#define TAMIS_PATTERN_XATTN_ROWS 128  /* reduced rows of a tile of pattern_xattn, its block_m */
+#define TAMIS_PATTERN_XATTN_BLOCKS 2  /* of it, an SM, at most: its block_n */
+#define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
+
+/* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
+struct tamis_pattern_sliding_args {
+    struct tamis_block_lists lists;
+    unsigned *masks; /* five, as cpu_pattern_blocks.c orders them */
+    const int *kept;
+    long long seq_len;
+    long long sink_tokens;
+    long long window_tokens;
+    int q_heads;
+};
+
+/* pattern_means: of the rows of each block. grid = (T, Hq + Hc, B): heads of Q, then of K. */
+struct tamis_pattern_means_args {
+    struct tamis_pattern_source source;
+    float *mean_q; /* (B, Hq, T, D) */
+    float *mean_k; /* (B, Hc, T, D) */
+    int tiles;     /* T */
+};
+
+/* pattern_products: of means, times scale_log2. grid = (ceil(T / block_m)^2, Hq, B), row-major; none above the diagonal. */
+struct tamis_pattern_products_args {
+    struct tamis_block_lists lists; /* receive them as floats */
+    const float *mean_q;
+    const float *mean_k;
+    const int *modes; /* (B, Hq) or 0: only heads of mode TAMIS_PATTERN_PAIRS */
+    const int *kept;
+    long long seq_len;
+    int q_heads;
+    int compact_heads;
+    float scale_log2;
+};
+
+/* pattern_choose: from scores of pairs to lists, a block a query block. grid = (T, Hq, B), the last query blocks first. */
+struct tamis_pattern_choose_args {
+    struct tamis_block_lists lists;
+    const int *kept;
+    long long seq_len;
+    long long blocks; /* how many; 0: by ratio */
+    double ratio;
+    double threshold; /* not 0: blocks 0 and i, and the best until they hold this part of the sum; scores are not negative */
+    int q_heads;
+};
+
+/*
+ * pattern_stats, pattern_merge, pattern_lines: what the last W queries attend to, in two passes over the keys. grid = (chunks,
+ * Hq, B) of the first and last; (Hq, B) of pattern_merge. pattern_stats also clears `slash`.
+ */
+struct tamis_pattern_lines_args {
+    struct tamis_pattern_source source;
+    float *partial;            /* (B, Hq, chunks, 128, 2): running max and sum of a chunk of keys, in log2 units */
+    float *lse2;               /* (B, Hq, 128) */
+    float *vertical;           /* (B, Hq, C): mean over the queries of their probability for key k */
+    unsigned long long *slash; /* (B, Hq, C): the same by distance from the query; in units of 2^-TAMIS_PATTERN_SLASH_BITS */
+    long long chunk_keys;      /* a multiple of both kernels' block_n */
+    long long dense_rows;      /* a sequence of at most so many rows is left alone */
+    int chunks;
+    int last_queries; /* W, or all where n is less */
+};
+
+/* What pattern_lists does with a head. */
+#define TAMIS_PATTERN_LINES 0 /* the chosen columns and diagonals */
+#define TAMIS_PATTERN_PAIRS 1 /* these, and the pairs of blocks above the head's cut */
+#define TAMIS_PATTERN_ALL 2   /* every block */
+
+/* pattern_heads: blocks of lines, and the head's mode. grid = (Hq, B). */
+struct tamis_pattern_heads_args {
+    struct tamis_pattern_source source;
+    const float *vertical;
+    const unsigned long long *slash;
+    const float *mean_k; /* (B, Hc, T, D); 0: no head is query-aware, and none is dense */
+    float *sums;         /* (B, Hq, 3, T): scratch */
+    unsigned *chosen;    /* (B, Hq, 2, words): bit j % 32 of word j / 32, of columns, then of diagonals */
+    int *modes;          /* (B, Hq) */
+    double coverage;     /* 0: by the counts of lines */
+    double tau;
+    long long vertical_lines;
+    long long slash_lines;
+    long long dense_rows; /* as pattern_lines has it */
+    int least; /* blocks */
+    int most;
+    int tiles;
+    int words; /* ceil(T / 32) */
+};
+
+/*
+ * pattern_soften: softmax over the scores of each query block, in place, a block each; pattern_cut: the score down to which
+ * pairs are taken; both for heads of mode PAIRS only, others end at once. pattern_lists: the lists, a warp each. grid = (T, Hq,
+ * B) of the first; (Hq, B) of the second; (ceil(T / warps), Hq, B) of the third.
+ */
+struct tamis_pattern_pairs_args {
+    struct tamis_block_lists lists;
+    const unsigned *chosen;
+    const int *modes;
+    unsigned *cut;    /* (B, Hq, 2): the score's bits, and how many of those equal to it are taken */
+    int *ties_before; /* (B, Hq, T): equal ones in the query blocks before */
+    const int *kept;
+    long long seq_len;
+    double gamma;
+    int q_heads;
+    int words;
+};
+
+/*
+ * pattern_xattn: the estimates of XAttention, into the lists' memory. Persistent blocks share out (head, tile of block_m
+ * reduced rows) pairs, the longest first; each has block_m rows of T floats as scratch. grid = (at most `slots`).
+ */
+struct tamis_pattern_xattn_args {
+    struct tamis_pattern_source source;
+    struct tamis_block_lists lists;
+    float *scratch; /* (slots, block_m, T) */
+    int stride;     /* S: 4 to 64 */
+};
+
+/*
+ * ptx.cuh: the instructions that CUDA C++ does not name, one function each. sm_80 and newer. No CUDA headers are needed.
+ */
+
+/* Address in the shared window, which the instructions below want instead of a generic pointer. */
+__device__ __forceinline__ unsigned shared_address(const void *pointer)
+{
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global, bool valid)
+{
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+}
+
+/* The same where the 16 bytes are known to be there. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+
+/* Close the group of copies issued since the last commit. */
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most `kPending` of this thread's youngest groups are unfinished. */
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
+
+__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(unsigned barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* Arrive once the copies are done that this thread has started; the call itself does not wait. */
+__device__ __forceinline__ void barrier_arrive_after_copies(unsigned barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+#if __CUDA_ARCH__ >= 900
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#else
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#endif
+                 "@done bra finished;\n"
+                 "bra again;\n"
+                 "finished:\n"
+                 "}" ::"r"(barrier), "r"(phase) : "memory");
+}
+
+/* Four words to shared memory: `first`, then `others` three times. */
+__device__ __forceinline__ void store_shared_16(unsigned shared, unsigned first, unsigned others)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared), "r"(first), "r"(others) : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+__device__ __forceinline__ void load_matrix_x4_transposed(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* 2^x in the special function unit: relative error below 2^-22, 2^-inf is 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
+struct Bf16 {
+    static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
+    static constexpr float kMostSum = 0x1p60f; /* of a lane's probabilities in a step */
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    /* c[0..3] += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+struct Fp16 {
+    static constexpr unsigned kOne = 0x3c00;
+    static constexpr float kMostSum = 0x1p15f;
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
+
+/*
+ * pattern.cuh: what makers of block patterns share: where a sequence's rows of Q and K lie, choosing the largest of many
+ * scores without sorting them, and lists out of bits.
+ */
+
+/*
+ * bins.cuh: finding one value among many integers without sorting: the blocks of a cluster put the keys of an interval into
+ * bins, find the bin in which a running total reaches a goal, and narrow the interval to it.
+ */
+
+/*
+ * block.cuh: sums and scans over a warp or a block of threads.
+ */
+
+/* Inclusive prefix sum over the lanes of a warp. */
+template <typename T>
+__device__ __forceinline__ T warp_inclusive_scan(T value)
+{
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+        const T below = __shfl_up_sync(0xffffffffu, value, step);
+        if (static_cast<int>(threadIdx.x % 32) >= step) value += below;
+    }
+    return value;
+}
+
+/* The sum of the lanes' values, the same bits in every lane. */
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value)
+{
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+    return value;
+}
+
+/*
+ * Exclusive prefix sum over the block's warps, in their order, of a value that a warp's lanes share; `total` receives the
+ * sum of all. `s_warps` holds one value a warp, and is not to be written again before the next barrier.
+ */
+template <int kThreads, typename T>
+__device__ __forceinline__ T warps_exclusive_scan(T value, T *s_warps, T &total)
+{
+    constexpr int kWarps = kThreads / 32;
+    static_assert(kWarps <= 32, "a lane for each warp");
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (lane == 0) s_warps[warp] = value;
+    __syncthreads();
+    const T upto = warp_inclusive_scan(lane < kWarps ? s_warps[lane] : T(0));
+    total = __shfl_sync(0xffffffffu, upto, 31);
+    return __shfl_sync(0xffffffffu, upto, warp) - value;
+}
+
+/*
+ * cluster.cuh: a cluster of thread blocks that read each other's shared memory (sm_90 and newer). A cluster of one block
+ * compiles for every architecture, to the barriers of a block.
+ */
+
+/*
+ * Every thread of the cluster arrives, then waits. What was written to shared memory before an arrival can be read by the
+ * whole cluster behind the wait. A block must not end while others may still read its shared memory.
+ */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+/* The same, but nothing that was written is published: what is left to say is that this block has read all it wanted. */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive_relaxed()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
+template <int kCluster>
+__device__ __forceinline__ void cluster_wait()
+{
+    if constexpr (kCluster > 1)
+        asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+    else
+        __syncthreads();
+}
+
+template <int kCluster>
+__device__ __forceinline__ void cluster_sync()
+{
+    cluster_arrive<kCluster>();
+    cluster_wait<kCluster>();
+}
+
+/* Where the block `rank` of the cluster has what this block has at `own`, in shared memory. */
+template <int kCluster, typename T>
+__device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
+{
+    if constexpr (kCluster > 1) {
+        const T *other;
+        asm volatile("mapa.u64 %0, %1, %2;" : "=l"(other) : "l"(own), "r"(rank));
+        return other;
+    } else {
+        return own;
+    }
+}
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+/* Keys by their distance from `origin`, below `width`, cut into bins of 2^shift. */
+constexpr int kBinBits = 11, kBins = 1 << kBinBits;
+constexpr int kGroups = 32, kGroupBins = kBins / kGroups; /* a lane for each group of bins, and two bins of a group */
+
+struct Interval {
+    unsigned origin, width;
+    __device__ __forceinline__ int shift() const { return max(32 - __clz(width - 1) - kBinBits, 0); }
+    /* To one bin of it. The bins' distance from the origin grows upwards (sign 1) or downwards (-1). */
+    __device__ __forceinline__ void narrow(unsigned bin, int sign)
+    {
+        const int bits = shift();
+        origin += sign * (bin << bits);
+        width = min(1u << bits, width - (bin << bits));
+    }
+};
+
+/* How many keys fall into each bin. */
+struct Counts {
+    using Total = unsigned;
+    unsigned count[kBins];
+    Total group[kGroups];
+    __device__ __forceinline__ Total at(int bin) const { return count[bin]; }
+    template <int kThreads>
+    __device__ __forceinline__ void clear()
+    {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) count[i] = 0;
+    }
+};
+
+/* Count one more at a shared address where `counts`: by predicate, which costs ptxas fewer registers than a branch here. */
+__device__ __forceinline__ void count_shared(unsigned address, bool counts)
+{
+    asm volatile("{\n"
+                 ".reg .pred counts;\n"
+                 "setp.ne.u32 counts, %1, 0;\n"
+                 "@counts red.shared.add.u32 [%0], 1;\n"
+                 "}" ::"r"(address), "r"(static_cast<unsigned>(counts)) : "memory");
+}
+
+/* What their scores add up to, in fixed point. */
+struct Sums {
+    using Total = unsigned long long;
+    unsigned low[kBins], high[kBins];
+    Total group[kGroups];
+    /* A 64-bit addition from two of 32 bits, which shared memory has; exact in any order of threads. */
+    __device__ __forceinline__ void add(unsigned bin, Total value)
+    {
+        const unsigned part = static_cast<unsigned>(value), old = atomicAdd(&low[bin], part);
+        const unsigned rest = static_cast<unsigned>(value >> 32) + (old + part < old);
+        if (rest) atomicAdd(&high[bin], rest);
+    }
+    __device__ __forceinline__ Total at(int bin) const { return static_cast<Total>(high[bin]) << 32 | low[bin]; }
+    template <int kThreads>
+    __device__ __forceinline__ void clear()
+    {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) low[i] = high[i] = 0;
+    }
+};
+
+/* Where the running total over bins reaches a goal: the bin, and what of the goal is left for it. */
+template <typename Total>
+struct Crossing {
+    unsigned bin;
+    Total left;
+};
+
+/* One warp: the first lane at which `upto`, a running total, reaches the goal. */
+template <typename Total>
+__device__ __forceinline__ int first_reaching(Total upto, Total goal)
+{
+    const unsigned reached = __ballot_sync(kAllLanes, upto >= goal);
+    return reached ? __ffs(reached) - 1 : 31;
+}
+
+/* One warp: the group of bins from the whole cluster's totals, then the bin in it, so that little is read from others. */
+template <int kCluster, typename Bins, typename Goal>
+__device__ __forceinline__ Crossing<typename Bins::Total> cross_bins(const Bins &s_bins, Goal goal)
+{
+    using Total = typename Bins::Total;
+    const int lane = threadIdx.x % 32;
+    Total here = 0;
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) here += cluster_shared<kCluster>(&s_bins, rank)->group[lane];
+    Total upto = warp_inclusive_scan(here);
+    Total left = goal(__shfl_sync(kAllLanes, upto, 31));
+    const int group = first_reaching(upto, left);
+    left -= __shfl_sync(kAllLanes, upto - here, group);
+
+    const int bin = group * kGroupBins + 2 * lane;
+    Total even = 0, odd = 0;
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) {
+        const Bins *bins = cluster_shared<kCluster>(&s_bins, rank);
+        even += bins->at(bin);
+        odd += bins->at(bin + 1);
+    }
+    upto = warp_inclusive_scan(even + odd);
+    const int pair = first_reaching(upto, left);
+    even = __shfl_sync(kAllLanes, even, pair);
+    left -= __shfl_sync(kAllLanes, upto, pair) - even - __shfl_sync(kAllLanes, odd, pair);
+    const bool in_odd = even < left;
+    return {static_cast<unsigned>(group * kGroupBins + 2 * pair + in_odd), in_odd ? left - even : left};
+}
+
+/*
+ * The crossing of what all blocks of the cluster have put into their bins; `goal` tells it from the total. Bins come in two
+ * sets, used in turn: `s_next` was read by others before the last of them arrived here, so it can be cleared.
+ */
+template <int kThreads, int kCluster, typename Bins, typename Goal>
+__device__ __forceinline__ Crossing<typename Bins::Total> find_crossing(Bins &s_bins, Bins &s_next, Goal goal)
+{
+    __shared__ Crossing<typename Bins::Total> s_crossing;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
+    for (int group = warp; group < kGroups; group += kThreads / 32) {
+        const int bin = group * kGroupBins + lane;
+        const auto total = warp_sum(s_bins.at(bin) + s_bins.at(bin + 32));
+        if (lane == 0) s_bins.group[group] = total;
+    }
+    cluster_sync<kCluster>();
+    s_next.template clear<kThreads>();
+    if (warp == 0) {
+        const auto crossing = cross_bins<kCluster>(s_bins, goal);
+        if (lane == 0) s_crossing = crossing;
+    }
+    __syncthreads();
+    return s_crossing;
+}
+static_assert(kGroupBins == 64, "a warp adds a group's bins in one step, and finds one of them two a lane");
+
+constexpr int kBlock = TAMIS_BLOCK;
+
+/* ---- rows */
+
+__device__ __forceinline__ long long rows_of(const int *kept, int sequence, long long seq_len)
+{
+    return kept ? kept[sequence] : seq_len;
+}
+
+__device__ __forceinline__ int blocks_of(long long rows) { return static_cast<int>((rows + kBlock - 1) / kBlock); }
+
+/* One head's rows: row i stands at indices[i] or, without indices, at i. */
+struct HeadRows {
+    const char *first;
+    long long pitch; // bytes
+    const int *indices;
+    __device__ __forceinline__ const char *row(long long i) const { return first + (indices ? indices[i] : i) * pitch; }
+};
+
+__device__ __forceinline__ HeadRows head_rows(const tamis_rows &rows, int sequence, int head, const int *indices)
+{
+    return {static_cast<const char *>(rows.data) + 2 * (sequence * rows.batch_stride + head * rows.head_stride),
+            2 * rows.row_stride, indices};
+}
+
+__device__ __forceinline__ HeadRows query_rows(const tamis_pattern_source &source, int sequence, int head)
+{
+    const int list = sequence * source.index_heads + head / (source.q_heads / source.index_heads);
+    return head_rows(source.q, sequence, head, source.indices ? source.indices + list * source.capacity : nullptr);
+}
+
+/* Of one of the Hc heads of K; a sequence that dropped nothing has them in their place still. */
+__device__ __forceinline__ HeadRows key_rows(const tamis_pattern_source &source, int sequence, int head, long long rows)
+{
+    if (source.k_full.data && rows == source.seq_len)
+        return head_rows(source.k_full, sequence, head / (source.compact_heads / source.kv_heads), nullptr);
+    return head_rows(source.k, sequence, head, nullptr);
+}
+
+/* The list of one query block, which is where its scores lie too. */
+__device__ __forceinline__ int *list_row(const tamis_block_lists &lists, int q_heads, int sequence, int head, int block)
+{
+    const long long row = (static_cast<long long>(sequence) * q_heads + head) * lists.tiles + block;
+    return lists.list + row * lists.row;
+}
+
+__device__ __forceinline__ int *list_count(const tamis_block_lists &lists, int q_heads, int sequence, int head, int block)
+{
+    return lists.count + (static_cast<long long>(sequence) * q_heads + head) * lists.tiles + block;
+}
+
+/* Of two 16-bit elements in a word, the one at `half`, by integers alone; Element tells which type. */
+template <typename Element>
+__device__ __forceinline__ float element_of(unsigned word, int half)
+{
+    const unsigned bits = half ? word >> 16 : word & 0xffffu;
+    if (Element::kOne == 0x3f80u) return __int_as_float(static_cast<int>(bits << 16));
+    const float magnitude = __int_as_float(static_cast<int>((bits & 0x7fffu) << 13)) * 0x1p112f; // subnormals too
+    return bits >> 15 ? -magnitude : magnitude;
+}
+
+/* ---- choosing: keys are unsigned, larger for larger scores, and never 0xffffffff */
+
+/* Of any score; what is not a number comes last. */
+__device__ __forceinline__ unsigned key_of(float score)
+{
+    const unsigned bits = static_cast<unsigned>(__float_as_int(score));
+    if (score != score) return 0;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+/* Of one that is not negative: its bits. */
+__device__ __forceinline__ unsigned key_of_mass(float score)
+{
+    return score > 0.0f ? static_cast<unsigned>(__float_as_int(score)) : 0u;
+}
+
+/* A mass in units of 2^-unit, rounded down. */
+__device__ __forceinline__ unsigned long long mass_of(unsigned key, int unit)
+{
+    const int exponent = static_cast<int>(key >> 23);
+    const int shift = max(exponent, 1) - 150 + unit; // 150: of a significand read as an integer
+    const unsigned long long significand = (key & 0x7fffffu) | (exponent > 0 ? 0x800000u : 0u);
+    return shift >= 0 ? significand << min(shift, 39) : significand >> min(-shift, 63);
+}
+
+/* Visits key(i) of the places from `first` on, before `end`, shared out among the block's threads. */
+template <int kThreads, typename Key>
+struct Places {
+    long long first, end;
+    Key key;
+    template <typename Take>
+    __device__ __forceinline__ void operator()(Take take) const
+    {
+        for (long long i = first + threadIdx.x; i < end; i += kThreads) take(key(i));
+    }
+};
+
+template <int kThreads, typename Key>
+__device__ __forceinline__ Places<kThreads, Key> places(long long first, long long end, Key key)
+{
+    return {first, end, key};
+}
+
+/* What keys lie between, and what their weights add up to: the same in every thread. */
+struct Extent {
+    unsigned low, high;
+    unsigned long long total;
+};
+
+/* `visit(f)` calls f(key) for each key, shared out among the threads of the block. */
+template <int kThreads, typename Visit, typename Weight>
+__device__ __forceinline__ Extent find_extent(Visit visit, Weight weight)
+{
+    __shared__ Extent s_warps[kThreads / 32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Extent extent = {0xffffffffu, 0u, 0ull};
+    visit([&](unsigned key) {
+        extent.low = min(extent.low, key);
+        extent.high = max(extent.high, key);
+        extent.total += weight(key);
+    });
+    extent = {__reduce_min_sync(kAllLanes, extent.low), __reduce_max_sync(kAllLanes, extent.high), warp_sum(extent.total)};
+    __syncthreads(); // of an earlier call others may still read
+    if (lane == 0) s_warps[warp] = extent;
+    __syncthreads();
+    extent = s_warps[0];
+#pragma unroll 1
+    for (int i = 1; i < kThreads / 32; ++i) {
+        extent.low = min(extent.low, s_warps[i].low);
+        extent.high = max(extent.high, s_warps[i].high);
+        extent.total += s_warps[i].total;
+    }
+    return extent;
+}
+
+/* What is taken: every key above `key`, and so many of those equal to it. */
+struct Cut {
+    unsigned key, ties;
+};
+
+constexpr Cut kTakeNothing = {0xffffffffu, 0u};
+
+/*
+ * The fewest of the largest keys whose weights add up to `goal`, which is more than 0 and at most what all add up to: narrow an
+ * interval of keys down to the one at which the running sum reaches it.
+ */
+template <int kThreads, typename Visit, typename Weight>
+__device__ __forceinline__ Cut find_cut(Visit visit, Weight weight, const Extent &extent, unsigned long long goal, Sums *s_sums)
+{
+    Interval interval = {extent.high, extent.high - extent.low + 1}; // downwards
+    unsigned long long left = goal;
+    __syncthreads();
+    s_sums[0].template clear<kThreads>();
+    __syncthreads();
+    for (int round = 0; interval.width > 1; ++round) {
+        const int shift = interval.shift();
+        Sums &s_bins = s_sums[round % 2];
+        visit([&](unsigned key) {
+            const unsigned distance = interval.origin - key;
+            if (distance < interval.width) s_bins.add(distance >> shift, weight(key));
+        });
+        const auto crossing =
+            find_crossing<kThreads, 1>(s_bins, s_sums[1 - round % 2], [&](unsigned long long) { return left; });
+        left = crossing.left;
+        interval.narrow(crossing.bin, -1);
+    }
+    const unsigned long long value = max(weight(interval.origin), 1ull);
+    return {interval.origin, static_cast<unsigned>((left + value - 1) / value)};
+}
+
+/* Sum over the block's threads, the same in all of them, in one order. */
+template <int kThreads, typename T>
+__device__ __forceinline__ T block_sum(T value)
+{
+    __shared__ T s_warps[kThreads / 32];
+    value = warp_sum(value);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) s_warps[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = s_warps[0];
+#pragma unroll 1
+    for (int i = 1; i < kThreads / 32; ++i) value += s_warps[i];
+    return value;
+}
+
+template <int kThreads>
+__device__ __forceinline__ float block_max(float value)
+{
+    __shared__ float s_warps[kThreads / 32];
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, step));
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) s_warps[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = s_warps[0];
+#pragma unroll 1
+    for (int i = 1; i < kThreads / 32; ++i) value = fmaxf(value, s_warps[i]);
+    return value;
+}
+
+/* Exclusive prefix sum over the block's threads in their order, and the sum of all. */
+template <int kThreads>
+__device__ __forceinline__ unsigned block_exclusive_scan(unsigned value, unsigned &total)
+{
+    __shared__ unsigned s_warps[kThreads / 32];
+    const unsigned upto = warp_inclusive_scan(value);
+    __syncthreads();
+    const unsigned before = warps_exclusive_scan<kThreads>(__shfl_sync(kAllLanes, upto, 31), s_warps, total);
+    return before + upto - value;
+}
+
+/* ---- bits, a word of shared memory for 32 places */
+
+/*
+ * Bits of those of `count` places that a cut takes: s_taken, from what key(place) is; of equal keys the first ones.
+ * s_equal is as large. All threads of the block together; the words are there for all when it returns.
+ */
+template <int kThreads, typename Key>
+__device__ __forceinline__ void take_bits(unsigned *s_taken, unsigned *s_equal, int count, const Cut &cut, Key key)
+{
+    const int lane = threadIdx.x % 32, words = (count + 31) / 32;
+    for (int word = threadIdx.x / 32; word < words; word += kThreads / 32) {
+        const int place = 32 * word + lane;
+        const unsigned mine = place < count ? key(place) : 0u;
+        const unsigned above = __ballot_sync(kAllLanes, place < count && mine > cut.key);
+        const unsigned equal = __ballot_sync(kAllLanes, place < count && mine == cut.key);
+        if (lane == 0) {
+            s_taken[word] = above;
+            s_equal[word] = equal;
+        }
+    }
+    __syncthreads();
+    const int part = (words + kThreads - 1) / kThreads, first = static_cast<int>(threadIdx.x) * part;
+    unsigned mine = 0, total;
+    for (int word = first; word < min(first + part, words); ++word) mine += __popc(s_equal[word]);
+    unsigned before = block_exclusive_scan<kThreads>(mine, total);
+    for (int word = first; word < min(first + part, words); ++word) {
+        unsigned equal = s_equal[word];
+        const unsigned here = __popc(equal);
+        while (__popc(equal) + before > cut.ties && equal) equal &= ~(1u << (31 - __clz(equal))); // the last ones go
+        s_taken[word] |= before < cut.ties ? equal : 0u;
+        before += here;
+    }
+    __syncthreads();
+}
+
+/* Places whose bits are set, ascending; returns how many. s_before is as large as the bits. */
+template <int kThreads>
+__device__ __forceinline__ int list_bits(int *list, const unsigned *s_bits, unsigned *s_before, int count)
+{
+    const int lane = threadIdx.x % 32, words = (count + 31) / 32;
+    const int part = (words + kThreads - 1) / kThreads, first = static_cast<int>(threadIdx.x) * part;
+    unsigned mine = 0, total;
+    for (int word = first; word < min(first + part, words); ++word) mine += __popc(s_bits[word]);
+    unsigned before = block_exclusive_scan<kThreads>(mine, total);
+    for (int word = first; word < min(first + part, words); ++word) {
+        s_before[word] = before;
+        before += __popc(s_bits[word]);
+    }
+    __syncthreads();
+    for (int word = threadIdx.x / 32; word < words; word += kThreads / 32) {
+        const unsigned bits = s_bits[word];
+        if (bits >> lane & 1) list[s_before[word] + __popc(bits & ((1u << lane) - 1))] = 32 * word + lane;
+    }
+    return static_cast<int>(total);
+}
+
+using Element = Bf16;
+
+constexpr int kHeadDim = 128;
+constexpr int kThreads = 1024;
+constexpr int kRowThreads = 128;
+constexpr int kQueries = TAMIS_PATTERN_QUERIES;
+constexpr int kUnit = 60; // masses are of 2^-60, and add up to about 1
+constexpr int kWords = (1 << 24) / kBlock / 32;
+union Memory {
+    Sums sums[2];
+    struct {
+        unsigned taken[kWords], equal[kWords];
+    } bits;
+};
+
+// The block's, one for all that use it in turn.
+__device__ __forceinline__ Memory &block_memory()
+{
+    __shared__ Memory s_memory;
+    return s_memory;
+}
+
+__device__ __forceinline__ unsigned long long fixed_goal(double mass, int unit)
+{
+    return static_cast<unsigned long long>(mass * static_cast<double>(1ull << unit));
+}
+
+__device__ __forceinline__ float diagonal_mass(unsigned long long sum)
+{
+    return static_cast<float>(sum) * (1.0f / static_cast<float>(1ull << TAMIS_PATTERN_SLASH_BITS));
+}
+
+// ---- how many blocks, and which
+
+// One more than how many of the largest of n values add up to at most `coverage`.
+template <typename Value>
+__device__ __forceinline__ long long lines_covering(Value value, long long rows, double coverage, Sums *s_sums)
+{
+    const auto visit = places<kThreads>(0, rows, [=](long long i) { return key_of_mass(value(i)); });
+    const auto weight = [](unsigned key) { return mass_of(key, kUnit); };
+    const Extent extent = find_extent<kThreads>(visit, weight);
+    const unsigned long long goal = fixed_goal(coverage, kUnit) + 1; // the first sum above
+    if (extent.total < goal) return rows + 1;
+    const Cut cut = find_cut<kThreads>(visit, weight, extent, goal, s_sums);
+    unsigned above = 0;
+    visit([&](unsigned key) { above += key > cut.key; });
+    return static_cast<long long>(block_sum<kThreads>(above)) + cut.ties;
+}
+
+// Bits of block 0 and the best of the others, `wanted` in all.
+__device__ __forceinline__ void choose_blocks(unsigned *chosen, const float *sums, int blocks, int wanted, Memory &s_memory)
+{
+    const auto visit = places<kThreads>(1, blocks, [=](long long j) { return key_of_mass(sums[j]); });
+    const auto weight = [](unsigned) { return 1ull; };
+    Cut cut = kTakeNothing;
+    if (wanted > 1) {
+        const Extent extent = find_extent<kThreads>(visit, weight);
+        cut = find_cut<kThreads>(visit, weight, extent, static_cast<unsigned long long>(wanted - 1), s_memory.sums);
+    }
+    __syncthreads();
+    take_bits<kThreads>(s_memory.bits.taken, s_memory.bits.equal, blocks, cut,
+                        [&](int j) { return j == 0 ? 0xffffffffu : key_of_mass(sums[j]); });
+    for (int word = threadIdx.x; word < (blocks + 31) / 32; word += kThreads)
+        chosen[word] = s_memory.bits.taken[word] | (word == 0 ? 1u : 0u);
+    __syncthreads();
+}
+
+// Sums over the blocks of columns, and of diagonals from the far end. A warp a block.
+__device__ __forceinline__ void sum_blocks(float *column_sums, float *diagonal_sums, const float *vertical,
+                                           const unsigned long long *slash, long long rows, int blocks)
+{
+    const int lane = threadIdx.x % 32;
+    for (int j = threadIdx.x / 32; j < blocks; j += kThreads / 32) {
+        float column = 0.0f;
+        unsigned long long diagonal = 0;
+#pragma unroll
+        for (int i = lane; i < kBlock; i += 32) {
+            const long long k = static_cast<long long>(j) * kBlock + i;
+            const long long d = rows - 1 - (static_cast<long long>(blocks - 1 - j) * kBlock + i);
+            if (k < rows) column += vertical[k];
+            if (d >= 0) diagonal += slash[d];
+        }
+        column = warp_sum(column);
+        diagonal = warp_sum(diagonal);
+        if (lane == 0) {
+            column_sums[j] = column;
+            diagonal_sums[j] = diagonal_mass(diagonal);
+        }
+    }
+    __syncthreads();
+}
+
+// ---- is a head query-aware?
+
+__device__ __forceinline__ float divergence_term(float p, float m) { return p > 0.0f ? p * log2f(p / m) : 0.0f; }
+
+// The square root of the Jensen-Shannon divergence between what blocks' means say that the last queries attend to, of which
+// `guess` is scratch, and what columns do.
+__device__ __forceinline__ float find_distance(const tamis_pattern_heads_args &args, int sequence, int head, long long rows,
+                                               int blocks, float *guess, const float *column_sums)
+{
+    __shared__ float s_mean[kHeadDim];
+    const tamis_pattern_source &source = args.source;
+    const HeadRows queries = query_rows(source, sequence, head);
+    const int lane = threadIdx.x % 32, d = threadIdx.x;
+    if (d < kHeadDim) {
+        float sum = 0.0f;
+        for (int w = 0; w < kQueries; ++w) {
+            const unsigned *row = reinterpret_cast<const unsigned *>(queries.row(rows - kQueries + w));
+            sum += element_of<Element>(row[d / 2], d % 2);
+        }
+        s_mean[d] = sum * (1.0f / kQueries);
+    }
+    __syncthreads();
+    const int key_head = sequence * source.compact_heads + head / (source.q_heads / source.compact_heads);
+    const float *mean_k = args.mean_k + static_cast<long long>(key_head) * args.tiles * kHeadDim;
+    float peak = -kInfinity;
+    for (int j = threadIdx.x / 32; j < blocks; j += kThreads / 32) {
+        float product = 0.0f;
+        const float *mean = mean_k + static_cast<long long>(j) * kHeadDim;
+        for (int i = lane; i < kHeadDim; i += 32) product = fmaf(s_mean[i], mean[i], product);
+        product = warp_sum(product) * source.scale_log2;
+        if (lane == 0) guess[j] = product;
+        peak = fmaxf(peak, product);
+    }
+    peak = block_max<kThreads>(peak);
+    float sum = 0.0f, divergence = 0.0f;
+    for (int j = threadIdx.x; j < blocks; j += kThreads) sum += exp2_approx(guess[j] - peak);
+    sum = block_sum<kThreads>(sum);
+    for (int j = threadIdx.x; j < blocks; j += kThreads) {
+        const float p = exp2_approx(guess[j] - peak) / sum, v = column_sums[j], m = 0.5f * (p + v);
+        divergence += divergence_term(p, m) + divergence_term(v, m);
+    }
+    const float bits = block_sum<kThreads>(divergence);
+    return sqrtf(fmaxf(bits, 0.0f) * 0.34657359f); // half of it, in natural logarithms
+}
+
+// grid = (Hq, B).
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+tamis_pattern_heads_bf16_d128_rt128_t1024_heads(const __grid_constant__ tamis_pattern_heads_args args)
+{
+    Memory &s_memory = block_memory();
+    follow_stream();
+    const tamis_pattern_source &source = args.source;
+    const int head = blockIdx.x, sequence = blockIdx.y;
+    const long long query_head = static_cast<long long>(sequence) * source.q_heads + head;
+    const long long rows = rows_of(source.kept, sequence, source.seq_len);
+    const int blocks = blocks_of(rows);
+    if (rows <= args.dense_rows) {
+        if (threadIdx.x == 0) args.modes[query_head] = TAMIS_PATTERN_ALL;
+        return;
+    }
+    const float *vertical = args.vertical + query_head * source.capacity;
+    const unsigned long long *slash = args.slash + query_head * source.capacity;
+    float *column_sums = args.sums + query_head * 3 * args.tiles, *diagonal_sums = column_sums + args.tiles;
+    unsigned *chosen = args.chosen + query_head * 2 * args.words;
+    sum_blocks(column_sums, diagonal_sums, vertical, slash, rows, blocks);
+
+    bool pairs = false;
+    if (args.mean_k)
+        pairs = find_distance(args, sequence, head, rows, blocks, diagonal_sums + args.tiles, column_sums) <
+                static_cast<float>(args.tau);
+    long long columns = args.vertical_lines, diagonals = args.slash_lines;
+    if (args.coverage > 0.0 && !pairs) {
+        columns = lines_covering([=](long long i) { return vertical[i]; }, rows, args.coverage, s_memory.sums);
+        diagonals = lines_covering([=](long long i) { return diagonal_mass(slash[i]); }, rows, args.coverage, s_memory.sums);
+    }
+    const auto blocks_of_lines = [&](long long lines) {
+        const int wanted = max(static_cast<int>(min(lines / kBlock + 1, static_cast<long long>(blocks))), args.least);
+        return pairs ? args.least : min(wanted, args.most);
+    };
+    choose_blocks(chosen, column_sums, blocks, min(blocks_of_lines(columns), blocks), s_memory);
+    choose_blocks(chosen + args.words, diagonal_sums, blocks, min(blocks_of_lines(diagonals), blocks), s_memory);
+    if (threadIdx.x == 0) args.modes[query_head] = pairs ? TAMIS_PATTERN_PAIRS : TAMIS_PATTERN_LINES;
+}
+
+// ---- pairs of blocks
+
+// grid = (T, Hq, B). Softmax over the scores, in log2 units, of a query block.
+extern "C" __global__ void __launch_bounds__(kRowThreads)
+tamis_pattern_heads_bf16_d128_rt128_t1024_soften(const __grid_constant__ tamis_pattern_pairs_args args)
+{
+    follow_stream();
+    const int i = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
+    if (i >= blocks_of(rows_of(args.kept, sequence, args.seq_len))) return;
+    if (args.modes[static_cast<long long>(sequence) * args.q_heads + head] != TAMIS_PATTERN_PAIRS) return;
+    float *row = reinterpret_cast<float *>(list_row(args.lists, args.q_heads, sequence, head, i));
+    float peak = -kInfinity, sum = 0.0f;
+    for (int j = threadIdx.x; j <= i; j += kRowThreads) peak = fmaxf(peak, row[j]);
+    peak = block_max<kRowThreads>(peak);
+    for (int j = threadIdx.x; j <= i; j += kRowThreads) sum += exp2_approx(row[j] - peak);
+    sum = block_sum<kRowThreads>(sum);
+    for (int j = threadIdx.x; j <= i; j += kRowThreads) row[j] = exp2_approx(row[j] - peak) / sum;
+}
+
+// Visits the scores of a head's pairs: a warp a query block, from the last on, which are the longest.
+struct Pairs {
+    const float *scores;
+    int pitch, blocks;
+    __device__ __forceinline__ const float *row(int i) const { return scores + static_cast<long long>(i) * pitch; }
+    template <typename Take>
+    __device__ __forceinline__ void operator()(Take take) const
+    {
+        for (int i = blocks - 1 - static_cast<int>(threadIdx.x / 32); i >= 0; i -= kThreads / 32)
+            for (int j = threadIdx.x % 32; j <= i; j += 32) take(key_of_mass(row(i)[j]));
+    }
+};
+
+// grid = (Hq, B).
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+tamis_pattern_heads_bf16_d128_rt128_t1024_cut(const __grid_constant__ tamis_pattern_pairs_args args)
+{
+    Sums *s_sums = block_memory().sums;
+    follow_stream();
+    const int head = blockIdx.x, sequence = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const long long query_head = static_cast<long long>(sequence) * args.q_heads + head;
+    if (args.modes[query_head] != TAMIS_PATTERN_PAIRS) return;
+    const int blocks = blocks_of(rows_of(args.kept, sequence, args.seq_len));
+    const float *scores = reinterpret_cast<const float *>(list_row(args.lists, args.q_heads, sequence, head, 0));
+    const Pairs visit = {scores, args.lists.row, blocks};
+    const int unit = 29 + __clz(blocks); // all add up to about `blocks`
+    const auto weight = [&](unsigned key) { return mass_of(key, unit); };
+    const Extent extent = find_extent<kThreads>(visit, weight);
+    const unsigned long long goal = fixed_goal(args.gamma * blocks, unit) + 1; // the pair that passes gamma is left out
+    Cut cut = {0u, 0xffffffffu};
+    if (extent.total >= goal) {
+        cut = find_cut<kThreads>(visit, weight, extent, goal, s_sums);
+        cut.ties -= 1;
+    }
+    if (threadIdx.x == 0) {
+        args.cut[2 * query_head] = cut.key;
+        args.cut[2 * query_head + 1] = cut.ties;
+    }
+    // Equal ones in each query block, then before each.
+    int *ties = args.ties_before + query_head * args.lists.tiles;
+    for (int i = warp; i < blocks; i += kThreads / 32) {
+        const float *row = visit.row(i);
+        unsigned equal = 0;
+        for (int j = lane; j <= i; j += 32) equal += key_of_mass(row[j]) == cut.key;
+        equal = __reduce_add_sync(kAllLanes, equal);
+        if (lane == 0) ties[i] = static_cast<int>(equal);
+    }
+    __syncthreads();
+    unsigned before = 0;
+    for (int first = 0; first < blocks; first += kThreads) {
+        const int i = first + static_cast<int>(threadIdx.x);
+        unsigned total;
+        const unsigned mine = i < blocks ? static_cast<unsigned>(ties[i]) : 0u;
+        const unsigned upto = block_exclusive_scan<kThreads>(mine, total);
+        if (i < blocks) ties[i] = static_cast<int>(before + upto);
+        before += total;
+    }
+}
+
+// ---- lists
+
+// grid = (ceil(T / warps), Hq, B), a warp a list. Scores are read before entries, which are never more, take their place.
+extern "C" __global__ void __launch_bounds__(kRowThreads)
+tamis_pattern_heads_bf16_d128_rt128_t1024_lists(const __grid_constant__ tamis_pattern_pairs_args args)
+{
+    follow_stream();
+    const int lane = threadIdx.x % 32, i = static_cast<int>(blockIdx.x * (kRowThreads / 32) + threadIdx.x / 32);
+    const int head = blockIdx.y, sequence = blockIdx.z;
+    if (i >= blocks_of(rows_of(args.kept, sequence, args.seq_len))) return;
+    const long long query_head = static_cast<long long>(sequence) * args.q_heads + head;
+    const int mode = args.modes[query_head];
+    const unsigned *columns = args.chosen + query_head * 2 * args.words, *diagonals = columns + args.words;
+    int *list = list_row(args.lists, args.q_heads, sequence, head, i);
+    const Cut cut = mode == TAMIS_PATTERN_PAIRS ? Cut{args.cut[2 * query_head], args.cut[2 * query_head + 1]} : kTakeNothing;
+    unsigned equal_before = 0;
+    if (mode == TAMIS_PATTERN_PAIRS) equal_before = static_cast<unsigned>(args.ties_before[query_head * args.lists.tiles + i]);
+    int count = 0;
+    for (int first = 0; first <= i; first += 32) {
+        const int j = first + lane;
+        bool taken = j <= i && mode == TAMIS_PATTERN_ALL;
+        if (j <= i && mode != TAMIS_PATTERN_ALL)
+            taken = (columns[j / 32] >> lane & 1) || (diagonals[(i - j) / 32] >> (i - j) % 32 & 1);
+        if (mode == TAMIS_PATTERN_PAIRS) {
+            const unsigned key = j <= i ? key_of_mass(__int_as_float(list[j])) : 0u;
+            const bool is_equal = j <= i && key == cut.key;
+            const unsigned equal = __ballot_sync(kAllLanes, is_equal);
+            const unsigned rank = equal_before + __popc(equal & ((1u << lane) - 1));
+            taken |= (j <= i && key > cut.key) || (is_equal && rank < cut.ties);
+            equal_before += __popc(equal);
+        }
+        const unsigned lanes = __ballot_sync(kAllLanes, taken); // and all have read
+        if (taken) list[count + __popc(lanes & ((1u << lane) - 1))] = j;
+        count += __popc(lanes);
+    }
+    if (lane == 0) *list_count(args.lists, args.q_heads, sequence, head, i) = count;
+}

@@ -1,0 +1,1431 @@
+// made by: tamis show SPEC --variant pattern_lines_bf16_d128_bn64_s2 --arch sm_80
+// tamis_pattern_lines_bf16_d128_bn64_s2_stats: 256 threads, 69632 bytes of dynamic shared memory
+// tamis_pattern_lines_bf16_d128_bn64_s2_merge: 128 threads, 0 bytes of dynamic shared memory
+// tamis_pattern_lines_bf16_d128_bn64_s2_sums: 256 threads, 106496 bytes of dynamic shared memory
+
+/*
+ * pattern_args.h: what the host passes to the kernels that make lists of blocks out of Q and K, one struct a stage. Beside
+ * block_args.h, whose rules hold here too; a change of any struct, or of the grid that a kernel expects, needs a new
+ * TAMIS_PATTERN_ABI.
+ *
+ * Shapes as in block_args.h; n rows of a sequence, kept[b] or L, which kernels read on the device; ceil(n / 128) of its T
+ * blocks count. Where scores of pairs of blocks are needed, they lie in the memory of the lists until these are written: row i
+ * of a head has i + 1 floats there. `row` of the lists is T then. What each pattern is, is defined in cpu_pattern.h.
+ */
+
+/*
+ * block_args.h: what the host passes to the kernels of block-sparse attention, and how lists of blocks lie in memory. Beside
+ * kernel_args.h, whose rules hold here too: read by gcc and by NVRTC, and a change of any struct, or of the grid that a kernel
+ * expects, needs a new TAMIS_BLOCK_ABI.
+ *
+ * A block is 128 queries by 128 keys. Shapes as in tamis.h; T = ceil(C / 128) query blocks, and as many of keys.
+ *
+ * Lists, for each (sequence, query head, query block i): `count` (B, Hq, T), and `list` (B, Hq, T, row), its first `count`
+ * entries the blocks of keys that are attended to, ascending, each at most i. Block i itself is masked causally, which takes
+ * care of the keys behind a sequence's last too; i need not be listed. What lies behind the entries is never read. Lists of
+ * query blocks behind a sequence's last row are never read either.
+ *
+ * An entry is the block's number in its low TAMIS_BLOCK_BITS bits. What lies above them is 0 for a block that all its queries
+ * see whole (but for the diagonal), or m + 1 where row q of the block sees only the keys whose bits are set in mask m. A mask
+ * is (128, 4) words of 32 bits, key k of query q bit k % 32 of word (q, k / 32), and may serve any number of entries. A query
+ * that sees no key at all gets a row of zeros, and the log-sum-exp -inf.
+ */
+
+/*
+ * kernel_args.h: what the host passes to each kernel, one struct a stage.
+ *
+ * Read by two compilers: gcc, through the gpu_*.c files that fill the structs, and NVRTC, through the templates that
+ * include this text. So it uses only types that both give the same layout. A change of any struct, or of the grid that a
+ * kernel expects, needs a new TAMIS_KERNEL_ABI: a store's kernels are used only by a library of the same number.
+ *
+ * Shapes as in tamis.h: B batch, Hq, Hkv, L, D, W window, C capacity, Hi index_heads, Hc compact_heads; N = L - W, the
+ * number of candidates.
+ */
+
+#define TAMIS_KERNEL_ABI 2
+
+/* A (B, H, rows, D) tensor of 16-bit elements; strides in elements, the last dimension contiguous. */
+struct tamis_rows {
+    void *data;
+    long long batch_stride;
+    long long head_stride;
+    long long row_stride;
+};
+
+/* A CUtensorMap by value: how the tensor copy engine sees a (B, H, rows, D) tensor. Boxes are 64 columns by a tile's rows. */
+struct __attribute__((aligned(64))) tamis_tensor_map {
+    unsigned long long opaque[16];
+};
+
+/* score_stats, score_merge and score_sum: operator.md step 1 in two passes over the keys. */
+struct tamis_score_args {
+    struct tamis_rows q;  /* (B, Hq, L, D) */
+    struct tamis_rows k;  /* (B, Hkv, L, D) */
+    float *partial;       /* (B, Hq, W, chunks, 2): running max and sum of a chunk of keys, in log2 units */
+    float *lse2;          /* (B, Hq, lse2_rows), the first W of a row: log2 of the sum of exp2 over all keys */
+    float *score;         /* (B, Hq, N) */
+    long long seq_len;    /* L */
+    long long chunk_keys; /* keys a chunk; a multiple of 256 */
+    int chunks;
+    int lse2_rows; /* W rounded up to a multiple of 64 */
+    int batch;
+    int q_heads;
+    int kv_heads;
+    int window;
+    float scale_log2; /* scale * log2(e) */
+};
+
+/* score_stats_tma and score_sum_tma: the same with persistent blocks and the tensor copy engine (sm_90a). */
+struct tamis_score_tma_args {
+    struct tamis_tensor_map q; /* boxes of the tile of queries; score_sum_tma alone reads it */
+    struct tamis_tensor_map k; /* boxes of the kernel's own tile of keys */
+    struct tamis_score_args score;
+};
+
+/* select_pool: step 2, and what heads rank by; and step 3 where the budget is known. */
+struct tamis_pool_args {
+    const float *score;   /* (B, Hq, N) */
+    float *rank;          /* (B, Hi, N) */
+    float *mean;          /* (B, N) */
+    long long candidates; /* N */
+    int q_heads;
+    int index_heads;
+    int pool;
+    int fixed_kept; /* tokens to keep, the window included; read where `kept` is given */
+    int *kept;      /* (B): set to fixed_kept; or 0 */
+};
+
+/* select_budget: step 3. Of a sequence one block, or block_m of them along x that the launch makes a cluster. */
+struct tamis_budget_args {
+    const float *mean;    /* (B, N); read only where fixed_keep < 0 */
+    int *kept;            /* (B) */
+    long long seq_len;    /* L */
+    long long candidates; /* N */
+    long long min_tokens; /* M */
+    long long fixed_keep; /* tokens to keep outside the window; -1: by coverage; N: all, dense */
+    double coverage;      /* tau */
+};
+
+/* select_tokens: step 4. Of a (sequence, index head) one block, or block_m of them along x that the launch makes a cluster. */
+struct tamis_tokens_args {
+    const float *rank; /* (B, Hi, N) */
+    const int *kept;   /* (B) */
+    int *indices;      /* (B, Hi, C) */
+    long long seq_len;
+    long long candidates;
+    long long capacity; /* C */
+    int index_heads;
+};
+
+/* A tensor whose kept rows are copied together. */
+struct tamis_compress_tensor {
+    struct tamis_rows source;  /* (B, Hs, L, D) */
+    struct tamis_rows compact; /* (B, H, C, D) */
+    int heads;        /* H; a multiple of Hs, of Hi and of head_run */
+    int source_heads; /* Hs */
+};
+
+/* compress: step 5 for up to three tensors. Blocks of rows go to the heads of a run in turn, as these read about the same. */
+struct tamis_compress_args {
+    struct tamis_compress_tensor tensors[3]; /* those behind the last one that counts have no heads */
+    const int *kept;                         /* (B) */
+    const int *indices;                      /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int index_heads; /* Hi */
+    int head_run;    /* heads a run; the grid has all runs of all tensors along y */
+    int skip_dense;  /* 1: copy nothing for a sequence that keeps all its tokens */
+    unsigned *counter; /* set to 0, for attend_tma which follows; or 0 */
+};
+
+/* attend: step 6, on full or compact rows; writes compact rows or, given indices, straight to their tokens' places. */
+struct tamis_attend_args {
+    struct tamis_rows q;      /* (B, Hq, rows, D): full rows read through `indices` if given, else compact or dense ones */
+    struct tamis_rows k, v;   /* (B, Hc, C, D) */
+    struct tamis_rows k_full; /* (B, Hkv, L, D), with v_full: read instead of k, v where kept[b] == L; data may be 0 */
+    struct tamis_rows v_full;
+    struct tamis_rows output; /* (B, Hq, rows, D): rows placed through `indices` if given */
+    float *lse;               /* (B, Hq, lse_rows) or 0; natural log */
+    const int *kept;          /* (B), or 0: every sequence has seq_len rows */
+    const int *indices;       /* (B, Hi, C), or 0: row i is row i */
+    long long seq_len;        /* L */
+    long long capacity;       /* C: bound on kept[b], from which the grid is made */
+    long long lse_rows;       /* row length of lse: C or L */
+    int q_heads;
+    int kv_heads;      /* of k_full, v_full */
+    int compact_heads; /* Hc, of k, v */
+    int index_heads;   /* Hi */
+    int causal;        /* 0: every row sees all rows */
+    float scale_log2;
+};
+
+/*
+ * attend_tma: step 6 with persistent blocks and the tensor copy engine (sm_90a). Given indices, it writes the rows of dropped
+ * tokens too, of `output` and of `lse`: what decompress would do without compact rows.
+ */
+struct tamis_attend_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; else rows of Q are gathered through attend.q */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    int tiles; /* of block_m rows, of the capacity */
+    int heads; /* B * Hq; tiles * heads fits 31 bits */
+    unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
+};
+
+/* decompress: step 7. */
+struct tamis_decompress_args {
+    struct tamis_rows compact; /* (B, Hq, C, D); data 0: write the dropped rows only */
+    struct tamis_rows output;  /* (B, Hq, L, D) */
+    const float *compact_lse;  /* (B, Hq, C) or 0 */
+    float *lse;                /* (B, Hq, L) or 0 */
+    const int *kept;           /* (B) */
+    const int *indices;        /* (B, Hi, C) */
+    long long seq_len;
+    long long capacity;
+    int q_heads;
+    int index_heads;
+};
+
+#define TAMIS_BLOCK_ABI 1
+
+#define TAMIS_BLOCK 128
+#define TAMIS_BLOCK_BITS 20 /* of an entry: the block's number */
+#define TAMIS_BLOCK_MASKS 2047 /* at most: entries stay positive */
+#define TAMIS_BLOCK_MASK_WORDS 512
+
+/* The lists of a run. */
+struct tamis_block_lists {
+    int *count;            /* (B, Hq, T) */
+    int *list;             /* (B, Hq, T, row) */
+    const unsigned *masks; /* (masks, 128, 4); 0: no entry has one */
+    int mask_count;        /* entries with a mask behind the last count as whole */
+    int tiles;             /* T */
+    int row;               /* entries from one list to the next; at most T */
+};
+
+/* Where a pattern's maker finds queries and keys: as attention does. */
+struct tamis_pattern_source {
+    struct tamis_rows q;      /* (B, Hq, rows, D): full rows read through `indices` if given, else compact or dense ones */
+    struct tamis_rows k;      /* (B, Hc, C, D) */
+    struct tamis_rows k_full; /* (B, Hkv, L, D): read instead of k where kept[b] == L; data may be 0 */
+    const int *kept;          /* (B), or 0: every sequence has seq_len rows */
+    const int *indices;       /* (B, Hi, C), or 0: row i is row i */
+    long long seq_len;        /* L */
+    long long capacity;       /* C: bound on kept[b], from which grids are made */
+    int batch;
+    int q_heads;
+    int kv_heads;      /* of k_full */
+    int compact_heads; /* Hc, of k */
+    int index_heads;   /* Hi */
+    float scale_log2;
+};
+
+/* blocks_bits: lists from a bit mask (B, Hq, T, words), one warp a list. grid = (ceil(T / warps), Hq, B). */
+struct tamis_blocks_bits_args {
+    struct tamis_block_lists lists;
+    const unsigned *bits; /* block j of a row: bit j % 32 of word j / 32; bits behind the diagonal are ignored */
+    int words;            /* ceil(T / 32) */
+    int q_heads;
+};
+
+/*
+ * blocks_rows: lists from index arrays as BSR has them: row r = (b * Hq + h) * T + i has columns[offsets[r]] to
+ * columns[offsets[r + 1] - 1], ascending; entries may carry masks. Those behind the diagonal are left out. Grid as blocks_bits.
+ */
+struct tamis_blocks_rows_args {
+    struct tamis_block_lists lists;
+    const long long *offsets; /* (B * Hq * T + 1) */
+    const int *columns;
+    long long column_count;
+    int q_heads;
+};
+
+/* attend_blocks: step 6 on the listed blocks; otherwise as attend, causal. grid = (T, Hq, B). */
+struct tamis_attend_blocks_args {
+    struct tamis_attend_args attend;
+    struct tamis_block_lists blocks;
+};
+
+/*
+ * blocks_order: the order in which attend_blocks_tma takes tiles: a section's heads together, in it the longest lists first,
+ * those alike from the last query block to the first. Clears the counter too. grid = (sections).
+ */
+struct tamis_blocks_order_args {
+    const int *count; /* (B, Hq, T) */
+    const int *kept;  /* (B) or 0: tiles behind a sequence's rows come last */
+    int *order;       /* (B * Hq * T): (b * Hq + h) * T + i */
+    unsigned *counter; /* set to 0 */
+    long long seq_len;
+    int tiles;         /* T */
+    int heads;         /* B * Hq */
+    int q_heads;
+    int section_heads; /* of a section; the last one may have fewer */
+};
+
+/* attend_blocks_tma: the same with persistent blocks and the tensor copy engine (sm_90a), as attend_tma. */
+struct tamis_attend_blocks_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; boxes of 128 rows */
+    struct tamis_tensor_map k, v;
+    struct tamis_tensor_map k_full, v_full; /* used where attend.k_full.data is given */
+    struct tamis_attend_args attend;
+    struct tamis_block_lists blocks;
+    const int *order; /* as blocks_order made it */
+    int heads;        /* B * Hq; tiles * heads fits 31 bits */
+    unsigned *counter; /* 0 at the start; the tiles that blocks have taken beyond each one's first */
+};
+
+#define TAMIS_PATTERN_ABI 1
+
+#define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
+#define TAMIS_PATTERN_XATTN_ROWS 128  /* reduced rows of a tile of pattern_xattn, its block_m */
+#define TAMIS_PATTERN_XATTN_BLOCKS 2  /* of it, an SM, at most: its block_n */
+#define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
+
+/* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
+struct tamis_pattern_sliding_args {
+    struct tamis_block_lists lists;
+    unsigned *masks; /* five, as cpu_pattern_blocks.c orders them */
+    const int *kept;
+    long long seq_len;
+    long long sink_tokens;
+    long long window_tokens;
+    int q_heads;
+};
+
+/* pattern_means: of the rows of each block. grid = (T, Hq + Hc, B): heads of Q, then of K. */
+struct tamis_pattern_means_args {
+    struct tamis_pattern_source source;
+    float *mean_q; /* (B, Hq, T, D) */
+    float *mean_k; /* (B, Hc, T, D) */
+    int tiles;     /* T */
+};
+
+/* pattern_products: of means, times scale_log2. grid = (ceil(T / block_m)^2, Hq, B), row-major; none above the diagonal. */
+struct tamis_pattern_products_args {
+    struct tamis_block_lists lists; /* receive them as floats */
+    const float *mean_q;
+    const float *mean_k;
+    const int *modes; /* (B, Hq) or 0: only heads of mode TAMIS_PATTERN_PAIRS */
+    const int *kept;
+    long long seq_len;
+    int q_heads;
+    int compact_heads;
+    float scale_log2;
+};
+
+/* pattern_choose: from scores of pairs to lists, a block a query block. grid = (T, Hq, B), the last query blocks first. */
+struct tamis_pattern_choose_args {
+    struct tamis_block_lists lists;
+    const int *kept;
+    long long seq_len;
+    long long blocks; /* how many; 0: by ratio */
+    double ratio;
+    double threshold; /* not 0: blocks 0 and i, and the best until they hold this part of the sum; scores are not negative */
+    int q_heads;
+};
+
+/*
+ * pattern_stats, pattern_merge, pattern_lines: what the last W queries attend to, in two passes over the keys. grid = (chunks,
+ * Hq, B) of the first and last; (Hq, B) of pattern_merge. pattern_stats also clears `slash`.
+ */
+struct tamis_pattern_lines_args {
+    struct tamis_pattern_source source;
+    float *partial;            /* (B, Hq, chunks, 128, 2): running max and sum of a chunk of keys, in log2 units */
+    float *lse2;               /* (B, Hq, 128) */
+    float *vertical;           /* (B, Hq, C): mean over the queries of their probability for key k */
+    unsigned long long *slash; /* (B, Hq, C): the same by distance from the query; in units of 2^-TAMIS_PATTERN_SLASH_BITS */
+    long long chunk_keys;      /* a multiple of both kernels' block_n */
+    long long dense_rows;      /* a sequence of at most so many rows is left alone */
+    int chunks;
+    int last_queries; /* W, or all where n is less */
+};
+
+/* What pattern_lists does with a head. */
+#define TAMIS_PATTERN_LINES 0 /* the chosen columns and diagonals */
+#define TAMIS_PATTERN_PAIRS 1 /* these, and the pairs of blocks above the head's cut */
+#define TAMIS_PATTERN_ALL 2   /* every block */
+
+/* pattern_heads: blocks of lines, and the head's mode. grid = (Hq, B). */
+struct tamis_pattern_heads_args {
+    struct tamis_pattern_source source;
+    const float *vertical;
+    const unsigned long long *slash;
+    const float *mean_k; /* (B, Hc, T, D); 0: no head is query-aware, and none is dense */
+    float *sums;         /* (B, Hq, 3, T): scratch */
+    unsigned *chosen;    /* (B, Hq, 2, words): bit j % 32 of word j / 32, of columns, then of diagonals */
+    int *modes;          /* (B, Hq) */
+    double coverage;     /* 0: by the counts of lines */
+    double tau;
+    long long vertical_lines;
+    long long slash_lines;
+    long long dense_rows; /* as pattern_lines has it */
+    int least; /* blocks */
+    int most;
+    int tiles;
+    int words; /* ceil(T / 32) */
+};
+
+/*
+ * pattern_soften: softmax over the scores of each query block, in place, a block each; pattern_cut: the score down to which
+ * pairs are taken; both for heads of mode PAIRS only, others end at once. pattern_lists: the lists, a warp each. grid = (T, Hq,
+ * B) of the first; (Hq, B) of the second; (ceil(T / warps), Hq, B) of the third.
+ */
+struct tamis_pattern_pairs_args {
+    struct tamis_block_lists lists;
+    const unsigned *chosen;
+    const int *modes;
+    unsigned *cut;    /* (B, Hq, 2): the score's bits, and how many of those equal to it are taken */
+    int *ties_before; /* (B, Hq, T): equal ones in the query blocks before */
+    const int *kept;
+    long long seq_len;
+    double gamma;
+    int q_heads;
+    int words;
+};
+
+/*
+ * pattern_xattn: the estimates of XAttention, into the lists' memory. Persistent blocks share out (head, tile of block_m
+ * reduced rows) pairs, the longest first; each has block_m rows of T floats as scratch. grid = (at most `slots`).
+ */
+struct tamis_pattern_xattn_args {
+    struct tamis_pattern_source source;
+    struct tamis_block_lists lists;
+    float *scratch; /* (slots, block_m, T) */
+    int stride;     /* S: 4 to 64 */
+};
+
+/*
+ * ptx.cuh: the instructions that CUDA C++ does not name, one function each. sm_80 and newer. No CUDA headers are needed.
+ */
+
+/* Address in the shared window, which the instructions below want instead of a generic pointer. */
+__device__ __forceinline__ unsigned shared_address(const void *pointer)
+{
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+/* Place in the warp. What is computed of it is not kept in registers between two calls, as of threadIdx. */
+__device__ __forceinline__ int lane_id()
+{
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/*
+ * Every kernel begins with this: the next one in the stream may be set up from now on, and the one before it must be through,
+ * with all that it wrote in sight, before this one touches memory. Where kernels were not launched to overlap, as before
+ * sm_90, it does nothing.
+ */
+__device__ __forceinline__ void follow_stream()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copy 16 bytes from global to shared memory in the background; where `valid` is false, write 16 zero bytes instead. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global, bool valid)
+{
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+}
+
+/* The same where the 16 bytes are known to be there. */
+__device__ __forceinline__ void copy_async_16(unsigned shared, const void *global)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+
+/* Close the group of copies issued since the last commit. */
+__device__ __forceinline__ void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait until at most `kPending` of this thread's youngest groups are unfinished. */
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/* ---- mbarriers: `phase` is the parity of the completion waited for; a fresh barrier's phase 1 counts as complete. */
+
+__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(unsigned barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+/* Arrive once the copies are done that this thread has started; the call itself does not wait. */
+__device__ __forceinline__ void barrier_arrive_after_copies(unsigned barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned phase)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+#if __CUDA_ARCH__ >= 900
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#else
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+#endif
+                 "@done bra finished;\n"
+                 "bra again;\n"
+                 "finished:\n"
+                 "}" ::"r"(barrier), "r"(phase) : "memory");
+}
+
+/* Four words to shared memory: `first`, then `others` three times. */
+__device__ __forceinline__ void store_shared_16(unsigned shared, unsigned first, unsigned others)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared), "r"(first), "r"(others) : "memory");
+}
+
+/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8. */
+__device__ __forceinline__ void load_matrix_x4(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* The same, each matrix transposed on the way. */
+__device__ __forceinline__ void load_matrix_x4_transposed(unsigned (&r)[4], unsigned shared)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared)
+                 : "memory");
+}
+
+/* 2^x in the special function unit: relative error below 2^-22, 2^-inf is 0. */
+__device__ __forceinline__ float exp2_approx(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
+struct Bf16 {
+    static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
+    static constexpr float kMostSum = 0x1p60f; /* of a lane's probabilities in a step */
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    /* c[0..3] += a * b on a 16x8 tile, 16 deep; fp32 accumulation. */
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+struct Fp16 {
+    static constexpr unsigned kOne = 0x3c00;
+    static constexpr float kMostSum = 0x1p15f;
+    __device__ __forceinline__ static unsigned pack(float low, float high)
+    {
+        unsigned r;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+        return r;
+    }
+    __device__ __forceinline__ static void mma(float *c, const unsigned (&a)[4], unsigned b0, unsigned b1)
+    {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+};
+
+constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000);
+
+/*
+ * tile.cuh: tiles of rows in shared memory and the fragments that mma.sync takes from them.
+ *
+ * A tile row holds kHeadDim 16-bit elements and is 16 bytes longer than that: head dims are multiples of 32, so a row is an
+ * odd number of 16-byte chunks, and the eight rows that ldmatrix reads at once lie in eight different bank groups.
+ *
+ * Fragment layout of mma.m16n8k16, lane = 4 * g + t: an accumulator c[0..1] is row g, columns 2t and 2t + 1, and c[2..3]
+ * the same columns of row g + 8.
+ */
+
+template <int kHeadDim>
+struct Tile {
+    static constexpr int kPitchBytes = 2 * kHeadDim + 16;
+    static constexpr int kChunks = kHeadDim / 8; /* 16-byte chunks a row */
+    static_assert(kHeadDim % 16 == 0, "a fragment is 16 elements deep");
+    static_assert(kPitchBytes / 16 % 2 == 1, "rows must fall into different banks");
+};
+
+/* First element of row `row` of one head. */
+__device__ __forceinline__ const char *row_pointer(const tamis_rows &rows, int sequence, int head, long long row)
+{
+    const long long element = sequence * rows.batch_stride + head * rows.head_stride + row * rows.row_stride;
+    return static_cast<const char *>(rows.data) + 2 * element;
+}
+
+/*
+ * Start copying kRows rows into the tile at `shared`, all threads of the block together. `row_of(i)` gives the address of
+ * tile row i, or null for a row of zeros.
+ */
+template <int kHeadDim, int kRows, int kThreads, typename RowOf>
+__device__ __forceinline__ void load_rows_async(unsigned shared, const void *any_row, RowOf row_of)
+{
+    constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
+        const int row = i / kChunks, chunk = i % kChunks;
+        const char *source = row_of(row);
+        const bool valid = source != nullptr;
+        copy_async_16(shared + row * Tile<kHeadDim>::kPitchBytes + chunk * 16,
+                      valid ? source + chunk * 16 : static_cast<const char *>(any_row), valid);
+    }
+}
+
+/*
+ * Tiles of kRows complete rows, one after the other: what the main loop of a kernel loads, without asking whether a row
+ * exists. A thread copies the same chunks of every kRowsAPass-th row, so that a tile costs it an addition a row.
+ */
+template <int kHeadDim, int kRows, int kThreads>
+struct TileLoader {
+    static constexpr int kChunks = Tile<kHeadDim>::kChunks;
+    static constexpr int kLanes = kChunks & -kChunks; /* threads side by side in a row: the power of two in kChunks */
+    static constexpr int kRowsAPass = kThreads / kLanes;
+    const char *source;  /* this thread's first chunk of the next tile */
+    long long row_bytes; /* from row to row */
+    unsigned offset;     /* of that chunk in the tile */
+
+    __device__ __forceinline__ TileLoader(const char *first_row, long long row_bytes_)
+        : source(first_row + threadIdx.x / kLanes * row_bytes_ + threadIdx.x % kLanes * 16), row_bytes(row_bytes_),
+          offset(threadIdx.x / kLanes * Tile<kHeadDim>::kPitchBytes + threadIdx.x % kLanes * 16)
+    {
+    }
+    /* Start copying the tile to `shared`; the next one is the one before it. */
+    __device__ __forceinline__ void load_backwards(unsigned shared)
+    {
+        const char *row = source;
+#pragma unroll
+        for (int i = 0; i < kRows; i += kRowsAPass) {
+            if (kRows - i >= kRowsAPass || static_cast<int>(threadIdx.x) < (kRows - i) * kLanes)
+#pragma unroll
+                for (int chunk = 0; chunk < kChunks; chunk += kLanes)
+                    copy_async_16(shared + offset + i * Tile<kHeadDim>::kPitchBytes + chunk * 16, row + chunk * 16);
+            row += kRowsAPass * row_bytes;
+        }
+        source -= kRows * row_bytes;
+    }
+};
+
+/* Byte offset, in a tile, of the address this lane gives ldmatrix for a 16x16 A operand at (row 0, column 0). */
+template <int kHeadDim>
+__device__ __forceinline__ unsigned lane_offset_a(int lane)
+{
+    return (lane & 15) * Tile<kHeadDim>::kPitchBytes + (lane >> 4) * 16;
+}
+
+/* The same for a B operand stored as [n][k] (keys by head dim): two n8 tiles, k16. */
+template <int kHeadDim>
+__device__ __forceinline__ unsigned lane_offset_b(int lane)
+{
+    return ((lane & 7) + ((lane >> 4) << 3)) * Tile<kHeadDim>::kPitchBytes + ((lane >> 3) & 1) * 16;
+}
+
+/*
+ * c[kRowTiles][kColTiles] = A * B^T over the head dim, A and B tiles in shared memory. `a` and `b` are this lane's addresses
+ * of the first row tile of A and the first column of B.
+ */
+template <typename Element, int kHeadDim, int kRowTiles, int kColTiles>
+__device__ __forceinline__ void multiply_transposed(float (&c)[kRowTiles][kColTiles][4], unsigned a, unsigned b)
+{
+    static_assert(kColTiles % 2 == 0, "ldmatrix brings two column tiles at once");
+    constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+        for (int n = 0; n < kColTiles; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) c[m][n][i] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < kHeadDim / 16; ++k) {
+        unsigned fragment_a[kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(fragment_a[m], a + m * 16 * kPitch + k * 32);
+#pragma unroll
+        for (int n = 0; n < kColTiles; n += 2) {
+            unsigned fragment_b[4];
+            load_matrix_x4(fragment_b, b + n * 8 * kPitch + k * 32);
+#pragma unroll
+            for (int m = 0; m < kRowTiles; ++m) {
+                Element::mma(c[m][n], fragment_a[m], fragment_b[0], fragment_b[1]);
+                Element::mma(c[m][n + 1], fragment_a[m], fragment_b[2], fragment_b[3]);
+            }
+        }
+    }
+}
+
+/* Maximum and sum over the four lanes that share a fragment row. */
+__device__ __forceinline__ float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+/*
+ * Four lanes hold a row's columns two by two, 16 bits each. Exchange so that each holds eight in a row: of the four words
+ * packed[i], columns 8 * i + 2 * t and the next, lane t gets all of i = t.
+ */
+__device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int lane)
+{
+    unsigned value[4], word[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // a lane sends what the lane i further wants
+        const int wanted = (lane + i) % 4;
+        const unsigned sent = wanted == 0 ? packed[0] : wanted == 1 ? packed[1] : wanted == 2 ? packed[2] : packed[3];
+        value[i] = __shfl_sync(0xffffffffu, sent, (lane & ~3) | ((lane + 4 - i) % 4));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) { // value[j] came from lane t - j, and is that word of the chunk
+        const int from = (lane + 4 - i) % 4;
+        word[i] = from == 0 ? value[0] : from == 1 ? value[1] : from == 2 ? value[2] : value[3];
+    }
+    return make_int4(static_cast<int>(word[0]), static_cast<int>(word[1]), static_cast<int>(word[2]),
+                     static_cast<int>(word[3]));
+}
+
+/*
+ * pattern.cuh: what makers of block patterns share: where a sequence's rows of Q and K lie, choosing the largest of many
+ * scores without sorting them, and lists out of bits.
+ */
+
+/*
+ * bins.cuh: finding one value among many integers without sorting: the blocks of a cluster put the keys of an interval into
+ * bins, find the bin in which a running total reaches a goal, and narrow the interval to it.
+ */
+
+/*
+ * block.cuh: sums and scans over a warp or a block of threads.
+ */
+
+/* Inclusive prefix sum over the lanes of a warp. */
+template <typename T>
+__device__ __forceinline__ T warp_inclusive_scan(T value)
+{
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+        const T below = __shfl_up_sync(0xffffffffu, value, step);
+        if (static_cast<int>(threadIdx.x % 32) >= step) value += below;
+    }
+    return value;
+}
+
+/* The sum of the lanes' values, the same bits in every lane. */
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value)
+{
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+    return value;
+}
+
+/*
+ * Exclusive prefix sum over the block's warps, in their order, of a value that a warp's lanes share; `total` receives the
+ * sum of all. `s_warps` holds one value a warp, and is not to be written again before the next barrier.
+ */
+template <int kThreads, typename T>
+__device__ __forceinline__ T warps_exclusive_scan(T value, T *s_warps, T &total)
+{
+    constexpr int kWarps = kThreads / 32;
+    static_assert(kWarps <= 32, "a lane for each warp");
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (lane == 0) s_warps[warp] = value;
+    __syncthreads();
+    const T upto = warp_inclusive_scan(lane < kWarps ? s_warps[lane] : T(0));
+    total = __shfl_sync(0xffffffffu, upto, 31);
+    return __shfl_sync(0xffffffffu, upto, warp) - value;
+}
+
+/*
+ * cluster.cuh: a cluster of thread blocks that read each other's shared memory (sm_90 and newer). A cluster of one block
+ * compiles for every architecture, to the barriers of a block.
+ */
+
+/*
+ * Every thread of the cluster arrives, then waits. What was written to shared memory before an arrival can be read by the
+ * whole cluster behind the wait. A block must not end while others may still read its shared memory.
+ */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+/* The same, but nothing that was written is published: what is left to say is that this block has read all it wanted. */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive_relaxed()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
+template <int kCluster>
+__device__ __forceinline__ void cluster_wait()
+{
+    if constexpr (kCluster > 1)
+        asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+    else
+        __syncthreads();
+}
+
+template <int kCluster>
+__device__ __forceinline__ void cluster_sync()
+{
+    cluster_arrive<kCluster>();
+    cluster_wait<kCluster>();
+}
+
+/* Where the block `rank` of the cluster has what this block has at `own`, in shared memory. */
+template <int kCluster, typename T>
+__device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
+{
+    if constexpr (kCluster > 1) {
+        const T *other;
+        asm volatile("mapa.u64 %0, %1, %2;" : "=l"(other) : "l"(own), "r"(rank));
+        return other;
+    } else {
+        return own;
+    }
+}
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+/* Keys by their distance from `origin`, below `width`, cut into bins of 2^shift. */
+constexpr int kBinBits = 11, kBins = 1 << kBinBits;
+constexpr int kGroups = 32, kGroupBins = kBins / kGroups; /* a lane for each group of bins, and two bins of a group */
+
+struct Interval {
+    unsigned origin, width;
+    __device__ __forceinline__ int shift() const { return max(32 - __clz(width - 1) - kBinBits, 0); }
+    /* To one bin of it. The bins' distance from the origin grows upwards (sign 1) or downwards (-1). */
+    __device__ __forceinline__ void narrow(unsigned bin, int sign)
+    {
+        const int bits = shift();
+        origin += sign * (bin << bits);
+        width = min(1u << bits, width - (bin << bits));
+    }
+};
+
+/* How many keys fall into each bin. */
+struct Counts {
+    using Total = unsigned;
+    unsigned count[kBins];
+    Total group[kGroups];
+    __device__ __forceinline__ Total at(int bin) const { return count[bin]; }
+    template <int kThreads>
+    __device__ __forceinline__ void clear()
+    {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) count[i] = 0;
+    }
+};
+
+/* Count one more at a shared address where `counts`: by predicate, which costs ptxas fewer registers than a branch here. */
+__device__ __forceinline__ void count_shared(unsigned address, bool counts)
+{
+    asm volatile("{\n"
+                 ".reg .pred counts;\n"
+                 "setp.ne.u32 counts, %1, 0;\n"
+                 "@counts red.shared.add.u32 [%0], 1;\n"
+                 "}" ::"r"(address), "r"(static_cast<unsigned>(counts)) : "memory");
+}
+
+/* What their scores add up to, in fixed point. */
+struct Sums {
+    using Total = unsigned long long;
+    unsigned low[kBins], high[kBins];
+    Total group[kGroups];
+    /* A 64-bit addition from two of 32 bits, which shared memory has; exact in any order of threads. */
+    __device__ __forceinline__ void add(unsigned bin, Total value)
+    {
+        const unsigned part = static_cast<unsigned>(value), old = atomicAdd(&low[bin], part);
+        const unsigned rest = static_cast<unsigned>(value >> 32) + (old + part < old);
+        if (rest) atomicAdd(&high[bin], rest);
+    }
+    __device__ __forceinline__ Total at(int bin) const { return static_cast<Total>(high[bin]) << 32 | low[bin]; }
+    template <int kThreads>
+    __device__ __forceinline__ void clear()
+    {
+        for (int i = threadIdx.x; i < kBins; i += kThreads) low[i] = high[i] = 0;
+    }
+};
+
+/* Where the running total over bins reaches a goal: the bin, and what of the goal is left for it. */
+template <typename Total>
+struct Crossing {
+    unsigned bin;
+    Total left;
+};
+
+/* One warp: the first lane at which `upto`, a running total, reaches the goal. */
+template <typename Total>
+__device__ __forceinline__ int first_reaching(Total upto, Total goal)
+{
+    const unsigned reached = __ballot_sync(kAllLanes, upto >= goal);
+    return reached ? __ffs(reached) - 1 : 31;
+}
+
+/* One warp: the group of bins from the whole cluster's totals, then the bin in it, so that little is read from others. */
+template <int kCluster, typename Bins, typename Goal>
+__device__ __forceinline__ Crossing<typename Bins::Total> cross_bins(const Bins &s_bins, Goal goal)
+{
+    using Total = typename Bins::Total;
+    const int lane = threadIdx.x % 32;
+    Total here = 0;
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) here += cluster_shared<kCluster>(&s_bins, rank)->group[lane];
+    Total upto = warp_inclusive_scan(here);
+    Total left = goal(__shfl_sync(kAllLanes, upto, 31));
+    const int group = first_reaching(upto, left);
+    left -= __shfl_sync(kAllLanes, upto - here, group);
+
+    const int bin = group * kGroupBins + 2 * lane;
+    Total even = 0, odd = 0;
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) {
+        const Bins *bins = cluster_shared<kCluster>(&s_bins, rank);
+        even += bins->at(bin);
+        odd += bins->at(bin + 1);
+    }
+    upto = warp_inclusive_scan(even + odd);
+    const int pair = first_reaching(upto, left);
+    even = __shfl_sync(kAllLanes, even, pair);
+    left -= __shfl_sync(kAllLanes, upto, pair) - even - __shfl_sync(kAllLanes, odd, pair);
+    const bool in_odd = even < left;
+    return {static_cast<unsigned>(group * kGroupBins + 2 * pair + in_odd), in_odd ? left - even : left};
+}
+
+/*
+ * The crossing of what all blocks of the cluster have put into their bins; `goal` tells it from the total. Bins come in two
+ * sets, used in turn: `s_next` was read by others before the last of them arrived here, so it can be cleared.
+ */
+template <int kThreads, int kCluster, typename Bins, typename Goal>
+__device__ __forceinline__ Crossing<typename Bins::Total> find_crossing(Bins &s_bins, Bins &s_next, Goal goal)
+{
+    __shared__ Crossing<typename Bins::Total> s_crossing;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
+    for (int group = warp; group < kGroups; group += kThreads / 32) {
+        const int bin = group * kGroupBins + lane;
+        const auto total = warp_sum(s_bins.at(bin) + s_bins.at(bin + 32));
+        if (lane == 0) s_bins.group[group] = total;
+    }
+    cluster_sync<kCluster>();
+    s_next.template clear<kThreads>();
+    if (warp == 0) {
+        const auto crossing = cross_bins<kCluster>(s_bins, goal);
+        if (lane == 0) s_crossing = crossing;
+    }
+    __syncthreads();
+    return s_crossing;
+}
+static_assert(kGroupBins == 64, "a warp adds a group's bins in one step, and finds one of them two a lane");
+
+constexpr int kBlock = TAMIS_BLOCK;
+
+/* ---- rows */
+
+__device__ __forceinline__ long long rows_of(const int *kept, int sequence, long long seq_len)
+{
+    return kept ? kept[sequence] : seq_len;
+}
+
+__device__ __forceinline__ int blocks_of(long long rows) { return static_cast<int>((rows + kBlock - 1) / kBlock); }
+
+/* One head's rows: row i stands at indices[i] or, without indices, at i. */
+struct HeadRows {
+    const char *first;
+    long long pitch; // bytes
+    const int *indices;
+    __device__ __forceinline__ const char *row(long long i) const { return first + (indices ? indices[i] : i) * pitch; }
+};
+
+__device__ __forceinline__ HeadRows head_rows(const tamis_rows &rows, int sequence, int head, const int *indices)
+{
+    return {static_cast<const char *>(rows.data) + 2 * (sequence * rows.batch_stride + head * rows.head_stride),
+            2 * rows.row_stride, indices};
+}
+
+__device__ __forceinline__ HeadRows query_rows(const tamis_pattern_source &source, int sequence, int head)
+{
+    const int list = sequence * source.index_heads + head / (source.q_heads / source.index_heads);
+    return head_rows(source.q, sequence, head, source.indices ? source.indices + list * source.capacity : nullptr);
+}
+
+/* Of one of the Hc heads of K; a sequence that dropped nothing has them in their place still. */
+__device__ __forceinline__ HeadRows key_rows(const tamis_pattern_source &source, int sequence, int head, long long rows)
+{
+    if (source.k_full.data && rows == source.seq_len)
+        return head_rows(source.k_full, sequence, head / (source.compact_heads / source.kv_heads), nullptr);
+    return head_rows(source.k, sequence, head, nullptr);
+}
+
+/* The list of one query block, which is where its scores lie too. */
+__device__ __forceinline__ int *list_row(const tamis_block_lists &lists, int q_heads, int sequence, int head, int block)
+{
+    const long long row = (static_cast<long long>(sequence) * q_heads + head) * lists.tiles + block;
+    return lists.list + row * lists.row;
+}
+
+__device__ __forceinline__ int *list_count(const tamis_block_lists &lists, int q_heads, int sequence, int head, int block)
+{
+    return lists.count + (static_cast<long long>(sequence) * q_heads + head) * lists.tiles + block;
+}
+
+/* Of two 16-bit elements in a word, the one at `half`, by integers alone; Element tells which type. */
+template <typename Element>
+__device__ __forceinline__ float element_of(unsigned word, int half)
+{
+    const unsigned bits = half ? word >> 16 : word & 0xffffu;
+    if (Element::kOne == 0x3f80u) return __int_as_float(static_cast<int>(bits << 16));
+    const float magnitude = __int_as_float(static_cast<int>((bits & 0x7fffu) << 13)) * 0x1p112f; // subnormals too
+    return bits >> 15 ? -magnitude : magnitude;
+}
+
+/* ---- choosing: keys are unsigned, larger for larger scores, and never 0xffffffff */
+
+/* Of any score; what is not a number comes last. */
+__device__ __forceinline__ unsigned key_of(float score)
+{
+    const unsigned bits = static_cast<unsigned>(__float_as_int(score));
+    if (score != score) return 0;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+/* Of one that is not negative: its bits. */
+__device__ __forceinline__ unsigned key_of_mass(float score)
+{
+    return score > 0.0f ? static_cast<unsigned>(__float_as_int(score)) : 0u;
+}
+
+/* A mass in units of 2^-unit, rounded down. */
+__device__ __forceinline__ unsigned long long mass_of(unsigned key, int unit)
+{
+    const int exponent = static_cast<int>(key >> 23);
+    const int shift = max(exponent, 1) - 150 + unit; // 150: of a significand read as an integer
+    const unsigned long long significand = (key & 0x7fffffu) | (exponent > 0 ? 0x800000u : 0u);
+    return shift >= 0 ? significand << min(shift, 39) : significand >> min(-shift, 63);
+}
+
+/* Visits key(i) of the places from `first` on, before `end`, shared out among the block's threads. */
+template <int kThreads, typename Key>
+struct Places {
+    long long first, end;
+    Key key;
+    template <typename Take>
+    __device__ __forceinline__ void operator()(Take take) const
+    {
+        for (long long i = first + threadIdx.x; i < end; i += kThreads) take(key(i));
+    }
+};
+
+template <int kThreads, typename Key>
+__device__ __forceinline__ Places<kThreads, Key> places(long long first, long long end, Key key)
+{
+    return {first, end, key};
+}
+
+/* What keys lie between, and what their weights add up to: the same in every thread. */
+struct Extent {
+    unsigned low, high;
+    unsigned long long total;
+};
+
+/* `visit(f)` calls f(key) for each key, shared out among the threads of the block. */
+template <int kThreads, typename Visit, typename Weight>
+__device__ __forceinline__ Extent find_extent(Visit visit, Weight weight)
+{
+    __shared__ Extent s_warps[kThreads / 32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Extent extent = {0xffffffffu, 0u, 0ull};
+    visit([&](unsigned key) {
+        extent.low = min(extent.low, key);
+        extent.high = max(extent.high, key);
+        extent.total += weight(key);
+    });
+    extent = {__reduce_min_sync(kAllLanes, extent.low), __reduce_max_sync(kAllLanes, extent.high), warp_sum(extent.total)};
+    __syncthreads(); // of an earlier call others may still read
+    if (lane == 0) s_warps[warp] = extent;
+    __syncthreads();
+    extent = s_warps[0];
+#pragma unroll 1
+    for (int i = 1; i < kThreads / 32; ++i) {
+        extent.low = min(extent.low, s_warps[i].low);
+        extent.high = max(extent.high, s_warps[i].high);
+        extent.total += s_warps[i].total;
+    }
+    return extent;
+}
+
+/* What is taken: every key above `key`, and so many of those equal to it. */
+struct Cut {
+    unsigned key, ties;
+};
+
+constexpr Cut kTakeNothing = {0xffffffffu, 0u};
+
+/*
+ * The fewest of the largest keys whose weights add up to `goal`, which is more than 0 and at most what all add up to: narrow an
+ * interval of keys down to the one at which the running sum reaches it.
+ */
+template <int kThreads, typename Visit, typename Weight>
+__device__ __forceinline__ Cut find_cut(Visit visit, Weight weight, const Extent &extent, unsigned long long goal, Sums *s_sums)
+{
+    Interval interval = {extent.high, extent.high - extent.low + 1}; // downwards
+    unsigned long long left = goal;
+    __syncthreads();
+    s_sums[0].template clear<kThreads>();
+    __syncthreads();
+    for (int round = 0; interval.width > 1; ++round) {
+        const int shift = interval.shift();
+        Sums &s_bins = s_sums[round % 2];
+        visit([&](unsigned key) {
+            const unsigned distance = interval.origin - key;
+            if (distance < interval.width) s_bins.add(distance >> shift, weight(key));
+        });
+        const auto crossing =
+            find_crossing<kThreads, 1>(s_bins, s_sums[1 - round % 2], [&](unsigned long long) { return left; });
+        left = crossing.left;
+        interval.narrow(crossing.bin, -1);
+    }
+    const unsigned long long value = max(weight(interval.origin), 1ull);
+    return {interval.origin, static_cast<unsigned>((left + value - 1) / value)};
+}
+
+/* Sum over the block's threads, the same in all of them, in one order. */
+template <int kThreads, typename T>
+__device__ __forceinline__ T block_sum(T value)
+{
+    __shared__ T s_warps[kThreads / 32];
+    value = warp_sum(value);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) s_warps[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = s_warps[0];
+#pragma unroll 1
+    for (int i = 1; i < kThreads / 32; ++i) value += s_warps[i];
+    return value;
+}
+
+template <int kThreads>
+__device__ __forceinline__ float block_max(float value)
+{
+    __shared__ float s_warps[kThreads / 32];
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, step));
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) s_warps[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = s_warps[0];
+#pragma unroll 1
+    for (int i = 1; i < kThreads / 32; ++i) value = fmaxf(value, s_warps[i]);
+    return value;
+}
+
+/* Exclusive prefix sum over the block's threads in their order, and the sum of all. */
+template <int kThreads>
+__device__ __forceinline__ unsigned block_exclusive_scan(unsigned value, unsigned &total)
+{
+    __shared__ unsigned s_warps[kThreads / 32];
+    const unsigned upto = warp_inclusive_scan(value);
+    __syncthreads();
+    const unsigned before = warps_exclusive_scan<kThreads>(__shfl_sync(kAllLanes, upto, 31), s_warps, total);
+    return before + upto - value;
+}
+
+/* ---- bits, a word of shared memory for 32 places */
+
+/*
+ * Bits of those of `count` places that a cut takes: s_taken, from what key(place) is; of equal keys the first ones.
+ * s_equal is as large. All threads of the block together; the words are there for all when it returns.
+ */
+template <int kThreads, typename Key>
+__device__ __forceinline__ void take_bits(unsigned *s_taken, unsigned *s_equal, int count, const Cut &cut, Key key)
+{
+    const int lane = threadIdx.x % 32, words = (count + 31) / 32;
+    for (int word = threadIdx.x / 32; word < words; word += kThreads / 32) {
+        const int place = 32 * word + lane;
+        const unsigned mine = place < count ? key(place) : 0u;
+        const unsigned above = __ballot_sync(kAllLanes, place < count && mine > cut.key);
+        const unsigned equal = __ballot_sync(kAllLanes, place < count && mine == cut.key);
+        if (lane == 0) {
+            s_taken[word] = above;
+            s_equal[word] = equal;
+        }
+    }
+    __syncthreads();
+    const int part = (words + kThreads - 1) / kThreads, first = static_cast<int>(threadIdx.x) * part;
+    unsigned mine = 0, total;
+    for (int word = first; word < min(first + part, words); ++word) mine += __popc(s_equal[word]);
+    unsigned before = block_exclusive_scan<kThreads>(mine, total);
+    for (int word = first; word < min(first + part, words); ++word) {
+        unsigned equal = s_equal[word];
+        const unsigned here = __popc(equal);
+        while (__popc(equal) + before > cut.ties && equal) equal &= ~(1u << (31 - __clz(equal))); // the last ones go
+        s_taken[word] |= before < cut.ties ? equal : 0u;
+        before += here;
+    }
+    __syncthreads();
+}
+
+/* Places whose bits are set, ascending; returns how many. s_before is as large as the bits. */
+template <int kThreads>
+__device__ __forceinline__ int list_bits(int *list, const unsigned *s_bits, unsigned *s_before, int count)
+{
+    const int lane = threadIdx.x % 32, words = (count + 31) / 32;
+    const int part = (words + kThreads - 1) / kThreads, first = static_cast<int>(threadIdx.x) * part;
+    unsigned mine = 0, total;
+    for (int word = first; word < min(first + part, words); ++word) mine += __popc(s_bits[word]);
+    unsigned before = block_exclusive_scan<kThreads>(mine, total);
+    for (int word = first; word < min(first + part, words); ++word) {
+        s_before[word] = before;
+        before += __popc(s_bits[word]);
+    }
+    __syncthreads();
+    for (int word = threadIdx.x / 32; word < words; word += kThreads / 32) {
+        const unsigned bits = s_bits[word];
+        if (bits >> lane & 1) list[s_before[word] + __popc(bits & ((1u << lane) - 1))] = 32 * word + lane;
+    }
+    return static_cast<int>(total);
+}
+
+using Element = Bf16;
+
+constexpr int kHeadDim = 128;
+constexpr int kBlockN = 64; // keys a step
+constexpr int kStages = 2;
+constexpr int kRows = TAMIS_PATTERN_QUERIES;
+constexpr int kThreads = 256;
+constexpr int kColTiles = kBlockN / 8;
+constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
+constexpr int kProbabilityPitch = 72; // floats: what eight rows store at once falls into all banks twice
+static_assert(kRows == 16 * (kThreads / 32), "16 queries a warp");
+
+// What a block works on.
+struct Chunk {
+    int sequence, head, queries, keys; // queries W of the sequence; keys in the chunk
+    long long rows, first_key;
+    HeadRows q, k;
+};
+
+__device__ __forceinline__ Chunk find_chunk(const tamis_pattern_lines_args &args, int chunk, int head, int sequence)
+{
+    const tamis_pattern_source &source = args.source;
+    Chunk out;
+    out.sequence = sequence;
+    out.head = head;
+    out.rows = rows_of(source.kept, sequence, source.seq_len);
+    out.queries = static_cast<int>(min(static_cast<long long>(args.last_queries), out.rows));
+    out.first_key = chunk * args.chunk_keys;
+    out.keys = out.rows <= args.dense_rows
+                   ? 0
+                   : static_cast<int>(max(min(args.chunk_keys, out.rows - out.first_key), 0ll));
+    out.q = query_rows(source, sequence, head);
+    out.k = key_rows(source, sequence, head / (source.q_heads / source.compact_heads), out.rows);
+    return out;
+}
+
+// Go through the chunk's keys: step(s, first) gets this warp's 16 queries' raw products with kBlockN keys, `first` counted from
+// the chunk's begin. Warps without queries go along.
+template <typename Step>
+__device__ __forceinline__ void walk_keys(const Chunk &chunk, char *s_memory, int lane, int warp, Step step_done)
+{
+    const unsigned s_q = shared_address(s_memory), s_k = s_q + kRows * kPitch;
+    const char *any_row = chunk.k.row(chunk.first_key);
+    load_rows_async<kHeadDim, kRows, kThreads>(s_q, any_row, [&](int i) -> const char * {
+        return i < chunk.queries ? chunk.q.row(chunk.rows - chunk.queries + i) : nullptr;
+    });
+    const auto load_keys = [&](int step) {
+        const int first = step * kBlockN;
+        load_rows_async<kHeadDim, kBlockN, kThreads>(
+            s_k + (step % kStages) * kBlockN * kPitch, any_row, [&](int i) -> const char * {
+                return first + i < chunk.keys ? chunk.k.row(chunk.first_key + first + i) : nullptr;
+            });
+    };
+    const int steps = (chunk.keys + kBlockN - 1) / kBlockN;
+#pragma unroll
+    for (int step = 0; step < kStages - 1; ++step) { // the group of step 0 holds the queries as well
+        if (step < steps) load_keys(step);
+        copy_async_commit();
+    }
+    const unsigned q_lane = s_q + warp * 16 * kPitch + lane_offset_a<kHeadDim>(lane);
+    for (int step = 0; step < steps; ++step) {
+        copy_async_wait<kStages - 2>();
+        __syncthreads();
+        if (step + kStages - 1 < steps) load_keys(step + kStages - 1);
+        copy_async_commit();
+        float s[1][kColTiles][4];
+        multiply_transposed<Element, kHeadDim>(
+            s, q_lane, s_k + (step % kStages) * kBlockN * kPitch + lane_offset_b<kHeadDim>(lane));
+        step_done(s[0], step * kBlockN);
+    }
+    copy_async_wait<0>();
+}
+
+// The last of a chunk's keys that query `w` sees, from the chunk's begin.
+__device__ __forceinline__ long long last_key(const Chunk &chunk, int w)
+{
+    return w < chunk.queries ? chunk.rows - chunk.queries + w - chunk.first_key : -1;
+}
+
+// grid = (chunks, Hq, B). Writes each query's maximum and sum over one chunk, and clears its part of the diagonals.
+extern "C" __global__ void __launch_bounds__(kThreads)
+tamis_pattern_lines_bf16_d128_bn64_s2_stats(const __grid_constant__ tamis_pattern_lines_args args)
+{
+    extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Chunk chunk = find_chunk(args, blockIdx.x, blockIdx.y, blockIdx.z);
+    if (chunk.keys == 0) return;
+    const long long query_head = static_cast<long long>(chunk.sequence) * args.source.q_heads + chunk.head;
+    unsigned long long *slash = args.slash + query_head * args.source.capacity + chunk.first_key;
+    for (int i = threadIdx.x; i < chunk.keys; i += kThreads) slash[i] = 0;
+
+    const long long last[2] = {last_key(chunk, warp * 16 + lane / 4), last_key(chunk, warp * 16 + lane / 4 + 8)};
+    float peaks[2] = {-kInfinity, -kInfinity}, sums[2] = {0.0f, 0.0f}; // of this lane's columns alone
+    walk_keys(chunk, s_memory, lane, warp, [&](const float(&s)[kColTiles][4], int first) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int visible = static_cast<int>(min(last[half] - first, static_cast<long long>(kBlockN)));
+            float logits[kColTiles][2], peak = peaks[half];
+#pragma unroll
+            for (int n = 0; n < kColTiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    const int column = 8 * n + 2 * (lane % 4) + i;
+                    logits[n][i] = column <= visible ? s[n][2 * half + i] * args.source.scale_log2 : -kInfinity;
+                    peak = fmaxf(peak, logits[n][i]);
+                }
+            const float base = peak == -kInfinity ? 0.0f : peak;
+            float sum = sums[half] * exp2_approx(peaks[half] - base);
+#pragma unroll
+            for (int n = 0; n < kColTiles; ++n) sum += exp2_approx(logits[n][0] - base) + exp2_approx(logits[n][1] - base);
+            peaks[half] = peak;
+            sums[half] = sum;
+        }
+    });
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float peak = quad_max(peaks[half]), base = peak == -kInfinity ? 0.0f : peak;
+        const float sum = quad_sum(sums[half] * exp2_approx(peaks[half] - base));
+        if (lane % 4 != 0) continue;
+        float *partial = args.partial + 2 * ((query_head * args.chunks + blockIdx.x) * kRows + warp * 16 + lane / 4 + 8 * half);
+        partial[0] = peak;
+        partial[1] = sum;
+    }
+}
+
+// Combine the chunks of each query, in their order. grid = (Hq, B).
+extern "C" __global__ void __launch_bounds__(kRows)
+tamis_pattern_lines_bf16_d128_bn64_s2_merge(const __grid_constant__ tamis_pattern_lines_args args)
+{
+    follow_stream();
+    const int w = threadIdx.x, sequence = blockIdx.y;
+    const long long rows = rows_of(args.source.kept, sequence, args.source.seq_len);
+    if (w >= min(static_cast<long long>(args.last_queries), rows) || rows <= args.dense_rows) return;
+    const long long query_head = static_cast<long long>(sequence) * args.source.q_heads + blockIdx.x;
+    const int chunks = static_cast<int>((rows + args.chunk_keys - 1) / args.chunk_keys);
+    const float *partial = args.partial + 2 * (query_head * args.chunks * kRows + w);
+    float peak = -kInfinity, sum = 0.0f;
+    for (int chunk = 0; chunk < chunks; ++chunk) peak = fmaxf(peak, partial[2 * kRows * chunk]);
+    for (int chunk = 0; chunk < chunks; ++chunk)
+        sum += partial[2 * kRows * chunk + 1] * exp2_approx(partial[2 * kRows * chunk] - peak);
+    args.lse2[query_head * kRows + w] = peak + log2f(sum);
+}
+
+// Sum of `count` floats `pitch` apart, in one order.
+__device__ __forceinline__ float sum_strided(const float *first, int count, int pitch)
+{
+    float sums[4] = {};
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+#pragma unroll
+        for (int part = 0; part < 4; ++part) sums[part] += first[(i + part) * pitch];
+    for (; i < count; ++i) sums[0] += first[i * pitch];
+    return sums[0] + sums[1] + (sums[2] + sums[3]);
+}
+
+// grid = (chunks, Hq, B). A tile's probabilities go through shared memory, where threads add up a column or a diagonal each.
+// What tiles add to one diagonal are integers, so that their order does not matter.
+extern "C" __global__ void __launch_bounds__(kThreads)
+tamis_pattern_lines_bf16_d128_bn64_s2_sums(const __grid_constant__ tamis_pattern_lines_args args)
+{
+    extern __shared__ __align__(16) char s_memory[];
+    follow_stream();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, thread = threadIdx.x;
+    const Chunk chunk = find_chunk(args, blockIdx.x, blockIdx.y, blockIdx.z);
+    if (chunk.keys == 0) return;
+    const long long query_head = static_cast<long long>(chunk.sequence) * args.source.q_heads + chunk.head;
+    float *vertical = args.vertical + query_head * args.source.capacity + chunk.first_key;
+    unsigned long long *slash = args.slash + query_head * args.source.capacity;
+    float *s_probability = reinterpret_cast<float *>(s_memory + (kRows + kStages * kBlockN) * kPitch);
+
+    long long last[2];
+    float lse2[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int w = warp * 16 + lane / 4 + 8 * half;
+        last[half] = last_key(chunk, w);
+        lse2[half] = w < chunk.queries ? args.lse2[query_head * kRows + w] : 0.0f;
+    }
+    const float share = 1.0f / static_cast<float>(chunk.queries);
+    walk_keys(chunk, s_memory, lane, warp, [&](const float(&s)[kColTiles][4], int first) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int visible = static_cast<int>(min(last[half] - first, static_cast<long long>(kBlockN)));
+            float *row = s_probability + (warp * 16 + lane / 4 + 8 * half) * kProbabilityPitch + 2 * (lane % 4);
+#pragma unroll
+            for (int n = 0; n < kColTiles; ++n) {
+                const int column = 8 * n + 2 * (lane % 4);
+                float2 pair;
+                pair.x = column <= visible ? exp2_approx(fmaf(s[n][2 * half], args.source.scale_log2, -lse2[half])) : 0.0f;
+                pair.y = column < visible ? exp2_approx(fmaf(s[n][2 * half + 1], args.source.scale_log2, -lse2[half])) : 0.0f;
+                *reinterpret_cast<float2 *>(row + 8 * n) = pair;
+            }
+        }
+        __syncthreads();
+        if (thread < kBlockN) { // a column
+            if (first + thread < chunk.keys)
+                vertical[first + thread] = share * sum_strided(s_probability + thread, chunk.queries, kProbabilityPitch);
+        } else if (thread < 2 * kBlockN + chunk.queries - 1) { // a diagonal: query less key is `slope`, within the tile
+            const int slope = thread - (2 * kBlockN - 1), from = max(slope, 0), to = min(slope + kBlockN, chunk.queries);
+            const long long distance = chunk.rows - chunk.queries + slope - chunk.first_key - first;
+            const float *begin = s_probability + from * kProbabilityPitch + from - slope;
+            const float sum = sum_strided(begin, to - from, kProbabilityPitch + 1);
+            const float unit = static_cast<float>(1ull << TAMIS_PATTERN_SLASH_BITS);
+            if (distance >= 0 && distance < chunk.rows && sum > 0.0f)
+                atomicAdd(&slash[distance], static_cast<unsigned long long>(share * sum * unit));
+        }
+        __syncthreads(); // before the next tile's are written
+    });
+}
