@@ -2,6 +2,8 @@
 
     dense                                          plain attention, by libtamis
     sparse:ratio=.5,scope=head,layers=15-30        token-sparse attention, by libtamis; or coverage=.005, or count=2048
+    mapped:ratio=.5,layers=15-30                   as sparse, and each head's kept rows times a matrix of its own, fitted to
+                                                   what dense attention gives for those rows: a reading of the paper has them
     evict:ratio=.5,layers=15-30                    permanent eviction: what the first of the layers keeps, by its heads' mean
                                                    score, is all that the other ones see of the prompt, while decoding too
     random:ratio=.5,layers=15-30                   each head tokens at random
@@ -26,7 +28,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 import tamis
 import tamis.hf
 
-KINDS = ("dense", "sparse", "evict", "random", "recent")
+KINDS = ("dense", "sparse", "mapped", "evict", "random", "recent")
 NUMBERS = {"coverage": float, "ratio": float, "count": int, "window": int, "pool": int, "min_tokens": int, "seed": int}
 
 
@@ -60,7 +62,7 @@ def parse(text, base=tamis.DENSE):
     setting.selection.numbers()
     if setting.selection.policy == "dense":
         raise ValueError(f"{text}: how many tokens? coverage=, ratio= or count=")
-    if kind != "sparse" and setting.selection.policy not in ("ratio", "count"):
+    if kind not in ("sparse", "mapped") and setting.selection.policy not in ("ratio", "count"):
         raise ValueError(f"{text}: {kind} takes ratio= or count=, since it has no scores to cover")
     return setting
 
@@ -172,6 +174,46 @@ class Method(tamis.hf.Prefill):
         self.kept = {}
 
 
+class Mapped(Method):
+    """With a matrix (D, D) for each sparse layer and query head, by least squares on the rows that the layer keeps.
+
+    Between begin() and end() forwards are dense, and what both kinds of attention make of one layer is summed up. Dropped
+    rows are zero, and so add nothing.
+    """
+
+    RIDGE = 1e-3  # of the mean diagonal: rows that never vary keep the identity
+
+    def use(self, setting, layers):
+        super().use(setting, layers)
+        self.maps, self.sums = getattr(self, "fitted", {}).get(setting), None
+
+    def begin(self):
+        self.sums = {}
+
+    def end(self):
+        self.maps = {layer: self._solve(*sums) for layer, sums in self.sums.items()}
+        self.sums = None
+        self.fitted = {**getattr(self, "fitted", {}), self.setting: self.maps}
+
+    def _solve(self, own, cross):
+        dim = own.shape[-1]
+        ridge = self.RIDGE * own.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] * torch.eye(dim, device=own.device)
+        return torch.linalg.solve(own + ridge, cross + ridge)
+
+    def attend(self, module, query, key, value, scaling):
+        output, kept = super().attend(module, query, key, value, scaling)
+        layer = module.layer_idx
+        if layer not in self.sparse_layers:
+            return output, kept
+        if self.sums is None:
+            return (output.float() @ self.maps[layer]).to(output.dtype), kept
+        dense, _, _ = tamis.attention_with(query, key, value, store=self.store, scale=scaling)
+        rows, wanted = output[0].float(), dense[0].float()
+        own, cross = self.sums.get(layer, (0.0, 0.0))
+        self.sums[layer] = (own + rows.mT @ rows, cross + rows.mT @ wanted)
+        return dense, kept
+
+
 class Baseline(Method):
     """One that chooses its tokens itself: choose() gives positions (B, Hq or 1, keep), ascending."""
 
@@ -234,7 +276,7 @@ class Switch:
     """All methods behind one name of transformers': use() says which the next forwards are."""
 
     NAME = "tamis_quality"
-    CLASSES = {"dense": Method, "sparse": Method, "evict": Evict, "random": Random, "recent": Recent}
+    CLASSES = {"dense": Method, "sparse": Method, "mapped": Mapped, "evict": Evict, "random": Random, "recent": Recent}
 
     def __init__(self, store=None, spec=None):
         self.methods = {}

@@ -110,6 +110,16 @@ class Bench:
         self.synchronize()
         return out, 1000 * (time.perf_counter() - begun)
 
+    def fit(self, setting, layers, prompts):
+        """The matrices of a mapped setting, once."""
+        self.switch.use(setting, layers)
+        if self.switch.now.maps is not None:
+            return
+        self.switch.now.begin()
+        for ids in prompts:
+            self.model(self.tensor(ids), use_cache=True, logits_to_keep=1)
+        self.switch.now.end()
+
     def answer(self, out, n):
         """n tokens, the likeliest each, or up to the end that the model itself makes."""
         said = []
@@ -232,7 +242,10 @@ def write_again(path, rows):
 def options_stay(o, out):
     """What the rows have in common must not change between runs into one folder."""
     path = out / "options.json"
-    mine = {name: getattr(o, name) for name in ("model", "store", "spec", "dtype", "device", "digits", "seed", "slack")}
+    mine = {
+        name: getattr(o, name)
+        for name in ("model", "store", "spec", "dtype", "device", "digits", "seed", "slack", "fit_samples")
+    }
     if path.exists() and (before := json.loads(path.read_text())) != mine:
         changed = ", ".join(name for name in mine if before.get(name) != mine[name])
         raise SystemExit(f"run.py: {out} was begun with another {changed}: choose another folder")
@@ -308,9 +321,20 @@ def measure(o, bench, case, setting, layers, texts):
         say(f"{case['haystack']}: too short for sample {case['sample']} of {case['length']} tokens")
         return None
     ids, rest = asked
+    if setting.kind == "mapped":
+        bench.fit(setting, layers, fit_prompts(o, bench))
     out, ms = bench.prefill(ids, setting, layers, o.warm_up)
     kept = bench.switch.kept
     return row_of(setting, layers, case, ids, ms, kept, bench.n_layers, rest(out))
+
+
+def fit_prompts(o, bench):
+    """What maps are fitted on: contexts with needles, none of them asked for later."""
+    for sample in range(o.fit_samples):
+        example = tasks.make(
+            "multikey", max(o.lengths), f"{o.seed}/fit/{sample}", bench.count, haystack=o.haystack, digits=o.digits, keys=32
+        )
+        yield bench.encode(example.prompt())
 
 
 def summary(o, bench, rows):
@@ -361,6 +385,7 @@ def options(arguments):
     p.add_argument("--digits", type=int, default=3, help="of the needles' values; RULER has 7")
     p.add_argument("--text", action="append", default=[], help="a file whose perplexity is measured too; can be given again")
     p.add_argument("--slack", type=int, default=8, help="tokens that an answer may be longer than the expected one")
+    p.add_argument("--fit-samples", type=int, default=8, help="prompts that the maps of `mapped` are fitted on")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument(
         "--no-warm-up", dest="warm_up", action="store_false", help="time first prompts too: quicker, times worth less"

@@ -176,6 +176,7 @@ SETTINGS = [
     f"evict:{HALF},layers=1-3",
     f"random:{HALF},layers=random:2",
     f"recent:{HALF},layers=all",
+    f"mapped:{HALF},layers=1-3",
 ]
 
 
@@ -197,7 +198,7 @@ def test_run(model, tmp_path, capsys):
         assert plain["said"] == full["said"] and plain["kept"] == full["kept"] == "1.0000"
         assert plain["nll"] == full["nll"]
     length = int(by["dense"][0]["tokens"])
-    for setting in (SETTINGS[1], SETTINGS[2], SETTINGS[5], SETTINGS[6], SETTINGS[7]):
+    for setting in (SETTINGS[1], SETTINGS[2], *SETTINGS[5:]):
         kept = methods.keep_count(methods.parse(setting).selection, length)
         assert float(by[setting][0]["kept"]) == pytest.approx(kept / length, abs=1e-4)
     assert by[SETTINGS[1]][0]["kept_by_layer"].split()[0] == "1.0000"
@@ -239,7 +240,7 @@ def test_a_run_goes_on(model, tmp_path, capsys):
     path.write_text("".join(lines[:4]) + lines[4][:40])
     capsys.readouterr()
     again = run.run(o)
-    assert "5 prompts to do, 3 done before" in capsys.readouterr().err
+    assert "6 prompts to do, 3 done before" in capsys.readouterr().err
     steady = [[{k: v for k, v in row.items() if k != "prefill_ms"} for row in rows] for rows in (first, again)]
     assert steady[0] == steady[1]
     with path.open(newline="") as file:
@@ -272,6 +273,26 @@ def test_eviction_is_permanent(model):
         cache.crop(-1)
         cache.layers[2].values[:, :, left[3]] = 1000.0
         assert not torch.equal(bench.model(token, past_key_values=cache).logits, expected)
+
+
+def test_maps_come_nearer_to_dense():
+    """On what they were fitted on they must; the identity is one of the maps. Dropped rows stay zero."""
+    q, k, v = qkv()
+    module = type("Module", (), {"layer_idx": 1})()
+    mapped = methods.Switch().methods["mapped"]
+    setting = methods.parse(f"mapped:{HALF}")
+    mapped.use(setting, (1,))
+    mapped.begin()
+    dense, _ = mapped.attend(module, q, k, v, None)
+    assert torch.equal(dense, tamis.attention(q, k, v))
+    mapped.end()
+    plain = tamis.attention(q, k, v, setting.selection)
+    output, _ = mapped.attend(module, q, k, v, None)
+    assert torch.equal(rows(output), rows(plain))
+    errors = [(t - dense)[rows(plain)].float().norm() for t in (output, plain)]
+    assert errors[0] < 0.99 * errors[1]
+    mapped.use(setting, (1,))
+    assert torch.equal(mapped.attend(module, q, k, v, None)[0], output)  # kept for the setting
 
 
 def test_random_and_recent(model):
