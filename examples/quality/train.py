@@ -54,9 +54,9 @@ PRESETS = {
         first=64,
         last=256,
         step_tokens=2048,
-        first_steps=4000,
-        steps=500,
-        last_steps=200,
+        first_steps=1500,
+        steps=400,
+        last_steps=300,
     ),
 }
 HEAD_DIM = 64  # which libtamis has kernels for
@@ -72,12 +72,14 @@ RECENT = 20  # steps that a stage's end is judged by
 
 
 class Lessons(torch.utils.data.Dataset):
-    """Batches of one stage, by number: token ids and weights of the loss, (batch, length) each, and which are the values that
-    needles ask for. repeats, lists: the shares of contexts that are repeated words, and lists of facts."""
+    """Batches of one stage, by number: token ids and weights of the loss, (batch, length) each, and which are the keys and
+    values that answers about needles have to name. repeats, lists: the shares of contexts that are repeated words, and lists of
+    facts."""
 
     def __init__(self, tokenizer, length, batch, n, seed, text_weight, repeats, lists):
         self.tokenizer, self.length, self.batch, self.n = tokenizer, length, batch, n
         self.seed, self.text_weight, self.repeats, self.lists = seed, text_weight, repeats, lists
+        self.looked_up = [tokenizer.ids[word] for word in REPEATED]
         self.counts = {}
 
     def __len__(self):
@@ -121,10 +123,9 @@ class Lessons(torch.utils.data.Dataset):
             put(piece, self.text_weight)
         for turn in example.turns:
             put(turn.question.rsplit("?", 1)[1] if is_list else turn.question, self.text_weight)
-            answer = put(turn.answer, self.text_weight)
-            asked = numpy.isin(ids[answer], [self.ids(word) for word in turn.expected])
-            weights[answer][asked] = 1.0
-            needles[answer] = asked & (task in tasks.NEEDLES)
+            answer = put(turn.answer, 1.0)
+            if task in tasks.NEEDLES and not is_list:
+                needles[answer] = numpy.isin(ids[answer], self.looked_up)
         if at < len(ids):
             ids[at], weights[at] = EOS, self.text_weight
 
@@ -190,7 +191,7 @@ def stages(o):
 
 
 def train_step(model, optimizer, batch, autocast):
-    """(loss, share of the needles' answer tokens that are right)."""
+    """(loss, share of the needles' keys and values that are right, each after the right ones before it)."""
     ids, weights, needles = batch
     with autocast:
         logits = model(ids, use_cache=False).logits[:, :-1]
