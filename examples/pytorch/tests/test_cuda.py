@@ -146,5 +146,7 @@ def test_model(kind, cuda_store):
         assert made.shape == (2, 605)
         assert prefill.kept[0].tolist() == [600, 500]
         assert prefill.kept[2].tolist() == [292 + 16, 242 + 16]
+        static = dict(max_new_tokens=5, do_sample=False, cache_implementation="static")  # whose steps are compiled
+        assert model.generate(x, attention_mask=padded, **static).shape == (2, 605)
         long = tokens(1, 3000).cuda()
         assert model.generate(long, attention_mask=torch.ones_like(long), max_new_tokens=3, do_sample=False).shape == (1, 3003)

@@ -300,3 +300,21 @@ def test_compiled_model(prefill):
         for length in (64, LENGTH):
             x = tokens(2, length)
             assert torch.equal(compiled(x).logits, model(x).logits)
+
+
+def test_compiled_steps(prefill):
+    """generate() compiles the steps of a static cache, on a GPU by itself."""
+    model, x = small_model("gqa_d128", layers=2), tokens(2, 50)
+    model.set_attn_implementation("tamis")
+    torch._dynamo.reset()
+    made = []
+    with torch.inference_mode(False):
+        for compiled in (False, True):
+            if compiled:
+                config = transformers.CompileConfig(backend="aot_eager", fullgraph=True, mode=None)
+                config._compile_all_devices = True
+                model.generation_config.compile_config = config
+            static = dict(cache_implementation="static", max_new_tokens=3, do_sample=False)
+            made.append(model.generate(x, attention_mask=torch.ones_like(x), **static))
+    assert torch.equal(made[0], made[1])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
