@@ -1,7 +1,7 @@
 /*
  * check_emulator.c: does the emulator do what it says, and find what it says that it finds? `check_emulator CASES_DIR` runs
- * the kernels of a folder, through the driver's entry points alone. The comments at a file's head say what is to be launched and
- * what is to come of it; its kernel is test(int *), which is given a zero and 63 more of them behind it.
+ * the kernels of a folder, through the driver's entry points alone. The comments at a file's head say what is to be launched
+ * and what is to come of it; its kernel is test(int *), which is given 64 zeros.
  *   // expect: N       the launch succeeds, and leaves N
  *   // fails: TEXT     it fails, with a message in which TEXT is
  *   // loads: not      it does not even compile

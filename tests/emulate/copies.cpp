@@ -21,6 +21,19 @@ void do_copy(const Copy &copy)
     memset(copy.to + copy.valid_bytes, 0, copy.bytes - copy.valid_bytes);
 }
 
+/* By the copy engine, which needs no fence. */
+static void do_engine_copy(Block &block, const Copy &copy)
+{
+    do_copy(copy);
+    mark_stored(block, copy.to, copy.bytes, 0);
+}
+
+static void do_thread_copy(const Thread &thread, const Copy &copy)
+{
+    do_copy(copy);
+    mark_stored(*thread.block, copy.to, copy.bytes, static_cast<unsigned>(thread.place.warp * 32 + thread.place.lane) + 1);
+}
+
 /* An address that is in no memory shall be found where it is given. */
 static void touch(const void *from, size_t bytes)
 {
@@ -47,10 +60,10 @@ static void finish_copies(Thread &thread, size_t count)
 {
     for (auto &transfer : thread.cluster->transfers)
         if (transfer->thread == &thread && transfer->bytes == 0) {
-            for (const Copy &copy : transfer->copies) do_copy(copy);
+            for (const Copy &copy : transfer->copies) do_thread_copy(thread, copy);
             transfer->copies.clear();
         }
-    for (size_t i = 0; i < count; i++) do_copy(thread.copies[i]);
+    for (size_t i = 0; i < count; i++) do_thread_copy(thread, thread.copies[i]);
     thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
@@ -77,6 +90,7 @@ void copy_async_arrive(unsigned barrier)
     transfer->barrier = barrier;
     transfer->bytes = 0;
     transfer->thread = current;
+    transfer->target = current->block;
     current->copies.clear();
     for (size_t &end : current->group_ends) end = 0;
     current->cluster->transfers.push_back(std::move(transfer));
@@ -171,13 +185,14 @@ void barrier_wait(unsigned address, unsigned parity)
 
 /* ---- bulk copies */
 
-static Transfer &start_transfer(unsigned barrier, unsigned bytes)
+static Transfer &start_transfer(unsigned to, unsigned barrier, unsigned bytes)
 {
     find_barrier(barrier, "cp.async.bulk");
     auto transfer = std::make_unique<Transfer>();
     transfer->barrier = barrier;
     transfer->bytes = bytes;
     transfer->thread = current;
+    transfer->target = &block_of(to);
     current->cluster->transfers.push_back(std::move(transfer));
     return *current->cluster->transfers.back();
 }
@@ -189,7 +204,7 @@ void bulk_load(unsigned to, const void *from, unsigned bytes, unsigned barrier)
     check_global(from, 16, "cp.async.bulk");
     touch(from, bytes);
     memset(place, under_way, bytes);
-    start_transfer(barrier, bytes).copies.push_back({place, static_cast<const char *>(from), bytes, bytes});
+    start_transfer(to, barrier, bytes).copies.push_back({place, static_cast<const char *>(from), bytes, bytes});
 }
 
 void bulk_store(void *to, unsigned from, unsigned bytes)
@@ -264,7 +279,7 @@ void tensor_load(unsigned to, const void *address, unsigned barrier, std::initia
     const unsigned alignment = map.swizzle == 3 ? 1024 : map.swizzle == 2 ? 512 : map.swizzle == 1 ? 256 : 128;
     char *place = shared_range(to, bytes, alignment, "cp.async.bulk.tensor");
     memset(place, under_way, bytes);
-    plan_box(start_transfer(barrier, bytes), map, place, offset_of(to), at.begin());
+    plan_box(start_transfer(to, barrier, bytes), map, place, offset_of(to), at.begin());
 }
 
 /* ---- the end of a transfer */
@@ -287,7 +302,11 @@ bool deliver_one(Cluster &cluster)
         launch->message = launch->symbol + ": a block ends while copies to its shared memory are under way";
         return true;
     }
-    for (const Copy &copy : transfer->copies) do_copy(copy);
+    for (const Copy &copy : transfer->copies)
+        if (transfer->bytes == 0)
+            do_thread_copy(*transfer->thread, copy);
+        else
+            do_engine_copy(*transfer->target, copy);
     TransactionBarrier &barrier = block.transaction_barriers[offset];
     if (transfer->bytes == 0)
         barrier.pending--;

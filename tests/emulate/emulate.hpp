@@ -9,11 +9,15 @@
  * What it finds beside wrong results: threads of a warp that meet at different instructions, or wait for one that has ended;
  * deadlocks; addresses outside of shared memory or misaligned for what is read or written; shared memory that is read before it
  * is written (it begins as NaN); data of an asynchronous copy or product that is read before it was waited for, or whose source
- * or place is used again too early (copies and products are done as late as their waits allow, and until then what they write
- * is NaN); shared memory of a block that has ended; device memory beyond an allocation.
+ * or place is used again too early (until they are done, what they write is NaN; products are done as late as their waits
+ * allow, and so are copies, but in some launches at any time before); products of what cp.async or st.shared has written without a
+ * proxy fence of the same thread; shared memory of a block that has ended; device memory beyond an allocation.
  *
- * What it does not model: time, registers, caches, the memory model (a fence does nothing; a warp is seldom interrupted between
- * two meetings, so that most races do not show), more than one launch at a time, and how an SM rounds within a product.
+ * What it does not model: time, registers, caches, the memory model (other fences do nothing; a warp is interrupted only where
+ * its lanes have met, so that some races do not show), more than one launch at a time, how an SM rounds within a product.
+ *
+ * The environment: that of fake_cuda.h; TAMIS_EMULATE_CACHE, a folder for compiled kernels; EMULATE_SEED, another order in
+ * which warps run and copies end (1).
  */
 #pragma once
 
@@ -73,6 +77,10 @@ char *shared_memory(unsigned address, unsigned bytes, const char *what);        
 char *shared_range(unsigned address, unsigned bytes, unsigned alignment, const char *what);
 char *shared_of_rank(const void *own, unsigned rank);
 unsigned shared_address_of_rank(unsigned own, unsigned rank);
+
+/* What a thread has written there by instructions that are told of, the copy engine and wgmma may read behind its fence. */
+void note_store(unsigned address, unsigned bytes);
+void fence_stores();
 
 /* Check an address outside of shared memory: aligned to `bytes`, which are 1 to 16. */
 void check_global(const void *pointer, unsigned bytes, const char *what);

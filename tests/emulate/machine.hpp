@@ -74,6 +74,7 @@ struct Block {
     std::vector<Thread> threads;
     unsigned alive;
     char *memory; /* shared.cpp */
+    std::vector<unsigned short> unfenced; /* by 16 bytes of it: one more than the thread that wrote them, or 0 */
     BlockBarrier barriers[16];
     std::map<unsigned, TransactionBarrier> transaction_barriers; /* by offset */
     std::vector<std::vector<unsigned long long>> warpgroup_products; /* descriptors, to be the same in four warps */
@@ -82,10 +83,10 @@ struct Block {
 /* A copy under way that ends in an arrival at, or in bytes for, a barrier. */
 struct Transfer {
     std::vector<Copy> copies;
-    std::vector<char> image; /* of a tensor's box; written piece by piece by `copies` */
     unsigned barrier;        /* with the rank of its block */
     unsigned bytes;          /* that the barrier counts; 0: an arrival instead */
     Thread *thread;          /* that has started it */
+    Block *target;           /* where it writes */
 };
 
 struct Cluster {
@@ -107,6 +108,7 @@ struct Launch {
     unsigned long long next_cluster = 0, cluster_count = 0;
     unsigned ready = 0, polling = 0; /* threads */
     unsigned long long random;
+    bool copies_end_soon = false, interrupts = false; /* drawn for each launch; see schedule.cpp */
     bool failed = false;
     std::string message;
 };
@@ -119,6 +121,7 @@ bool run(Launch &what);
 void wait_here(const char *what); /* until somebody wakes the thread */
 void wake(Thread &thread);
 void wake_lanes(Warp &warp, unsigned lanes); /* none of which polls, or is ready */
+void interrupt();                                /* another warp may run first */
 unsigned random_below(unsigned count);
 
 /* meet.cpp. A thread has ended: who waits for it? */
@@ -130,6 +133,8 @@ void end_memory(const Block &block); /* nothing was written behind the end? Nobo
 void close_memory(Block &block);
 Block &block_of(unsigned address); /* in the current cluster, by the rank in it; the current block where none is */
 unsigned offset_of(unsigned address);
+void mark_stored(Block &block, const char *at, unsigned bytes, unsigned mark); /* mark: as in unfenced */
+void check_fenced(unsigned address, const char *what);                         /* of the 16 bytes there */
 const char *memory_fault(const void *address); /* what of the current block lies there, in words */
 
 /* copies.cpp */

@@ -49,6 +49,7 @@ void meet(const char *what, unsigned lanes, void *argument, Act act)
     else
         *meeting = Meeting();
     wake_lanes(warp, lanes & ~bit);
+    interrupt();
 }
 
 /* ---- blocks */

@@ -1,5 +1,5 @@
-# mutants.sh: kernels that are broken on purpose, sourced by run.sh. NAME|ARCH|FILE in templates/|what sed does to it: one fault
-# each, as people make them. What it breaks must fail; an expression that changes nothing fails too.
+# mutants.sh: kernels that are broken on purpose, sourced by run.sh. NAME|ARCH[:SPEC, else small]|FILE in templates/|what sed
+# does to it: one fault each, as people make them. What it breaks must fail; an expression that changes nothing fails too.
 # shellcheck shell=bash disable=SC2016,SC2034 # templates have dollars; run.sh reads this
 mutants=(
     # The portable kernels.
@@ -19,6 +19,8 @@ mutants=(
     'words of a mask in another order|sm_80|include/blocks.cuh|s/lists.masks\[at + word\]/lists.masks[at + (word ^ 1)]/'
     'bits of a list that all lanes put in one place|sm_80|blocks.cu.lua|s/__popc(word \& ((1u << lane) - 1))/0/'
     'offsets that are counted from zero|sm_80|blocks.cu.lua|s/max(args.offsets\[place\], 0ll)/0ll/'
+    'a tile of values filled before all warps are done|sm_80:barriers|attend.cu.lua|s/barrier_wait(tile_free(s_barriers + 32 \* before, true), before_phase);//'
+    'warps that do not say when they are done|sm_80:barriers|attend.cu.lua|s/barrier_arrive(tile_free(barriers, false));//'
     # Those of Hopper.
     'an entry that is told to nobody|sm_90a|attend_blocks_wgmma.cu.lua|/shared.entries\[k.stage\] = entry;/d'
     'values behind the last row that are not cleared|sm_90a|attend_blocks_wgmma.cu.lua|/clear_values(shared.v_tile/d'
@@ -32,6 +34,8 @@ mutants=(
     'values given back before the product is done|sm_90a|attend_wgmma.cu.lua|/const auto wait_for_values/{n;s/wgmma_wait<0>();//}'
     'a barrier for one arrival too many|sm_90a|attend_wgmma.cu.lua|s/barrier_init(shared.q_empty(), 4/barrier_init(shared.q_empty(), 1 + 4/'
     'a descriptor whose rows lie too far apart|sm_90a|include/hopper.cuh|s/kStride = 1024 >> 4/kStride = 2048 >> 4/'
+    'a fence between stores and products left out|sm_90a|attend_wgmma.cu.lua|/copy_async_wait<0>();/{n;s/fence_async_proxy();//}'
+    'a ring of scores filled before it is empty|sm_90a|score_wgmma.cu.lua|s/barrier_wait(tiles.empty(ring.stage), ring.phase ^ 1);//'
     'a ring whose phase does not turn|sm_90a|include/hopper.cuh|s/phase ^= 1;//'
     'another byte count than is copied|sm_90a|score_wgmma.cu.lua|s/barrier_expect(barrier, kTileBytes<kRows>)/barrier_expect(barrier, kTileBytes<kRows> - 16)/'
 )

@@ -151,8 +151,8 @@ inline void ld_global_nc_L1_no_allocate_v4_s32(Outputs<T> out, const void *from)
 inline void st_global_cs_v4_s32(void *to, std::initializer_list<int> values) { store_vector(to, values, "st.global.v4"); }
 inline void st_shared_v4_b32(unsigned to, Words values)
 {
-    char *at = emulate::shared_memory(to, 16, "st.shared.v4");
-    memcpy(at, values.begin(), 16);
+    memcpy(emulate::shared_memory(to, 16, "st.shared.v4"), values.begin(), 16);
+    emulate::note_store(to, 16);
 }
 inline void red_shared_add_u32(unsigned to, unsigned value)
 {

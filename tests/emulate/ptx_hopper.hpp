@@ -34,11 +34,11 @@ inline void mapa_shared_cluster_u32(unsigned &other, unsigned own, int rank)
 inline void griddepcontrol_launch_dependents() {}
 inline void griddepcontrol_wait() {}
 
-/* ---- fences: there is one order of memory here */
+/* ---- fences: there is one order of memory here, but for what the copy engine and products may not have seen */
 
 inline void fence_mbarrier_init_release_cluster() {}
-inline void fence_proxy_async() {}
-inline void fence_proxy_async_shared_cta() {}
+inline void fence_proxy_async() { emulate::fence_stores(); }
+inline void fence_proxy_async_shared_cta() { emulate::fence_stores(); }
 inline void fence_acq_rel_cluster() {}
 inline void fence_acq_rel_gpu() {}
 

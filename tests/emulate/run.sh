@@ -19,7 +19,7 @@ case $arch in
     sm_90a) export FAKE_CUDA_CC=9.0 ;;
     *) echo "run.sh: no such architecture here: $arch" >&2 && exit 2 ;;
 esac
-export FAKE_CUDA_SMS=4 # so that persistent blocks have several tiles each
+export FAKE_CUDA_SMS=2 # so that persistent blocks have several tiles each, more than their rings have places
 passed=0 failed=0
 # shellcheck source=tests/emulate/mutants.sh
 . "$root/tests/emulate/mutants.sh"
@@ -54,15 +54,15 @@ check_all() { # NAME COMMAND...
 generate() { "$tamis" gen "${@:2}" -o "$1" --arch "$arch" --defaults-only --strict; } # STORE SPEC...
 
 # The templates with one fault in them: the first check that fails is enough, and one must.
-fails() { # FILE EXPRESSION
+fails() { # SPEC FILE EXPRESSION
     local data=$work/mutant
     rm -rf "$data"
     mkdir "$data"
     cp -r "$root/templates" "$data/templates"
     ln -s "$root/specs" "$root/runtime" "$data"
-    sed -i "$2" "$data/templates/$1"
-    if cmp -s "$root/templates/$1" "$data/templates/$1"; then echo "the expression changes nothing" && return 1; fi
-    TAMIS_DATA_DIR=$data generate "$data/mutant.tamis" "$root/tests/emulate/specs/small.yaml" || return 1
+    sed -i "$3" "$data/templates/$2"
+    if cmp -s "$root/templates/$2" "$data/templates/$2"; then echo "the expression changes nothing" && return 1; fi
+    TAMIS_DATA_DIR=$data generate "$data/mutant.tamis" "$root/tests/emulate/specs/$1.yaml" || return 1
     { "$check_gpu" "$data/mutant.tamis" few 2>&1 || true; } | grep -m 1 '^FAILED'
 }
 
@@ -78,9 +78,13 @@ for spec in "$root/tests/emulate/specs"/*.yaml; do
 done
 for mutant in "${mutants[@]}"; do
     IFS='|' read -r name of file expression <<<"$mutant"
-    [ "$of" != "$arch" ] || check "broken: $name" fails "$file" "$expression"
+    spec=${of#"$arch"}
+    case $spec in
+        '') check "broken: $name" fails small "$file" "$expression" ;;
+        :*) check "broken: $name" fails "${spec#:}" "$file" "$expression" ;;
+    esac
 done
-[ "$arch" != sm_90a ] || check_all emulator "$build/tests/emulate/check_emulator" "$root/tests/emulate/cases"
+[ "$arch" != sm_90a ] || FAKE_CUDA_SMS=4 check_all emulator "$build/tests/emulate/check_emulator" "$root/tests/emulate/cases"
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

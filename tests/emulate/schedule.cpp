@@ -2,8 +2,9 @@
  * schedule.cpp: a launch from its first block to its last: who runs, and what happens when nobody can.
  *
  * One cluster runs at a time, unless its threads poll for something that no one of them brings: then the next one is let in
- * beside it, as many as the GPU has room for. A warp runs until all of its lanes wait, then the next; in which order is drawn
- * for each launch. Copies under way are done only when nothing else can be.
+ * beside it, as many as the GPU has room for. A warp runs until all of its lanes wait, then some other. Copies under way are done
+ * when nothing else can be. In half of the launches a warp is interrupted now and then where its lanes have met, and in half of
+ * them copies may be done whenever a warp waits.
  */
 #include "machine.hpp"
 
@@ -19,7 +20,8 @@ Launch *launch;
 Thread *current;
 const Place *here;
 
-static Fiber program;              /* who called run */
+static Fiber program; /* who called run */
+static thread_local bool runs; /* on this thread of the process */
 static const unsigned most_polls = 200000; /* in a row, in which nothing else happens */
 
 unsigned random_below(unsigned count)
@@ -56,11 +58,18 @@ void fail(const char *format, ...)
 
 static Thread *next_lane(Warp &warp) { return warp.threads[static_cast<size_t>(__builtin_ctz(warp.ready))]; }
 
-/* The rest of the warp first; then the warps of its block that follow, and all others. */
-static Thread *next_thread()
+/* In half of the launches copies end soon, in the others only when nobody can run. */
+static void deliver_early()
+{
+    Thread *const me = current;
+    if (!launch->copies_end_soon || !me || random_below(2) == 0) return;
+    while (deliver_one(*me->cluster)) continue;
+    current = me;
+}
+
+static Thread *some_thread()
 {
     if (launch->ready == 0) return nullptr;
-    if (current && current->warp->ready) return next_lane(*current->warp);
     const size_t clusters = launch->clusters.size(),
                  first_cluster = clusters > 1 ? random_below(static_cast<unsigned>(clusters)) : 0;
     for (size_t c = 0; c < clusters; c++) {
@@ -74,6 +83,14 @@ static Thread *next_thread()
         }
     }
     return nullptr;
+}
+
+/* The rest of the warp first; then some other warp. */
+static Thread *next_thread()
+{
+    if (current && current->warp->ready) return next_lane(*current->warp);
+    deliver_early();
+    return some_thread();
 }
 
 static void run_thread(Fiber &from, Thread *next)
@@ -112,6 +129,14 @@ void wait_here(const char *what)
     me->waits_for = what;
     rest(*me);
     run_thread(me->fiber, next_thread());
+}
+
+void interrupt()
+{
+    Thread *const me = current;
+    if (!launch->interrupts || random_below(8) != 0) return;
+    Thread *const next = some_thread();
+    if (next != me) run_thread(me->fiber, next);
 }
 
 void give_way()
@@ -295,7 +320,7 @@ static void run_all()
 
 static void on_fault(int number, siginfo_t *info, void *)
 {
-    if (!launch || !current || launch->failed) {
+    if (!runs || !launch || !current || launch->failed) {
         signal(number, SIG_DFL);
         return;
     }
@@ -339,6 +364,9 @@ bool run(Launch &what)
 {
     const FaultHandler handler;
     launch = &what;
+    runs = true;
+    launch->copies_end_soon = random_below(2) == 0;
+    launch->interrupts = random_below(2) == 0;
     launch->cluster_count = static_cast<unsigned long long>(what.grid.x / what.cluster.x) * (what.grid.y / what.cluster.y) *
                             (what.grid.z / what.cluster.z);
     run_all();
@@ -346,6 +374,7 @@ bool run(Launch &what)
     launch->clusters.clear();
     launch = nullptr;
     current = nullptr;
+    runs = false;
     return !what.failed;
 }
 

@@ -42,6 +42,7 @@ void open_memory(Block &block)
     }
     memset(block.memory + dynamic_begin, unwritten, pages(launch->shared_bytes));
     memset(block.memory + static_begin(), unwritten, static_bytes);
+    block.unfenced.assign(window_bytes() / 16, 0);
 }
 
 void end_memory(const Block &block)
@@ -153,6 +154,34 @@ char *shared_range(unsigned address, unsigned bytes, unsigned alignment, const c
 }
 
 char *shared_memory(unsigned address, unsigned bytes, const char *what) { return shared_range(address, bytes, bytes, what); }
+
+/* ---- stores that another proxy may not see yet */
+
+void mark_stored(Block &block, const char *at, unsigned bytes, unsigned mark)
+{
+    const size_t first = static_cast<size_t>(at - block.memory) / 16;
+    for (size_t i = first; i < first + (bytes + 15) / 16; i++) block.unfenced[i] = static_cast<unsigned short>(mark);
+}
+
+static unsigned my_mark() { return static_cast<unsigned>(here->warp * 32 + here->lane) + 1; }
+
+void note_store(unsigned address, unsigned bytes)
+{
+    Block &block = block_of(address);
+    mark_stored(block, block.memory + offset_of(address), bytes, my_mark());
+}
+
+void fence_stores()
+{
+    for (unsigned short &mark : current->block->unfenced)
+        if (mark == my_mark()) mark = 0;
+}
+
+void check_fenced(unsigned address, const char *what)
+{
+    const unsigned mark = current->block->unfenced[offset_of(address) / 16];
+    if (mark) fail("%s: thread %u has written what it reads without a fence.proxy.async since", what, mark - 1);
+}
 
 void check_global(const void *pointer, unsigned bytes, const char *what)
 {

@@ -72,8 +72,10 @@ static void read_tile(float *out, unsigned step_outer, unsigned step_depth, unsi
     for (unsigned i = 0; i < (transposed ? 16 : count); i++)
         for (unsigned j = 0; j < (transposed ? count : 16); j += 8) { /* eight elements that lie side by side */
             const unsigned outer = transposed ? j : i, depth = transposed ? i : j;
+            const unsigned address = tile.address(first + outer, depth, transposed);
             unsigned short bits[8];
-            memcpy(bits, shared_memory(tile.address(first + outer, depth, transposed), 16, "wgmma"), sizeof bits);
+            memcpy(bits, shared_memory(address, 16, "wgmma"), sizeof bits);
+            check_fenced(address, "wgmma");
             for (unsigned e = 0; e < 8; e++)
                 out[(outer + (transposed ? e : 0)) * step_outer + (depth + (transposed ? 0 : e)) * step_depth] =
                     value_of(element, bits[e]);

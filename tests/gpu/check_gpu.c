@@ -453,7 +453,7 @@ static void check_few(void)
     p.mask = TAMIS_FULL;
     check_problem("few", &p, 1.0, 32);
     p.mask = TAMIS_CAUSAL;
-    p.selection.window = 40;
+    p.selection.window = 130;
     p.selection.policy = TAMIS_COVERAGE;
     p.selection.coverage = 0.2;
     check_problem("few", &p, 1.0, 32);
