@@ -15,7 +15,7 @@ namespace emulate {
 
 static const int under_way = 0xff;
 
-void do_copy(const Copy &copy)
+static void do_copy(const Copy &copy)
 {
     memcpy(copy.to, copy.from, copy.valid_bytes);
     memset(copy.to + copy.valid_bytes, 0, copy.bytes - copy.valid_bytes);

@@ -36,9 +36,9 @@ struct Thread {
     bool polls = false, ended = false;
     bool arrived_in_cluster = false; /* and has not waited yet */
     unsigned cluster_phase = 0;      /* in which it arrived */
-    unsigned barrier = 0, parity = 0; /* that it waits for, if it does */
-    std::vector<Copy> copies;         /* cp.async that are not done, the oldest first */
-    std::vector<size_t> group_ends;   /* of those committed */
+    unsigned barrier = 0;            /* mbarrier that it waits for; 0: none */
+    std::vector<Copy> copies;        /* cp.async that are not done, the oldest first */
+    std::vector<size_t> group_ends;  /* of those committed */
     std::vector<std::vector<Copy>> bulk_stores; /* by group; the last one is open */
 };
 
@@ -73,7 +73,7 @@ struct Block {
     std::vector<Warp> warps;
     std::vector<Thread> threads;
     unsigned alive;
-    char *memory; /* shared.cpp */
+    char *memory;                         /* shared.cpp */
     std::vector<unsigned short> unfenced; /* by 16 bytes of it: one more than the thread that wrote them, or 0 */
     BlockBarrier barriers[16];
     std::map<unsigned, TransactionBarrier> transaction_barriers; /* by offset */
@@ -83,10 +83,10 @@ struct Block {
 /* A copy under way that ends in an arrival at, or in bytes for, a barrier. */
 struct Transfer {
     std::vector<Copy> copies;
-    unsigned barrier;        /* with the rank of its block */
-    unsigned bytes;          /* that the barrier counts; 0: an arrival instead */
-    Thread *thread;          /* that has started it */
-    Block *target;           /* where it writes */
+    unsigned barrier; /* with the rank of its block */
+    unsigned bytes;   /* that the barrier counts; 0: an arrival instead */
+    Thread *thread;   /* that has started it */
+    Block *target;    /* where it writes */
 };
 
 struct Cluster {
@@ -121,8 +121,12 @@ bool run(Launch &what);
 void wait_here(const char *what); /* until somebody wakes the thread */
 void wake(Thread &thread);
 void wake_lanes(Warp &warp, unsigned lanes); /* none of which polls, or is ready */
-void interrupt();                                /* another warp may run first */
+void interrupt();                            /* another warp may run first */
 unsigned random_below(unsigned count);
+
+/* fault.cpp. From now on a kernel's signals are failures of its launch; until they are released. */
+void catch_faults();
+void release_faults();
 
 /* meet.cpp. A thread has ended: who waits for it? */
 void leave_meetings(Thread &thread);
@@ -138,7 +142,6 @@ void check_fenced(unsigned address, const char *what);                         /
 const char *memory_fault(const void *address); /* what of the current block lies there, in words */
 
 /* copies.cpp */
-void do_copy(const Copy &copy);
 bool deliver_one(Cluster &cluster); /* one transfer, if any is under way */
 
 /* wgmma.cpp */

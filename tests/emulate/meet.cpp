@@ -35,6 +35,7 @@ void meet(const char *what, unsigned lanes, void *argument, Act act)
     Meeting *const meeting = &find_meeting(warp, lanes);
     if (meeting->lanes && meeting->what != what && strcmp(meeting->what, what) != 0)
         fail("diverged: it is at %s, other lanes at %s", what, meeting->what);
+    if (!meeting->lanes && lanes != kAllLanes) *meeting = Meeting(); /* nobody may seem to take part from before */
     meeting->lanes = lanes;
     meeting->what = what;
     meeting->arguments[me->place.lane] = argument;
@@ -44,10 +45,7 @@ void meet(const char *what, unsigned lanes, void *argument, Act act)
         return;
     }
     if (act) act(meeting->arguments, lanes);
-    if (lanes == kAllLanes)
-        meeting->lanes = meeting->arrived = 0; /* what it was given need not be forgotten */
-    else
-        *meeting = Meeting();
+    meeting->lanes = meeting->arrived = 0;
     wake_lanes(warp, lanes & ~bit);
     interrupt();
 }

@@ -8,11 +8,8 @@
  */
 #include "machine.hpp"
 
-#include <csignal>
 #include <cstdio>
-#include <cstring>
-
-#include <ucontext.h>
+#include <cstdlib>
 
 namespace emulate {
 
@@ -21,7 +18,6 @@ Thread *current;
 const Place *here;
 
 static Fiber program; /* who called run */
-static thread_local bool runs; /* on this thread of the process */
 static const unsigned most_polls = 200000; /* in a row, in which nothing else happens */
 
 unsigned random_below(unsigned count)
@@ -316,55 +312,10 @@ static void run_all()
     }
 }
 
-/* ---- addresses that are nobody's */
-
-static void on_fault(int number, siginfo_t *info, void *)
-{
-    if (!runs || !launch || !current || launch->failed) {
-        signal(number, SIG_DFL);
-        return;
-    }
-    if (number == SIGILL) fail("a misaligned address, an index beyond an array or a shift beyond a word");
-    if (fiber_overflows(current->fiber, info->si_addr)) fail("the stack overflows");
-    const char *fault = memory_fault(info->si_addr);
-    /* A general protection fault, as of a misaligned vector access, comes without an address. */
-    if (info->si_addr == nullptr) fail("a null pointer, or a misaligned vector access");
-    fail("address %p is in no memory%s%s", info->si_addr, fault ? ": " : "", fault ? fault : "");
-}
-
-/* On a stack of its own: the fiber's may be what overflowed. Left by a switch, not by a return. */
-struct FaultHandler {
-    static const size_t bytes = 64 << 10;
-    std::unique_ptr<char[]> stack{new char[bytes]};
-    stack_t old_stack;
-    struct sigaction old_segv, old_bus, old_ill;
-    FaultHandler()
-    {
-        stack_t own = {};
-        own.ss_sp = stack.get();
-        own.ss_size = bytes;
-        sigaltstack(&own, &old_stack);
-        struct sigaction action = {};
-        action.sa_sigaction = on_fault;
-        action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-        sigaction(SIGSEGV, &action, &old_segv);
-        sigaction(SIGBUS, &action, &old_bus);
-        sigaction(SIGILL, &action, &old_ill); /* what -fsanitize has found */
-    }
-    ~FaultHandler()
-    {
-        sigaction(SIGSEGV, &old_segv, nullptr);
-        sigaction(SIGBUS, &old_bus, nullptr);
-        sigaction(SIGILL, &old_ill, nullptr);
-        sigaltstack(&old_stack, nullptr);
-    }
-};
-
 bool run(Launch &what)
 {
-    const FaultHandler handler;
+    catch_faults();
     launch = &what;
-    runs = true;
     launch->copies_end_soon = random_below(2) == 0;
     launch->interrupts = random_below(2) == 0;
     launch->cluster_count = static_cast<unsigned long long>(what.grid.x / what.cluster.x) * (what.grid.y / what.cluster.y) *
@@ -374,7 +325,7 @@ bool run(Launch &what)
     launch->clusters.clear();
     launch = nullptr;
     current = nullptr;
-    runs = false;
+    release_faults();
     return !what.failed;
 }
 
