@@ -98,6 +98,7 @@ class CRunArgs(ctypes.Structure):
         ("score", ctypes.c_void_p),
         ("kept", ctypes.c_void_p),
         ("indices", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p),
     ]
 
 
