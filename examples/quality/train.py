@@ -6,10 +6,11 @@ measure on where no weights are at hand.
     train.py --out model --preset tiny          a CPU: 64 to 256 tokens, to see it learn
 
 Lengths double from stage to stage. A stage ends when the needles' answers of the last steps are right to --target, or at its
-last step; so does not depend on a guess of how long each takes. The first stages are where attention learns to look a word
-up and to go on as it went on there; each later one only stretches that to more tokens. A context has as many questions as
-fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists of facts that are asked one after
-another, and rows of words that come again and again, where every word teaches to look for what came before.
+last step; so does not depend on a guess of how long each takes. The first stage is where attention learns to look a word up and
+to go on as it went on there, and ends with that; each later one adds what takes several such steps, at twice the length. A
+context has as many questions as fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists of
+facts that are asked one after another, and rows of words that come again and again, where every word teaches to look for what
+came before.
 
 A call that was stopped goes on behind the last stage that it finished. The same seed and options make the same batches. Of the
 loss, answers count fully, the rest of the text by --text-weight.
@@ -29,38 +30,14 @@ from torch.nn import functional
 import tasks
 from words import EOS, PAD, WordTokenizer
 
+_MODEL = ("hidden", "layers", "heads", "kv_heads", "inner", "rate")
+_COURSE = ("first", "last", "step_tokens", "first_steps", "steps", "last_steps")
 PRESETS = {
-    "small": dict(
-        hidden=512,
-        layers=8,
-        heads=8,
-        kv_heads=2,
-        inner=1408,
-        rate=1e-3,
-        first=64,
-        last=16384,
-        step_tokens=65536,
-        first_steps=2500,
-        steps=400,
-        last_steps=300,
-    ),
-    "tiny": dict(
-        hidden=128,
-        layers=3,
-        heads=4,
-        kv_heads=2,
-        inner=256,
-        rate=2e-3,
-        first=64,
-        last=256,
-        step_tokens=2048,
-        first_steps=1500,
-        steps=400,
-        last_steps=300,
-    ),
+    "small": dict(zip(_MODEL + _COURSE, (512, 8, 8, 2, 1408, 1e-3, 64, 16384, 65536, 2500, 400, 300))),
+    "tiny": dict(zip(_MODEL + _COURSE, (128, 3, 4, 2, 256, 2e-3, 64, 256, 2048, 1500, 400, 300))),
 }
 HEAD_DIM = 64  # which libtamis has kernels for
-MIXTURE = {"multikey": 5, "single": 1, "multivalue": 2, "multiquery": 2, "variables": 1, "common": 1, "frequent": 1}
+MIXTURE = {"multikey": 4, "single": 1, "multivalue": 3, "multiquery": 3, "variables": 2, "common": 1, "frequent": 1}
 REPEATED = [*tasks.KEYS, *(str(number) for number in range(100, 1000))]
 SHARES = {
     "first": (0.4, 0.4),
@@ -73,12 +50,12 @@ RECENT = 20  # steps that a stage's end is judged by
 
 class Lessons(torch.utils.data.Dataset):
     """Batches of one stage, by number: token ids and weights of the loss, (batch, length) each, and which are the keys and
-    values that answers about needles have to name. repeats, lists: the shares of contexts that are repeated words, and lists of
-    facts."""
+    values that the answers to judge by have to name. repeats, lists: the shares of contexts that are repeated words, and lists
+    of facts. judged: names of tasks, and "list"."""
 
-    def __init__(self, tokenizer, length, batch, n, seed, text_weight, repeats, lists):
+    def __init__(self, tokenizer, length, batch, n, seed, text_weight, repeats, lists, judged=tasks.NEEDLES):
         self.tokenizer, self.length, self.batch, self.n = tokenizer, length, batch, n
-        self.seed, self.text_weight, self.repeats, self.lists = seed, text_weight, repeats, lists
+        self.seed, self.text_weight, self.repeats, self.lists, self.judged = seed, text_weight, repeats, lists, judged
         self.looked_up = [tokenizer.ids[word] for word in REPEATED]
         self.counts = {}
 
@@ -110,6 +87,7 @@ class Lessons(torch.utils.data.Dataset):
         is_list = kind < self.repeats + self.lists
         task = "multikey" if is_list else rng.choices(list(MIXTURE), MIXTURE.values())[0]
         example = self.list(rng) if is_list else self.example(task, rng)
+        is_judged = ("list" if is_list else task) in self.judged
         at = 0
 
         def put(text, weight):
@@ -124,7 +102,7 @@ class Lessons(torch.utils.data.Dataset):
         for turn in example.turns:
             put(turn.question.rsplit("?", 1)[1] if is_list else turn.question, self.text_weight)
             answer = put(turn.answer, 1.0)
-            if task in tasks.NEEDLES and not is_list:
+            if is_judged:
                 needles[answer] = numpy.isin(ids[answer], self.looked_up)
         if at < len(ids):
             ids[at], weights[at] = EOS, self.text_weight
@@ -191,7 +169,7 @@ def stages(o):
 
 
 def train_step(model, optimizer, batch, autocast):
-    """(loss, share of the needles' keys and values that are right, each after the right ones before it)."""
+    """(loss, how many of the needles' keys and values are right, each after the right ones before it, and of how many)."""
     ids, weights, needles = batch
     with autocast:
         logits = model(ids, use_cache=False).logits[:, :-1]
@@ -203,8 +181,8 @@ def train_step(model, optimizer, batch, autocast):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     with torch.no_grad():
-        right = ((logits.argmax(-1) == target) & needle).sum() / needle.sum().clamp(min=1)
-    return loss.detach(), right
+        right = ((logits.argmax(-1) == target) & needle).sum()
+    return loss.detach(), torch.stack([right, needle.sum()])
 
 
 def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, say):
@@ -226,7 +204,8 @@ def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, 
         recent = [*recent[1 - RECENT :], right]
         if (number + 1) % RECENT and number + 1 < len(lessons):
             continue
-        score = float(torch.stack(recent).mean())
+        right, of = torch.stack(recent).sum(0).tolist()
+        score = right / max(of, 1)
         seconds = time.monotonic() - begun
         history.append(dict(length=lessons.length, step=number + 1, loss=float(loss), needles=score, seconds=round(seconds, 1)))
         say(f"{lessons.length:6} tokens  step {number + 1:5}  loss {float(loss):.4f}  needles {score:.4f}  {seconds:7.1f} s")
@@ -253,7 +232,8 @@ def train(o, say=print):
         if i < done:
             continue
         shares = SHARES["first" if i == 0 else 1024 if length <= 1024 else "last"]
-        lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, o.text_weight, *shares)
+        judged = ("list", "single", "multikey") if i == 0 else tasks.NEEDLES  # the harder ones have all stages to be learned in
+        lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, o.text_weight, *shares, judged)
         run_stage(o, model, optimizer, lessons, device, history, i == 0, i == len(plan) - 1, say)
         save(o, model, tokenizer, history, i + 1, optimizer)
     (pathlib.Path(o.out) / STATE).unlink(missing_ok=True)

@@ -361,8 +361,8 @@ def test_repeats_and_lists():
         period = weight.index(1.0)
         assert row[:period] == row[period : 2 * period] or 2 * period > 64
         assert len(set(row)) == period and not any(weight[:period])
-    ids, weights, needles = train.Lessons(TOKENIZER, 64, 4, 1, 0, 0.1, 0.0, 1.0)[0]
-    assert not needles.any()
+    ids, weights, needles = train.Lessons(TOKENIZER, 64, 4, 1, 0, 0.1, 0.0, 1.0, judged=("list",))[0]
+    assert needles.sum() == 16 and not train.Lessons(TOKENIZER, 64, 4, 1, 0, 0.1, 0.0, 1.0)[0][2].any()
     for row in ids.tolist():
         said = TOKENIZER.decode(row).split()
         values = [word for word in said if word.isdigit()]
