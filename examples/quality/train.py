@@ -8,9 +8,9 @@ measure on where no weights are at hand.
 Lengths double from stage to stage. A stage ends when the needles' answers of the last steps are right to --target, or at its
 last step; so does not depend on a guess of how long each takes. The first stage is where attention learns to look a word up and
 to go on as it went on there, and ends with that; each later one adds what takes several such steps, at twice the length. A
-context has as many questions as fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists of
-facts that are asked one after another, and rows of words that come again and again, where every word teaches to look for what
-came before.
+context has as many questions as fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists
+of facts that are asked one after another, and rows of words that come again and again, where every word teaches to look for
+what came before.
 
 A call that was stopped goes on behind the last stage that it finished. The same seed and options make the same batches. Of the
 loss, answers count fully, the rest of the text by --text-weight.
