@@ -78,6 +78,7 @@ class Bench:
         )
         self.n_layers = self.model.config.num_hidden_layers
         self.counts, self.warm = {}, set()
+        self.marks = self.find_marks()
 
     def count(self, text):
         """Tokens of a piece; the tokenizer's own marks at a text's beginning left out."""
@@ -89,6 +90,17 @@ class Bench:
         if isinstance(self.tokenizer, words.WordTokenizer):
             return self.tokenizer.encode(text)
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def find_marks(self):
+        """What the tokenizer puts before a text of its own accord, and models expect there."""
+        if isinstance(self.tokenizer, words.WordTokenizer):
+            return []
+        plain, marked = self.encode("a"), self.tokenizer.encode("a")
+        n = len(marked) - len(plain)
+        return marked[:n] if n > 0 and marked[n:] == plain else []
+
+    def prompt(self, text):
+        return [*self.marks, *self.encode(text)]
 
     def tensor(self, ids):
         return torch.tensor([ids], device=self.device)
@@ -163,10 +175,10 @@ def ask(o, bench, case, texts):
         if len(ids) < case["length"]:
             return None
         prompt, rest = ids[:-CONTINUED], ids[-CONTINUED:]
-        return prompt, lambda out: {"nll": f"{bench.likelihood(out, rest):.6f}"}
+        return [*bench.marks, *prompt], lambda out: {"nll": f"{bench.likelihood(out, rest):.6f}"}
     example = tasks.make(
         case["task"],
-        case["length"],
+        case["length"] - len(bench.marks),
         f"{o.seed}/{case['sample']}",
         bench.count,
         haystack=case["haystack"],
@@ -184,7 +196,7 @@ def ask(o, bench, case, texts):
             "said": said.strip(),
         }
 
-    return bench.encode(example.prompt()), measure
+    return bench.prompt(example.prompt()), measure
 
 
 def layer_text(layers):
@@ -260,7 +272,7 @@ def find_layers(o, bench, settings, out):
         if "drift" not in known:
             example = tasks.make("single", max(o.lengths), f"{o.seed}/drift", bench.count, haystack=o.haystack, digits=o.digits)
             bench.switch.use(methods.parse("dense"), ())
-            known["drift"] = methods.measure_drift(bench.model, bench.tensor(bench.encode(example.prompt())))
+            known["drift"] = methods.measure_drift(bench.model, bench.tensor(bench.prompt(example.prompt())))
             (out / "drift.json").write_text(json.dumps(known["drift"]))
         return known["drift"]
 
@@ -334,7 +346,7 @@ def fit_prompts(o, bench):
         example = tasks.make(
             "multikey", max(o.lengths), f"{o.seed}/fit/{sample}", bench.count, haystack=o.haystack, digits=o.digits, keys=32
         )
-        yield bench.encode(example.prompt())
+        yield bench.prompt(example.prompt())
 
 
 def summary(o, bench, rows):

@@ -230,6 +230,32 @@ def test_layers_as_a_spec_has_them():
     assert run.layer_text(()) == ""
 
 
+def test_a_model_with_a_tokenizer_of_its_own(tmp_path, capsys):
+    """Bytes and their pairs, with marks at a text's beginning, as models that one downloads have them."""
+    import tokenizers
+    import transformers
+
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    text = ["".join(tasks.HAYSTACKS["code"][:300] + tasks.HAYSTACKS["text"][:300]), " ".join(tasks.KEYS)]
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=600, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    bpe.train_from_iterator(text, trainer)
+    bpe.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>").save_pretrained(tmp_path)
+    o = train.options(f"--out {tmp_path} --preset tiny --hidden 64 --inner 64 --layers 4 --device cpu".split())
+    train.build(o, bpe.get_vocab_size()).save_pretrained(tmp_path)
+    more = "--tasks single,variables,frequent --depths 0.5 --haystack code --digits 7 --lengths 400"
+    made = run.run(options(tmp_path, tmp_path / "out", *more.split()))
+    assert len(made) == 3 * len(SETTINGS)
+    for row in made:
+        assert 250 <= int(row["tokens"]) <= 400 and 0 <= float(row["accuracy"]) <= 1
+    assert len(made[0]["expected"]) == 7
+    bench = run.Bench(options(tmp_path, "unused"))
+    assert bench.prompt("def load")[0] == 0 and bench.prompt("def load")[1:] == bench.encode("def load")
+
+
 def test_a_run_goes_on(model, tmp_path, capsys):
     """A file that ends within a row: that row and what was not reached are made, the others stand."""
     out = tmp_path / "out"
