@@ -272,15 +272,15 @@ typedef struct tamis_pattern {
     } sliding;
     struct {
         int32_t last_queries;   /* 1..128: that estimate what is attended to */
-        int64_t vertical_lines; /* >= 0: columns kept */
-        int64_t slash_lines;    /* >= 0: diagonals kept */
+        int64_t vertical_lines; /* >= 0: columns kept, as lines / 128 + 1 blocks of them */
+        int64_t slash_lines;    /* >= 0: diagonals kept, the same way */
         double coverage;        /* in (0, 1]: take as many lines as hold this part of the mass instead; 0: the counts above */
     } vertical_slash;
     struct {
         double gamma;       /* in (0, 1]: part of the attention mass to keep */
         double tau;         /* >= 0: query-aware blocks where the Jensen-Shannon distance is below */
-        int64_t min_tokens; /* >= 0: keys that a query block attends to at least */
-        int64_t max_tokens; /* at most; 0: no bound */
+        int64_t min_tokens; /* >= 0: of columns, and of diagonals, at least; sequences of no more attend to all blocks */
+        int64_t max_tokens; /* the same at most, but of query-aware heads; 0: no bound */
     } flexprefill;
     struct {
         int32_t stride;   /* 4, 8, 16, 32 or 64: of the antidiagonals in a block */

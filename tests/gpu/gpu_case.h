@@ -87,10 +87,10 @@ bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cud
 bool gpu_check_blocks(int number, tamis_context *context, tamis_store *store, long long *blind_rows);
 void gpu_blocks_name(char *out, size_t size, int number);
 
-/* gpu_check_patterns.c. A series of problems with patterns that are made of Q and K. The tally: blocks of the lists that brute force
-   decided, and those that were too near a limit, which say nothing. */
+/* gpu_check_patterns.c. A series of problems with patterns that are made of Q and K. The tally: blocks up to the diagonal that
+   brute force decided, those of them that are left out, and those that were too near a limit, which say nothing. */
 struct gpu_patterns_tally {
-    long long decided, either;
+    long long decided, left_out, either;
 };
 bool gpu_check_patterns(int number, tamis_context *context, tamis_store *store, struct gpu_patterns_tally *tally);
 void gpu_patterns_name(char *out, size_t size, int number);
