@@ -49,11 +49,12 @@ done
 out_lacks attend_tma
 out_lacks drift # its arguments are not of kernel_args.h, nor are those of block patterns
 out_lacks blocks
+out_lacks pattern
 out_lacks sm_90a
 # The defaults are what is loaded of all variants.
 cut -d' ' -f2 out | sort >loaded
 want 0 "$tamis" show s.tamis --arch sm_80 --json
-grep '"rank":0' out | grep -v -e fp16 -e '"stage":"drift"' -e '"stage":"[a-z_]*blocks' | sed 's/.*"symbol":"\([^"]*\)".*/\1/' | sort -u >wanted
+grep '"rank":0' out | grep -v -e fp16 -e '"stage":"drift"' -e '"stage":"[a-z_]*blocks' -e '"stage":"pattern_' | sed 's/.*"symbol":"\([^"]*\)".*/\1/' | sort -u >wanted
 [ -s wanted ] || fail "no defaults are listed"
 same loaded wanted
 # On a GPU between two architectures the lower one runs; on Hopper the persistent kernel attends.
