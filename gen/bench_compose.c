@@ -4,13 +4,11 @@
  */
 #include "bench_compose.h"
 
-#include "equal.h"
+#include "bench_rows.h"
 #include "error.h"
-#include "half.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 const char *const compose_names[COMPOSE_WAYS] = {"dense", "pattern", "tokens", "both"};
 
@@ -27,8 +25,7 @@ struct trial {
     void *bits[COMPOSE_WAYS];
     void *arrays[ARRAYS];
     size_t workspace_bytes, output_bytes;
-    long long rows[BENCH_HEADS][SAMPLES]; /* that are sampled */
-    double *right;                        /* (BENCH_HEADS, SAMPLES, D): dense attention */
+    struct bench_rows rows; /* that are sampled */
 };
 
 static bool has_pattern(enum compose_way way) { return way == COMPOSE_PATTERN || way == COMPOSE_BOTH; }
@@ -98,7 +95,7 @@ static void clean_up(struct trial *trial)
         block_mask_free(&trial->masks[way]);
         tamis_plan_free(trial->plans[way]);
     }
-    free(trial->right);
+    bench_rows_free(&trial->rows);
 }
 
 /* ---- running */
@@ -132,68 +129,21 @@ static tamis_status round_of_all(void *payload)
 
 /* ---- what dense attention gives */
 
-static int head_of(const struct trial *trial, int place)
-{
-    const int heads = trial->compose->problem.q_heads, of[BENCH_HEADS] = {0, heads / 2, heads - 1};
-    return of[place];
-}
-
-static tamis_status read_head(struct trial *trial, uint16_t *out, enum array_id id, int head)
-{
-    const tamis_problem *p = &trial->compose->problem;
-    const size_t count = (size_t)p->seq_len * (size_t)p->head_dim;
-    return tamis_memory_read(trial->bench->context, out, (uint16_t *)trial->arrays[id] + (size_t)head * count,
-                             count * sizeof *out, trial->bench->stream);
-}
-
 /* Half of the rows from the window, the last one among them. */
-static void sample_rows(struct trial *trial, int place)
+static void choose_rows(struct trial *trial)
 {
     const tamis_problem *p = &trial->compose->problem;
     const long long window = p->selection.window < p->seq_len ? p->selection.window : p->seq_len;
-    for (int s = 0; s < SAMPLES; s++) {
+    for (int i = 0; i < BENCH_HEADS * SAMPLES; i++) {
+        const int s = i % SAMPLES;
         const unsigned long long random = bench_random(&trial->bench->random);
-        trial->rows[place][s] = s == 0      ? p->seq_len - 1
-                                : s % 2 == 0 ? p->seq_len - 1 - (long long)(random % (unsigned long long)window)
-                                             : (long long)(random % (unsigned long long)p->seq_len);
+        trial->rows.at[i / SAMPLES][s] = s == 0      ? p->seq_len - 1
+                                               : s % 2 == 0 ? p->seq_len - 1 - (long long)(random % (unsigned long long)window)
+                                                            : (long long)(random % (unsigned long long)p->seq_len);
     }
 }
 
-static tamis_status compute_head(struct trial *trial, int place, uint16_t *q, uint16_t *k, uint16_t *v, double *scratch)
-{
-    const tamis_problem *p = &trial->problems[COMPOSE_DENSE];
-    const int head = head_of(trial, place), kv_head = head / (p->q_heads / p->kv_heads);
-    TAMIS_TRY(read_head(trial, q, Q, head));
-    TAMIS_TRY(read_head(trial, k, K, kv_head));
-    TAMIS_TRY(read_head(trial, v, V, kv_head));
-    sample_rows(trial, place);
-    for (int s = 0; s < SAMPLES; s++)
-        equal_attend_row(trial->right + (place * SAMPLES + s) * p->head_dim, p, q, k, v, NULL, trial->rows[place][s], scratch);
-    return TAMIS_OK;
-}
-
-static tamis_status compute(struct trial *trial)
-{
-    const tamis_problem *p = &trial->compose->problem;
-    const size_t count = (size_t)p->seq_len * (size_t)p->head_dim;
-    uint16_t *host = malloc(3 * count * sizeof *host);
-    double *scratch = malloc((size_t)p->seq_len * sizeof *scratch);
-    trial->right = malloc((size_t)BENCH_HEADS * SAMPLES * (size_t)p->head_dim * sizeof *trial->right);
-    tamis_status status = host && scratch && trial->right
-                              ? TAMIS_OK
-                              : tamisi_fail(TAMIS_ENOMEM, "out of memory for %lld rows of a head", (long long)p->seq_len);
-    for (int place = 0; place < BENCH_HEADS && status == TAMIS_OK; place++)
-        status = compute_head(trial, place, host, host + count, host + 2 * count, scratch);
-    free(host);
-    free(scratch);
-    return status;
-}
-
 /* ---- how far each way is from it */
-
-struct norms {
-    double difference, squares;
-};
 
 static bool is_dropped(const uint16_t *row, int head_dim)
 {
@@ -202,31 +152,22 @@ static bool is_dropped(const uint16_t *row, int head_dim)
     return true;
 }
 
-static void add_row(struct norms *norms, const uint16_t *row, const double *right, const tamis_problem *p)
-{
-    for (int d = 0; d < p->head_dim; d++) {
-        const double found = (double)tamisi_half_to_float(row[d], p->dtype);
-        norms->difference += (found - right[d]) * (found - right[d]);
-        norms->squares += right[d] * right[d];
-    }
-}
-
 /* The output of a way is on the device. A row that nobody wrote is NaN, and makes the error one. */
 static tamis_status compare(struct trial *trial, struct compose_figure *out, enum compose_way way)
 {
     const tamis_problem *p = &trial->problems[way];
-    struct norms norms = {0, 0};
+    struct bench_norms norms = {0, 0};
     uint16_t *output = malloc((size_t)p->seq_len * (size_t)p->head_dim * sizeof *output);
     tamis_status status = output ? TAMIS_OK : tamisi_fail(TAMIS_ENOMEM, "out of memory for a head's output");
     for (int place = 0; place < BENCH_HEADS && status == TAMIS_OK; place++) {
-        status = read_head(trial, output, OUTPUT, head_of(trial, place));
+        status = bench_rows_read(&trial->rows, output, trial->arrays[OUTPUT], bench_rows_head(p, place));
         for (int s = 0; s < SAMPLES && status == TAMIS_OK; s++) {
-            const uint16_t *row = output + trial->rows[place][s] * p->head_dim;
+            const uint16_t *row = output + trial->rows.at[place][s] * p->head_dim;
             if (has_tokens(way) && is_dropped(row, p->head_dim)) continue;
-            add_row(&norms, row, trial->right + (place * SAMPLES + s) * p->head_dim, p);
+            bench_norms_add_half(&norms, row, bench_rows_right(&trial->rows, place, s), p);
         }
     }
-    out->error[way] = sqrt(norms.difference / norms.squares);
+    out->error[way] = bench_norms_error(&norms);
     free(output);
     return status;
 }
@@ -274,7 +215,14 @@ static tamis_status find_density(struct trial *trial, struct compose_figure *out
 static tamis_status measure(struct trial *trial, struct compose_figure *out, unsigned long long seed)
 {
     TAMIS_TRY(prepare(trial, seed));
-    TAMIS_TRY(compute(trial));
+    trial->rows = (struct bench_rows){.bench = trial->bench,
+                                      .problem = &trial->problems[COMPOSE_DENSE],
+                                      .q = trial->arrays[Q],
+                                      .k = trial->arrays[K],
+                                      .v = trial->arrays[V],
+                                      .samples = SAMPLES};
+    choose_rows(trial);
+    TAMIS_TRY(bench_rows_compute(&trial->rows));
     out->error_limit = trial->compose->problem.dtype == TAMIS_FP16 ? 1e-3 : 4e-3;
     out->right = true;
     for (int way = 0; way < COMPOSE_WAYS; way++) {

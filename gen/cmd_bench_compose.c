@@ -11,6 +11,7 @@
 #include "pattern_options.h"
 #include "plan.h"
 #include "spec.h"
+#include "structured_options.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -195,23 +196,12 @@ static int run_all(struct job *job)
 
 /* ---- what is asked for */
 
-static int read_structure(struct job *job)
-{
-    struct structured *s = &job->base.structure;
-    long long spacing = s->spacing;
-    if (!cli_real(job->cli, "sink", 0, 50, &s->sink) || !cli_real(job->cli, "local", 0, 50, &s->local) ||
-        !cli_real(job->cli, "hitter", 0, 50, &s->hitter) || !cli_integer(job->cli, "spacing", 1, 1 << 24, &spacing))
-        return CLI_USAGE;
-    s->spacing = (int)spacing;
-    return CLI_OK;
-}
-
 static int read_options(struct job *job)
 {
     struct cli *cli = job->cli;
     const char *path;
     int code = bench_operator_options_read(&job->options, cli);
-    if (code == CLI_OK) code = read_structure(job);
+    if (code == CLI_OK) code = structured_options_read(cli, &job->base.structure);
     if (code == CLI_OK) code = pattern_options_read(cli, &job->base.pattern, &job->base.blocks);
     if (code != CLI_OK) return code;
     if (!cli_given(cli, "pattern")) job->base.pattern.kind = TAMIS_PATTERN_FLEXPREFILL;
@@ -267,10 +257,7 @@ static const struct cli_option options[] = {
     {"window", 0, "N", "last queries that score, and are kept; default: 128"},
     {"pool", 0, "N", "width of the moving average over scores; default: 7"},
     {"min-tokens", 0, "N", "never keep fewer before the window; default: 1024"},
-    {"sink", 0, "X", "logit of the first four keys; default: 6"},
-    {"local", 0, "X", "logit of a query's own key, from which it falls with the distance; default: 24"},
-    {"hitter", 0, "X", "logit of keys that all queries attend to; default: 3"},
-    {"spacing", 0, "N", "one key in so many is such a one; default: 64"},
+    STRUCTURED_OPTIONS,
     {"head-dims", 0, "64|96|128|256,...", "default: those that there are kernels for"},
     {"dtypes", 0, "bf16|fp16,...", "default: bf16"},
     {"q-heads", 0, "N", "query heads; default: 32"},
