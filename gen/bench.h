@@ -85,6 +85,8 @@ tamis_status bench_fill(struct bench *bench, void *device, const tamis_problem *
                         int shift);
 tamis_status bench_poison(struct bench *bench, void *device, size_t bytes); /* NaN in either format */
 unsigned long long bench_random(unsigned long long *state);
+/* A number of [0, 1) for a thing that is named by two others. */
+double bench_chance(unsigned long long seed, unsigned long long what, unsigned long long which);
 
 /* ---- bench_check.c */
 

@@ -23,6 +23,13 @@ unsigned long long bench_random(unsigned long long *state)
     return z ^ z >> 31;
 }
 
+double bench_chance(unsigned long long seed, unsigned long long what, unsigned long long which)
+{
+    unsigned long long state = seed ^ what * 0x632be59bd9b4e019ull ^ which * 0x9fb21c651e98df25ull;
+    bench_random(&state);
+    return (double)(bench_random(&state) >> 11) * 0x1p-53;
+}
+
 /* Two independent numbers of the standard normal distribution, by Box and Muller. */
 static void random_pair(unsigned long long *state, float out[2])
 {

@@ -14,19 +14,11 @@
 #define BASE 2.18       /* between pairs: the slowest turns once in some 10^6 tokens */
 #define FIRST_ANGLE 1.0 /* of a token, in the fastest pair */
 
-/* A number of [0, 1) for a thing that is named by two others. */
-static double chance(unsigned long long seed, unsigned long long what, unsigned long long which)
-{
-    unsigned long long state = seed ^ what * 0x632be59bd9b4e019ull ^ which * 0x9fb21c651e98df25ull;
-    bench_random(&state);
-    return (double)(bench_random(&state) >> 11) * 0x1p-53;
-}
-
-enum thing { LOCAL = 1, HITTING, HITTER };
+enum thing { LOCAL = 1, HITTING, HITTER, OWN_HITTER /* of layer 0; then of those above */ };
 
 static double strength(unsigned long long seed, enum thing thing, int head)
 {
-    return 0.5 + chance(seed, thing, (unsigned long long)head);
+    return 0.5 + bench_chance(seed, thing, (unsigned long long)head);
 }
 
 void structured_query(float out[STRUCTURED_ELEMENTS], const struct structured *structure, unsigned long long seed, int head,
@@ -48,7 +40,9 @@ void structured_key(float out[STRUCTURED_ELEMENTS], const struct structured *str
 {
     const double element = 1 / (UNIT * (scale > 0 ? scale : 1 / sqrt((double)head_dim))); /* of a logit of 1 */
     const unsigned long long which = (unsigned long long)kv_head << 32 ^ (unsigned long long)row;
-    const bool hits = chance(seed, HITTER, which) * structure->spacing < 1;
+    const unsigned long long own_thing = OWN_HITTER + (unsigned long long)structure->layer;
+    const bool hits = bench_chance(seed, HITTER, which) * structure->spacing < 1 - structure->own ||
+                      bench_chance(seed, own_thing, which) * structure->spacing < structure->own;
     const double amplitude = structure->local * element / STRUCTURED_FREQUENCIES;
     double angle = FIRST_ANGLE;
     out[0] = row < structure->sinks ? (float)(structure->sink * element) : 0;

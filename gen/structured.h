@@ -6,7 +6,8 @@
  *   sinks            `sink` for the first `sinks` keys, for every query
  *   a local band     local * s_h / F * sum over f < F of cos(t_f (i - j)), t_f = 2.18^-f, F = 16: s_h * local at i = j, and
  *                    about s_h * local / 12.5 less each time that the distance grows e-fold
- *   heavy hitters    hitter * r_h for the keys of a random set, one in `spacing`, of KV head g
+ *   heavy hitters    hitter * r_h for the keys of a random set, one in `spacing`, of KV head g; a part `own` of it belongs to
+ *                    the `layer` alone, the rest to all layers
  * with s_h and r_h from 0.5 to 1.5, random for each query head: some heads look about them, others at the same few tokens.
  * They are made by 2 + 2 F of the elements of a row, in place of random ones; the rest of a row, and V, are random.
  *
@@ -21,10 +22,12 @@
 struct structured {
     double sink, local, hitter;
     int sinks, spacing;
+    double own;
+    int layer;
 };
 
 /* What `bench compose` takes unless told otherwise. */
-#define STRUCTURED_INIT {6.0, 24.0, 3.0, 4, 64}
+#define STRUCTURED_INIT {6.0, 24.0, 3.0, 4, 64, 0.0, 0}
 #define STRUCTURED_FREQUENCIES 16
 #define STRUCTURED_ELEMENTS (2 + 2 * STRUCTURED_FREQUENCIES)
 

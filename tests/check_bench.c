@@ -436,7 +436,7 @@ static double logit_of(const struct structured *s, int head, long long query, lo
 
 START_TEST(structure)
 {
-    const struct structured sinks = {6, 0, 0, 4, 64}, local = {0, 24, 0, 4, 64}, hitters = {0, 0, 3, 4, 64};
+    const struct structured sinks = {6, 0, 0, 4, 64, 0, 0}, local = {0, 24, 0, 4, 64, 0, 0}, hitters = {0, 0, 3, 4, 64, 0, 0};
     int hits = 0, alike = 0;
     for (int head = 0; head < 8; head++) {
         ck_assert_double_eq_tol(logit_of(&sinks, head, 5000, 3), 6, 1e-4);
@@ -456,6 +456,23 @@ START_TEST(structure)
 }
 END_TEST
 
+/* Heavy hitters of two layers: all of them shared, half, or none; as many of each. */
+START_TEST(layers_of_structure)
+{
+    struct structured first = {0, 0, 3, 4, 64, _i / 2.0, 0}, second = first;
+    int hits = 0, alike = 0;
+    second.layer = 1;
+    for (long long key = 0; key < 64000; key++) {
+        const bool a = logit_of(&first, 0, 64000, key) > 1, b = logit_of(&second, 0, 64000, key) > 1;
+        hits += a;
+        alike += a && b;
+    }
+    ck_assert(hits > 850 && hits < 1150);
+    ck_assert_double_eq_tol((double)alike / hits, 1 - _i / 2.0, 0.06);
+    if (_i == 0) ck_assert_int_eq(alike, hits);
+}
+END_TEST
+
 Suite *bench_suite(void)
 {
     Suite *suite = suite_create("bench");
@@ -472,6 +489,7 @@ Suite *bench_suite(void)
     tcase_add_test(figures, no_figure);
     tcase_add_test(figures, random_tensors);
     tcase_add_test(figures, structure);
+    tcase_add_loop_test(figures, layers_of_structure, 0, 3);
     tcase_add_loop_test(figures, wrong_results, 0, 4);
     tcase_add_test(figures, clock_of_a_gpu);
     suite_add_tcase(suite, reading);
