@@ -9,9 +9,10 @@ extern const struct cli_command cmd_show;
 extern const struct cli_command cmd_plan;
 extern const struct cli_command cmd_run;
 extern const struct cli_command cmd_verify;
-extern const struct cli_command cmd_bench;  /* attention, operator, host */
+extern const struct cli_command cmd_bench;  /* attention, operator, compose, ablate, host */
 extern const struct cli_command cmd_bench_operator;
 extern const struct cli_command cmd_bench_compose;
+extern const struct cli_command cmd_bench_ablate;
 extern const struct cli_command cmd_bench_host;
 extern const struct cli_command cmd_spec;   /* check, show, keys, import */
 extern const struct cli_command cmd_spec_import; /* a child of spec */

@@ -234,15 +234,15 @@ static const struct cli_command command_attention = {
                 "tamis bench attention --device cpu --lengths 512\n",
     .run = run};
 
-static const struct cli_command *const children[] = {&command_attention, &cmd_bench_operator, &cmd_bench_compose, &cmd_bench_host,
-                                                     NULL};
+static const struct cli_command *const children[] = {
+    &command_attention, &cmd_bench_operator, &cmd_bench_compose, &cmd_bench_ablate, &cmd_bench_host, NULL};
 
 const struct cli_command cmd_bench = {
     .name = "bench",
-    .operands = "attention|operator|compose|host [argument...]",
+    .operands = "attention|operator|compose|ablate|host [argument...]",
     .operand_max = -1,
     .summary = "time kernels",
     .description =
         "Time the kernels of a store on this machine's GPU: attention alone, the operator whole and in its steps, or with a "
-        "block pattern; or the host that calls them.",
+        "block pattern, or choosing tokens in other ways; or the host that calls them.",
     .children = children};

@@ -18,6 +18,7 @@
 
 Suite *bench_suite(void);
 TCase *bench_operator_tests(void); /* check_bench_operator.c */
+TCase *bench_ablate_tests(void);   /* check_bench_ablate.c */
 
 /* ---- lines of JSON */
 
@@ -495,5 +496,6 @@ Suite *bench_suite(void)
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, figures);
     suite_add_tcase(suite, bench_operator_tests());
+    suite_add_tcase(suite, bench_ablate_tests());
     return suite;
 }

@@ -241,8 +241,60 @@ compose 2 --sink -1
 compose 2 --spacing 0
 compose 2 --pattern nonsense
 
+# ---- ablate: six ways for each ratio
+ablate() { # ablate CODE OPTION...
+    wanted=$1
+    shift
+    want "$wanted" "$tamis" bench ablate --device cpu --q-heads 4 --kv-heads 2 --rounds 2 --lengths 232 --window 32 \
+        --min-tokens 16 --head-dims 64 --layers 2 "$@"
+}
+ablate 0 --ratios 1,0.25 -q
+err_empty
+out_has 'cpu: median of 2 rounds; means of 2 layers, 0.5 of their heavy hitters their own; window 32, pool 7, min_tokens 16'
+for way in head kv_group layer; do
+    grep -Eq "^64  232    4/2  bf16    0.25  $way +82 +[0-9.]+ % +[0-9.]+ %( +[0-9.e+-]+){5}( +[0-9.]+){2}\$" out ||
+        fail "$way has no row"
+done
+for way in random recent evict; do
+    grep -Eq "^64  232    4/2  bf16    0.25  $way +82 +[0-9.]+ % +[0-9.]+ %( +[0-9.e+-]+){5}( +-){2}\$" out ||
+        fail "$way has no row, or a time of one call"
+    grep -Eq "^64  232    4/2  bf16       1  $way +232 +100.00 % +100.00 % " out || fail "all tokens are not all of the mass"
+done
+ablate 0 --ratios 0.5 --own 1 --pool 1 --fits 2 --dtypes bf16,fp16 --json
+json_ok bench_ablate
+[ "$(wc -l <out)" -eq 12 ] || fail "six ways and two dtypes, not twelve lines"
+out_has '"window":32,"pool":1,"min_tokens":16,"sink":6,"local":24,"hitter":3,"spacing":64,"own":1,"layers":2,"fits":2,"kept":132,'
+value_of() { sed -n "s/.*\"choice\":\"$1\".*\"dtype\":\"bf16\".*\"$2\":\([^,]*\),.*/\1/p" out; }
+awk -v head="$(value_of head window_mass)" -v layer="$(value_of layer window_mass)" -v evict="$(value_of evict window_mass)" \
+    'BEGIN {exit !(head >= layer && layer > evict && evict > 0)}' || fail "what was taken once covers as much"
+[ "$(grep -c '"dense_ratio":' out)" -eq 6 ] || fail "not just the scopes are timed"
+# The same inputs and choices again, but for the times.
+sed 's/"ms":.*"dense_ratio":[^,]*,//' out >first
+ablate 0 --ratios 0.5 --own 1 --pool 1 --fits 2 --dtypes bf16,fp16 --json
+sed 's/"ms":.*"dense_ratio":[^,]*,//' out | cmp -s - first || fail "the same seed has other figures"
+ablate 0 --ratios 0.5 --own 1 --pool 1 --fits 2 --dtypes bf16,fp16 --seed 2 --json
+sed 's/"ms":.*"dense_ratio":[^,]*,//' out | cmp -s - first && fail "another seed has the same figures"
+wrong_ablate() { # wrong_ablate WORDS OPTION...
+    words=$1
+    shift
+    ablate 2 "$@"
+    err_has "$words"
+    out_empty
+}
+wrong_ablate '--layers' --layers 0
+wrong_ablate '--layers' --layers 257
+wrong_ablate '--fits' --fits 0
+wrong_ablate '--own' --own 1.5
+wrong_ablate '--own' --own -1
+wrong_ablate '--hitter' --hitter 51
+wrong_ablate '--ratios' --ratios 0
+wrong_ablate '--pool 4: it must be odd' --pool 4
+wrong_ablate '"x.tamis": the CPU' x.tamis
+wrong_ablate 'unknown option --coverage' --coverage 0.5
+wrong_ablate 'unknown option --scope' --scope head
+
 # ---- a GPU: none; or one whose kernels do nothing, so that outputs keep their poison
-for what in attention operator compose; do
+for what in attention operator compose ablate; do
     want 4 env TAMIS_LIBCUDA=/nonexistent/libcuda.so.1 "$tamis" bench $what llama-3.1-8b
 done
 if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
@@ -310,6 +362,10 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
         want 6 "$tamis" bench operator both.tamis $small --lengths 64,2000 --ratios 0.5 --head-dims 64
         err_has 'seq_len 64, batch 1, heads 2/1, bf16, dense: sequence 0 keeps -1 tokens, of 64 to 64 that are right; not timed'
         err_has 'seq_len 2000, batch 1, heads 2/1, bf16, ratio 0.5: sequence 0 keeps -1 tokens, of 1152 to 1152 that are right'
+        out_lacks MS
+        # shellcheck disable=SC2086
+        want 6 "$tamis" bench ablate both.tamis $small --lengths 2000 --ratios 0.5 --head-dims 64
+        err_has 'seq_len 2000, heads 2/1, bf16: of -1 kept tokens, where 1152 are right, a list is not in order; not timed'
         out_lacks MS
         # shellcheck disable=SC2086
         want 1 env FAKE_CUDA_FAIL=cuLaunchKernelEx:1:700 "$tamis" bench operator both.tamis $small --lengths 64,100

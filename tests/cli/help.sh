@@ -11,6 +11,7 @@ verify
 bench attention
 bench operator
 bench compose
+bench ablate
 bench host
 tune
 report
