@@ -4,10 +4,8 @@
  */
 #define _GNU_SOURCE
 #include "bench_compose.h"
-#include "bench_options.h"
-#include "bench_stores.h"
+#include "bench_frame.h"
 #include "cmd.h"
-#include "device.h"
 #include "pattern_options.h"
 #include "plan.h"
 #include "spec.h"
@@ -19,25 +17,12 @@
 #define DEFAULT_COVERAGE 0.02 /* of the published figure */
 
 struct job {
-    struct cli *cli;
-    struct bench_options options;
+    struct bench_frame frame;
     struct compose_case base; /* its problem and store are the figure's */
-    struct device device;
-    struct bench_stores stores;
     struct bench_peers peers;
-    struct bench bench;
-    struct cli_table table;
     const char *heads[CLI_TABLE_COLUMNS];
     char backends[BENCH_MAX_BACKENDS][16]; /* as heads */
-    long long done, total;                 /* figures */
-    int code;                              /* the worst so far */
-    bool stop;                             /* the device can be used no more */
 };
-
-static void note_code(struct job *job, int code)
-{
-    if (code == CLI_NUMERICS || job->code == CLI_OK) job->code = code;
-}
 
 /* ---- what is printed */
 
@@ -53,7 +38,7 @@ static void open_table(struct job *job)
         job->backends[i][c] = '\0';
         job->heads[columns++] = job->backends[i];
     }
-    cli_table_init(&job->table, job->heads, columns, ~(1u << 3 | 1u << 4)); /* all but dtype and what to the right */
+    cli_table_init(&job->frame.table, job->heads, columns, ~(1u << 3 | 1u << 4)); /* all but dtype and what to the right */
 }
 
 /* The peer's time for dense attention of the figure's problem; 0: there is none. */
@@ -66,7 +51,7 @@ static double peer_ms(const struct job *job, int backend, const tamis_problem *p
 
 static void add_row(struct job *job, const tamis_problem *p, const struct compose_figure *figure, enum compose_way way)
 {
-    struct cli_table *cells = &job->table;
+    struct cli_table *cells = &job->frame.table;
     cli_table_add(cells, "%d", p->head_dim);
     cli_table_add(cells, "%lld", (long long)p->seq_len);
     cli_table_add(cells, "%d/%d", p->q_heads, p->kv_heads);
@@ -94,10 +79,10 @@ static void add_json(struct job *job, const tamis_problem *p, const struct compo
     const tamis_selection *s = &p->selection;
     const struct structured *structure = &job->base.structure;
     struct json json;
-    cli_json_begin(job->cli, &json, "bench_compose");
+    cli_json_begin(job->frame.cli, &json, "bench_compose");
     json_string(&json, "what", compose_names[way]);
-    json_string(&json, "device", job->device.name);
-    json_string(&json, "gpu", job->stores.gpu);
+    json_string(&json, "device", job->frame.device.name);
+    json_string(&json, "gpu", job->frame.stores.gpu);
     json_int(&json, "head_dim", p->head_dim);
     json_int(&json, "seq_len", p->seq_len);
     json_int(&json, "q_heads", p->q_heads);
@@ -116,7 +101,7 @@ static void add_json(struct job *job, const tamis_problem *p, const struct compo
     json_real(&json, "ms", figure->time[way].ms);
     json_real(&json, "least_ms", figure->time[way].least_ms);
     json_real(&json, "most_ms", figure->time[way].most_ms);
-    json_int(&json, "rounds", job->options.rounds);
+    json_int(&json, "rounds", job->frame.options.rounds);
     json_int(&json, "sm_mhz", figure->sm_mhz);
     json_object(&json, "ratio");
     json_real(&json, "tamis", figure->time[COMPOSE_DENSE].ms / figure->time[way].ms);
@@ -125,7 +110,7 @@ static void add_json(struct job *job, const tamis_problem *p, const struct compo
         if (ms > 0) json_real(&json, job->peers.backends[i], ms / figure->time[way].ms);
     }
     json_object_end(&json);
-    cli_json_end(job->cli, &json);
+    cli_json_end(job->frame.cli, &json);
 }
 
 /* ---- the figures */
@@ -135,28 +120,27 @@ static void measure(struct job *job, const struct compose_case *compose)
     const tamis_problem *p = &compose->problem;
     char what[160];
     struct compose_figure figure;
-    if (job->stop || cli_interrupted()) return;
     snprintf(what, sizeof what, "head_dim %d, seq_len %lld, heads %d/%d, %s, %s %g", p->head_dim, (long long)p->seq_len,
              p->q_heads, p->kv_heads, spec_dtype_name(p->dtype), spec_policy_name(p->selection.policy),
              p->selection.policy == TAMIS_RATIO ? p->selection.ratio : p->selection.coverage);
-    cli_progress(job->cli, job->done++, job->total, what);
+    if (!bench_frame_next(&job->frame, what)) return;
     const tamis_status status =
-        bench_compose_measure(&job->bench, &figure, compose, (unsigned long long)job->options.seed);
+        bench_compose_measure(&job->frame.bench, &figure, compose, (unsigned long long)job->frame.options.seed);
     if (status != TAMIS_OK) {
-        job->stop = status == TAMIS_ECUDA;
-        cli_note(job->cli, "at %s:", what);
-        note_code(job, cli_fail(job->cli, status));
+        bench_frame_failed(&job->frame, status, what);
         return;
     }
     if (!figure.right) {
-        note_code(job, cli_error(job->cli, CLI_NUMERICS, "%s: errors of %.3g dense (at most %g is right), %.3g pattern, %.3g "
-                                                         "tokens, %.3g both; not timed",
-                                 what, figure.error[COMPOSE_DENSE], figure.error_limit, figure.error[COMPOSE_PATTERN],
-                                 figure.error[COMPOSE_TOKENS], figure.error[COMPOSE_BOTH]));
+        bench_frame_note(&job->frame,
+                         cli_error(job->frame.cli, CLI_NUMERICS,
+                                   "%s: errors of %.3g dense (at most %g is right), %.3g pattern, %.3g tokens, %.3g both; not "
+                                   "timed",
+                                   what, figure.error[COMPOSE_DENSE], figure.error_limit, figure.error[COMPOSE_PATTERN],
+                                   figure.error[COMPOSE_TOKENS], figure.error[COMPOSE_BOTH]));
         return;
     }
     for (int way = 0; way < COMPOSE_WAYS; way++) {
-        if (job->cli->json)
+        if (job->frame.cli->json)
             add_json(job, p, &figure, (enum compose_way)way);
         else
             add_row(job, p, &figure, (enum compose_way)way);
@@ -168,47 +152,31 @@ static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long
     struct job *job = payload;
     struct compose_case compose = job->base;
     tamis_problem *p = &compose.problem;
-    compose.store = bench_stores_find(&job->stores, head_dim, dtype);
-    *p = (tamis_problem)TAMIS_PROBLEM_INIT;
-    p->dtype = dtype;
-    p->q_heads = job->options.q_heads;
-    p->kv_heads = job->options.kv_heads;
-    p->head_dim = head_dim;
-    p->seq_len = seq_len;
-    p->selection = job->options.selection;
+    compose.store = bench_stores_find(&job->frame.stores, head_dim, dtype);
+    *p = bench_frame_problem(&job->frame, dtype, head_dim, seq_len);
+    p->selection = job->frame.options.selection;
     if (p->selection.policy == TAMIS_COVERAGE) measure(job, &compose);
-    for (int i = 0; i < job->options.ratio_count; i++) {
-        p->selection.ratio = job->options.ratios[i];
+    for (int i = 0; i < job->frame.options.ratio_count; i++) {
+        p->selection.ratio = job->frame.options.ratios[i];
         measure(job, &compose);
     }
-}
-
-static int run_all(struct job *job)
-{
-    const struct bench_options *o = &job->options;
-    job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * (o->ratio_count > 0 ? o->ratio_count : 1);
-    bench_options_each(o, run_length, job);
-    cli_progress_end(job->cli);
-    return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun", job->done,
-                                         job->total)
-                             : job->code;
 }
 
 /* ---- what is asked for */
 
 static int read_options(struct job *job)
 {
-    struct cli *cli = job->cli;
+    struct cli *cli = job->frame.cli;
     const char *path;
-    int code = bench_operator_options_read(&job->options, cli);
+    int code = bench_operator_options_read(&job->frame.options, cli);
     if (code == CLI_OK) code = structured_options_read(cli, &job->base.structure);
     if (code == CLI_OK) code = pattern_options_read(cli, &job->base.pattern, &job->base.blocks);
     if (code != CLI_OK) return code;
     if (!cli_given(cli, "pattern")) job->base.pattern.kind = TAMIS_PATTERN_FLEXPREFILL;
     if (!cli_given(cli, "coverage") && !cli_given(cli, "ratios")) {
-        job->options.selection.policy = TAMIS_COVERAGE;
-        job->options.selection.coverage = DEFAULT_COVERAGE;
-        job->options.ratio_count = 0;
+        job->frame.options.selection.policy = TAMIS_COVERAGE;
+        job->frame.options.selection.coverage = DEFAULT_COVERAGE;
+        job->frame.options.ratio_count = 0;
     }
     for (int i = 0; (path = cli_value_at(cli, "peers", i)); i++)
         if (bench_peers_read(&job->peers, path) != TAMIS_OK) return cli_fail_as(cli, CLI_FAILED);
@@ -217,34 +185,26 @@ static int read_options(struct job *job)
 
 static int bench_all(struct job *job)
 {
-    const char *gpu = job->stores.gpu;
-    struct tamisi_buf pattern = TAMISI_BUF_INIT;
-    if (bench_begin(&job->bench, job->device.context, job->options.rounds, (unsigned long long)job->options.seed) != TAMIS_OK)
-        return cli_fail_as(job->cli, CLI_FAILED);
-    tamisi_pattern_describe(&pattern, &job->base.pattern);
-    if (!job->cli->json)
-        cli_print(job->cli, "%s%s%s%s: median of %d rounds; pattern %s\n", job->device.name, gpu ? " (" : "", gpu ? gpu : "",
-                  gpu ? ")" : "", job->options.rounds, pattern.data ? pattern.data : "");
-    tamisi_buf_free(&pattern);
+    const struct bench_options *o = &job->frame.options;
+    struct tamisi_buf title = TAMISI_BUF_INIT;
+    tamisi_buf_printf(&title, "pattern ");
+    tamisi_pattern_describe(&title, &job->base.pattern);
+    bench_frame_title(&job->frame, title.data ? title.data : "");
+    tamisi_buf_free(&title);
     open_table(job);
-    const int code = run_all(job);
-    if (job->table.count > 0) cli_table_print(&job->table, job->cli);
-    cli_table_free(&job->table);
-    return code;
+    job->frame.total =
+        (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * (o->ratio_count > 0 ? o->ratio_count : 1);
+    return bench_frame_run(&job->frame, run_length, job);
 }
 
 static int run(struct cli *cli)
 {
-    struct job job = {.cli = cli, .base = {.structure = STRUCTURED_INIT}};
+    struct job job = {.frame = {.cli = cli}, .base = {.structure = STRUCTURED_INIT}};
     int code = read_options(&job);
-    cli_catch_interrupt();
-    if (code == CLI_OK) code = device_open_bare(&job.device, cli);
-    if (code == CLI_OK) code = bench_stores_open(&job.stores, cli, &job.device, &job.options.head_dims);
+    if (code == CLI_OK) code = bench_frame_open(&job.frame);
     if (code == CLI_OK) code = bench_all(&job);
-    bench_end(&job.bench);
-    bench_stores_close(&job.stores);
+    bench_frame_close(&job.frame);
     bench_peers_free(&job.peers);
-    device_close(&job.device);
     return code;
 }
 
@@ -258,11 +218,7 @@ static const struct cli_option options[] = {
     {"pool", 0, "N", "width of the moving average over scores; default: 7"},
     {"min-tokens", 0, "N", "never keep fewer before the window; default: 1024"},
     STRUCTURED_OPTIONS,
-    {"head-dims", 0, "64|96|128|256,...", "default: those that there are kernels for"},
-    {"dtypes", 0, "bf16|fp16,...", "default: bf16"},
-    {"q-heads", 0, "N", "query heads; default: 32"},
-    {"kv-heads", 0, "N", "KV heads; default: 8"},
-    {"rounds", 0, "N", "runs that are timed; default: 7"},
+    BENCH_OPTIONS,
     {"seed", 0, "N", "of the inputs; default: 1"},
     {"peers", 0, "FILE", "figures of other kernels, from examples/bench/peers.py; may be repeated"},
     {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0"},

@@ -3,11 +3,9 @@
  * and set beside the dense run of the same length.
  */
 #define _GNU_SOURCE
+#include "bench_frame.h"
 #include "bench_operator.h"
-#include "bench_options.h"
-#include "bench_stores.h"
 #include "cmd.h"
-#include "device.h"
 #include "spec.h"
 
 #include <stdio.h>
@@ -16,23 +14,6 @@ static const char *const heads[] = {"D",    "L",    "B",      "HEADS",    "DTYPE
                                     "REST", "SCORE", "SELECT", "COMPRESS", "ATTEND", "DECOMPRESS", "DENSE", "VARIANT"};
 #define COLUMNS ((int)(sizeof heads / sizeof *heads))
 #define RIGHT (0xfu | 0x7fc0u) /* all but the dtype, what is kept by, and the variant */
-
-struct job {
-    struct cli *cli;
-    struct bench_options options;
-    struct device device;
-    struct bench_stores stores;
-    struct bench bench;
-    struct cli_table table;
-    long long done, total; /* figures */
-    int code;              /* the worst so far */
-    bool stop;             /* the device can be used no more */
-};
-
-static void note_code(struct job *job, int code)
-{
-    if (code == CLI_NUMERICS || job->code == CLI_OK) job->code = code;
-}
 
 /* What decides how many tokens are kept: "dense", "ratio 0.5", "coverage 0.005". */
 static void describe_policy(char *out, size_t room, const tamis_selection *selection)
@@ -54,9 +35,10 @@ static void describe(char *out, size_t room, const tamis_problem *p)
 
 /* ---- what is printed */
 
-static void add_row(struct job *job, const tamis_problem *p, const struct bench_operator_figure *figure, double dense_ms)
+static void add_row(struct bench_frame *frame, const tamis_problem *p, const struct bench_operator_figure *figure,
+                    double dense_ms)
 {
-    struct cli_table *cells = &job->table;
+    struct cli_table *cells = &frame->table;
     char policy[48];
     describe_policy(policy, sizeof policy, &p->selection);
     cli_table_add(cells, "%d", p->head_dim);
@@ -101,13 +83,14 @@ static void add_problem(struct json *json, const tamis_problem *p)
     json_int(json, "min_tokens", s->min_tokens);
 }
 
-static void add_json(struct job *job, const tamis_problem *p, const struct bench_operator_figure *figure, double dense_ms)
+static void add_json(struct bench_frame *frame, const tamis_problem *p, const struct bench_operator_figure *figure,
+                     double dense_ms)
 {
     struct json json;
-    cli_json_begin(job->cli, &json, "bench_operator");
+    cli_json_begin(frame->cli, &json, "bench_operator");
     json_string(&json, "what", p->selection.policy == TAMIS_DENSE ? "dense" : "sparse");
-    json_string(&json, "device", job->device.name);
-    json_string(&json, "gpu", job->stores.gpu);
+    json_string(&json, "device", frame->device.name);
+    json_string(&json, "gpu", frame->stores.gpu);
     add_problem(&json, p);
     json_int(&json, "kept_least", figure->kept_least);
     json_int(&json, "kept_most", figure->run.rows);
@@ -115,7 +98,7 @@ static void add_json(struct job *job, const tamis_problem *p, const struct bench
     json_real(&json, "ms", figure->run.ms);
     json_real(&json, "least_ms", figure->run.least_ms);
     json_real(&json, "most_ms", figure->run.most_ms);
-    json_int(&json, "rounds", job->options.rounds);
+    json_int(&json, "rounds", frame->options.rounds);
     if (figure->steps) {
         json_object(&json, "step_ms");
         for (int i = 0; i < RUNNER_STEPS; i++) json_real(&json, runner_step_names[i], figure->step[i].ms);
@@ -127,98 +110,72 @@ static void add_json(struct job *job, const tamis_problem *p, const struct bench
     json_real(&json, "error", figure->run.error);
     json_real(&json, "error_limit", figure->run.error_limit);
     json_string(&json, "variant", figure->run.variant);
-    cli_json_end(job->cli, &json);
+    cli_json_end(frame->cli, &json);
 }
 
 /* ---- the figures */
 
 /* The time of its run; 0: there is no figure, and it was said why; or the bench is to end. */
-static double measure(struct job *job, const struct bench_case *bench_case, double dense_ms)
+static double measure(struct bench_frame *frame, const struct bench_case *bench_case, double dense_ms)
 {
     char what[200];
     struct bench_operator_figure figure;
-    if (job->stop || cli_interrupted()) return 0;
     describe(what, sizeof what, &bench_case->problem);
-    cli_progress(job->cli, job->done++, job->total, what);
-    const tamis_status status = bench_operator_measure(&job->bench, &figure, bench_case);
+    if (!bench_frame_next(frame, what)) return 0;
+    const tamis_status status = bench_operator_measure(&frame->bench, &figure, bench_case);
     if (status != TAMIS_OK) {
-        job->stop = status == TAMIS_ECUDA;
-        cli_note(job->cli, "at %s:", what);
-        note_code(job, cli_fail(job->cli, status));
+        bench_frame_failed(frame, status, what);
         return 0;
     }
     if (!figure.run.right) {
-        note_code(job, cli_error(job->cli, CLI_NUMERICS, "%s: %s; not timed (%s)", what, figure.wrong, figure.run.variant));
+        bench_frame_note(frame, cli_error(frame->cli, CLI_NUMERICS, "%s: %s; not timed (%s)", what, figure.wrong,
+                                          figure.run.variant));
         return 0;
     }
-    if (job->cli->json)
-        add_json(job, &bench_case->problem, &figure, dense_ms);
+    if (frame->cli->json)
+        add_json(frame, &bench_case->problem, &figure, dense_ms);
     else
-        add_row(job, &bench_case->problem, &figure, dense_ms);
+        add_row(frame, &bench_case->problem, &figure, dense_ms);
     return figure.run.ms;
 }
 
 static void run_length(void *payload, tamis_dtype dtype, int head_dim, long long seq_len)
 {
-    struct job *job = payload;
-    struct bench_case bench_case = {.problem = TAMIS_PROBLEM_INIT, .store = bench_stores_find(&job->stores, head_dim, dtype)};
+    struct bench_frame *frame = payload;
+    struct bench_case bench_case = {.problem = bench_frame_problem(frame, dtype, head_dim, seq_len),
+                                    .store = bench_stores_find(&frame->stores, head_dim, dtype)};
     tamis_problem *p = &bench_case.problem;
-    p->dtype = dtype;
-    p->batch = job->options.batch;
-    p->q_heads = job->options.q_heads;
-    p->kv_heads = job->options.kv_heads;
-    p->head_dim = head_dim;
-    p->seq_len = seq_len;
-    const double dense_ms = measure(job, &bench_case, 0);
-    p->selection = job->options.selection;
-    if (p->selection.policy == TAMIS_COVERAGE) measure(job, &bench_case, dense_ms);
-    for (int i = 0; i < job->options.ratio_count; i++) {
-        p->selection.ratio = job->options.ratios[i];
-        measure(job, &bench_case, dense_ms);
+    p->batch = frame->options.batch;
+    const double dense_ms = measure(frame, &bench_case, 0);
+    p->selection = frame->options.selection;
+    if (p->selection.policy == TAMIS_COVERAGE) measure(frame, &bench_case, dense_ms);
+    for (int i = 0; i < frame->options.ratio_count; i++) {
+        p->selection.ratio = frame->options.ratios[i];
+        measure(frame, &bench_case, dense_ms);
     }
 }
 
-static int run_all(struct job *job)
+static int bench_all(struct bench_frame *frame)
 {
-    const struct bench_options *o = &job->options;
-    const long long each = 1 + (o->ratio_count > 0 ? o->ratio_count : 1);
-    job->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count * each;
-    bench_options_each(o, run_length, job);
-    cli_progress_end(job->cli);
-    return cli_interrupted() ? cli_error(job->cli, CLI_INTERRUPTED, "interrupted: %lld figures of %lld were begun",
-                                         job->done, job->total)
-                             : job->code;
-}
-
-static int bench_all(struct job *job)
-{
-    const unsigned long long seed = (unsigned long long)job->options.seed;
-    const tamis_selection *s = &job->options.selection;
-    const char *gpu = job->stores.gpu;
-    if (bench_begin(&job->bench, job->device.context, job->options.rounds, seed) != TAMIS_OK)
-        return cli_fail_as(job->cli, CLI_FAILED);
-    if (!job->cli->json)
-        cli_print(job->cli, "%s%s%s%s: median of %d rounds; scope %s, window %d, pool %d, min_tokens %lld\n", job->device.name,
-                  gpu ? " (" : "", gpu ? gpu : "", gpu ? ")" : "", job->options.rounds, spec_scope_name(s->scope), s->window,
-                  s->pool, (long long)s->min_tokens);
-    cli_table_init(&job->table, heads, COLUMNS, RIGHT);
-    const int code = run_all(job);
-    if (job->table.count > 0) cli_table_print(&job->table, job->cli);
-    cli_table_free(&job->table);
-    return code;
+    const struct bench_options *o = &frame->options;
+    const tamis_selection *s = &o->selection;
+    char title[120];
+    snprintf(title, sizeof title, "scope %s, window %d, pool %d, min_tokens %lld", spec_scope_name(s->scope), s->window,
+             s->pool, (long long)s->min_tokens);
+    bench_frame_title(frame, title);
+    cli_table_init(&frame->table, heads, COLUMNS, RIGHT);
+    frame->total = (long long)o->dtypes.count * o->head_dims.count * o->lengths.count *
+                   (1 + (o->ratio_count > 0 ? o->ratio_count : 1));
+    return bench_frame_run(frame, run_length, frame);
 }
 
 static int run(struct cli *cli)
 {
-    struct job job = {.cli = cli};
-    int code = bench_operator_options_read(&job.options, cli);
-    cli_catch_interrupt();
-    if (code == CLI_OK) code = device_open_bare(&job.device, cli);
-    if (code == CLI_OK) code = bench_stores_open(&job.stores, cli, &job.device, &job.options.head_dims);
-    if (code == CLI_OK) code = bench_all(&job);
-    bench_end(&job.bench);
-    bench_stores_close(&job.stores);
-    device_close(&job.device);
+    struct bench_frame frame = {.cli = cli};
+    int code = bench_operator_options_read(&frame.options, cli);
+    if (code == CLI_OK) code = bench_frame_open(&frame);
+    if (code == CLI_OK) code = bench_all(&frame);
+    bench_frame_close(&frame);
     return code;
 }
 
@@ -231,11 +188,7 @@ static const struct cli_option options[] = {
     {"pool", 0, "N", "width of the moving average over scores; default: 7"},
     {"min-tokens", 0, "N", "never keep fewer before the window; default: 1024"},
     {"batch", 0, "N", "sequences; default: 1"},
-    {"head-dims", 0, "64|96|128|256,...", "default: those that there are kernels for"},
-    {"dtypes", 0, "bf16|fp16,...", "default: bf16"},
-    {"q-heads", 0, "N", "query heads; default: 32"},
-    {"kv-heads", 0, "N", "KV heads; default: 8"},
-    {"rounds", 0, "N", "runs that are timed; default: 7"},
+    BENCH_OPTIONS,
     {"seed", 0, "N", "of the random inputs; default: 1"},
     {"device", 0, "DEVICE", "cpu or cuda:N; default: cuda:0"},
     {NULL, 0, NULL, NULL}};
