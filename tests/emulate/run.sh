@@ -70,6 +70,8 @@ check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml
 check "default: steps and one call give the same bits" "$tamis" run --store "$work/default.tamis" --device cuda:0 \
     --input "$root/tests/reference/gqa_d64_batch2" --output "$work/out"
 check_all default "$check_gpu" "$work/default.tamis" emulated
+check "default: ways to choose tokens" "$tamis" bench ablate "$work/default.tamis" --head-dims 64 --q-heads 4 --kv-heads 2 \
+    --lengths 300 --window 32 --min-tokens 16 --layers 2 --ratios 0.5 --rounds 1
 for spec in "$root/tests/emulate/specs"/*.yaml; do
     name=$(basename "$spec" .yaml)
     grep -q "^# .*$arch" "$spec" || continue
