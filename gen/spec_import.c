@@ -367,5 +367,5 @@ void spec_import_write(struct tamisi_buf *out, const struct spec_import *import,
     put_real(out, coverage);
     tamisi_buf_puts(out, "\n  window: 128\n  pool: 7\n  min_tokens: 1024\narchs: [");
     for (int i = 0; spec_archs[i]; i++) tamisi_buf_printf(out, "%s%s", i ? ", " : "", spec_archs[i]);
-    tamisi_buf_puts(out, "]\ntiles: [tiles/sm_90a.yaml, tiles/portable.yaml, tiles/pattern_sm_90a.yaml, tiles/pattern.yaml]\n");
+    tamisi_buf_puts(out, "]\ntiles: [tiles/sm_90a.yaml, tiles/portable.yaml]\n");
 }

@@ -25,8 +25,8 @@ static const struct {
                {"pattern_xattn_wgmma", "pattern_xattn", "sm_90a"}};
 #define GOLDENS ((int)(sizeof goldens / sizeof *goldens))
 
-static const char *const all_models[] = {"gemma-2-9b", "gpt-oss-20b", "llama-3.1-70b", "llama-3.1-8b", "mistral-nemo-12b",
-                                         "phi-3-mini", "qwen3-8b"};
+static const char *const all_models[] = {"gemma-2-9b", "gpt-oss-20b", "llama-3.1-70b", "llama-3.1-8b",
+                                         "llama-3.1-8b-flexprefill", "mistral-nemo-12b", "phi-3-mini", "qwen3-8b"};
 
 static const char *source_dir(void)
 {
@@ -60,7 +60,7 @@ START_TEST(golden_sources)
     char path[1024], templates_dir[1024], abi_dir[1024];
     struct spec model;
     struct space space;
-    snprintf(path, sizeof path, "%s/specs/llama-3.1-8b.yaml", source_dir());
+    snprintf(path, sizeof path, "%s/specs/llama-3.1-8b-flexprefill.yaml", source_dir());
     snprintf(templates_dir, sizeof templates_dir, "%s/templates", source_dir());
     snprintf(abi_dir, sizeof abi_dir, "%s/runtime", source_dir());
     ck_assert_msg(spec_read(&model, path, NULL) == TAMIS_OK, "%s", tamis_last_error());
@@ -73,7 +73,7 @@ START_TEST(golden_sources)
     char *expected = read_file(path);
     ck_assert_msg(strcmp(expected, variant->text) == 0,
                   "tests/golden/%s.cu differs from what the templates make, from line %d on; if that is meant, renew it: "
-                  "tamis show specs/llama-3.1-8b.yaml --variant %s --arch %s > tests/golden/%s.cu",
+                  "tamis show specs/llama-3.1-8b-flexprefill.yaml --variant %s --arch %s > tests/golden/%s.cu",
                   name, first_difference(expected, variant->text), variant->variant.name, arch, name);
     free(expected);
     space_free(&space);

@@ -155,7 +155,7 @@ json_ok error
 out_has 'undeclared_thing'
 err_has '0 compiled, 1 failed'
 want 0 "$tamis" gen one.yaml -o broken.tamis --arch sm_80 --defaults-only
-err_has 'compiling 1 of 12'
+err_has 'compiling 1 of 6'
 
 # A default kernel that spills is a warning, with --strict a failure.
 copy_data

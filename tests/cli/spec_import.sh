@@ -53,8 +53,7 @@ config "$base" 'A  Folder_1/config.json'
 want 0 "$tamis" spec import 'A  Folder_1/config.json'
 err_empty
 for line in 'name: a-folder-1' 'dtypes: [fp16]' 'kv_heads: 8' 'coverage: 0.005' 'window: 128' 'pool: 7' 'min_tokens: 1024' \
-    'archs: [sm_80, sm_86, sm_89, sm_90a, sm_100, sm_120]' \
-    'tiles: [tiles/sm_90a.yaml, tiles/portable.yaml, tiles/pattern_sm_90a.yaml, tiles/pattern.yaml]'; do
+    'archs: [sm_80, sm_86, sm_89, sm_90a, sm_100, sm_120]' 'tiles: [tiles/sm_90a.yaml, tiles/portable.yaml]'; do
     out_has "$line"
 done
 out_lacks 'scale'

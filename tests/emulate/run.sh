@@ -66,7 +66,7 @@ fails() { # SPEC FILE EXPRESSION
     { "$check_gpu" "$data/mutant.tamis" few 2>&1 || true; } | grep -m 1 '^FAILED'
 }
 
-check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml
+check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml "$root"/tests/gpu/specs/pattern_*.yaml
 check "default: steps and one call give the same bits" "$tamis" run --store "$work/default.tamis" --device cuda:0 \
     --input "$root/tests/reference/gqa_d64_batch2" --output "$work/out"
 check_all default "$check_gpu" "$work/default.tamis" emulated

@@ -2,10 +2,11 @@
 # run.sh BUILD_DIR [OUT_DIR]: everything that needs a GPU, with binaries that were built before (TAMIS_STATIC_DEPS makes them
 # run on a machine that lacks the libraries). Needs a driver, NVRTC, and this tree's templates/, runtime/ and tests/; no git.
 #
-# Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get; "portable" from specs
-# that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on each: the reference cases,
-# check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Then the prefill of whole models,
-# where cuBLAS is found: small ones on both stores, one of a model's true sizes. Last, "tuned" from nothing.
+# Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get, and block patterns for
+# every head dim; "portable" from specs that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on
+# each: the reference cases, check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Then
+# the prefill of whole models, where cuBLAS is found: small ones on both stores, one of a model's true sizes. Last, "tuned" from
+# nothing.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
@@ -126,7 +127,7 @@ generate() { # STORE SPEC...
 
 only_portable() { ! "$tamis" cache ls "$work/portable.tamis" | grep wgmma; }
 
-generate default "$root"/specs/*.yaml || true
+generate default "$root"/specs/*.yaml "$here"/specs/pattern_*.yaml || true
 generate portable "$here"/specs/portable_*.yaml || true
 check "portable: no kernel of newer families" only_portable || true
 for store in default portable; do
