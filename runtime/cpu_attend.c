@@ -10,33 +10,41 @@ struct attend_work {
     long long tiles; /* of the longest sequence possible */
 };
 
-/* Causally, later rows see more keys: the longest tiles are given out first, so that the threads end together. */
-static void attend_tile(void *argument, long long index)
+bool tamisi_cpu_attend_tile(struct tamisi_cpu_attend *out, struct tamisi_cpu_place *place, const tamis_plan *plan,
+                            const struct tamisi_cpu_attend_args *args, long long tiles, long long index)
 {
-    const struct attend_work *work = argument;
-    const struct tamisi_cpu_attend_args *args = work->args;
-    const tamis_problem *problem = &work->plan->problem;
-    const struct tamisi_facts *facts = &work->plan->facts;
+    const tamis_problem *problem = &plan->problem;
+    const struct tamisi_facts *facts = &plan->facts;
     const long long rows = (long long)problem->batch * problem->q_heads;
-    const long long row = index % rows, first = (work->tiles - 1 - index / rows) * TAMISI_CPU_TILE;
+    const long long row = index % rows, first = (tiles - 1 - index / rows) * TAMISI_CPU_TILE;
     const long long sequence = row / problem->q_heads, head = row % problem->q_heads;
     const long long count = args->kept ? args->kept[sequence] : problem->seq_len;
-    if (first >= count) return;
+    if (first >= count) return false;
 
     const long long kv_head = head / (problem->q_heads / args->kv_heads);
     const long long list = sequence * facts->index_heads + head / (problem->q_heads / facts->index_heads);
-    const struct tamisi_cpu_attend attend = {.q = tamisi_cpu_rows_of(args->q, sequence, head),
-                                             .k = tamisi_cpu_rows_of(args->k, sequence, kv_head),
-                                             .v = tamisi_cpu_rows_of(args->v, sequence, kv_head),
-                                             .output = tamisi_cpu_rows_of(args->output, sequence, head),
-                                             .lse = args->lse ? args->lse + row * args->lse_rows : NULL,
-                                             .indices = args->indices ? args->indices + list * facts->capacity : NULL,
-                                             .count = count,
-                                             .head_dim = problem->head_dim,
-                                             .dtype = problem->dtype,
-                                             .scale = facts->scale,
-                                             .causal = problem->mask == TAMIS_CAUSAL};
-    tamisi_cpu_of(work->plan)->arithmetic->attend(&attend, first);
+    *place = (struct tamisi_cpu_place){row, first};
+    *out = (struct tamisi_cpu_attend){.q = tamisi_cpu_rows_of(args->q, sequence, head),
+                                      .k = tamisi_cpu_rows_of(args->k, sequence, kv_head),
+                                      .v = tamisi_cpu_rows_of(args->v, sequence, kv_head),
+                                      .output = tamisi_cpu_rows_of(args->output, sequence, head),
+                                      .lse = args->lse ? args->lse + row * args->lse_rows : NULL,
+                                      .indices = args->indices ? args->indices + list * facts->capacity : NULL,
+                                      .count = count,
+                                      .head_dim = problem->head_dim,
+                                      .dtype = problem->dtype,
+                                      .scale = facts->scale,
+                                      .causal = problem->mask == TAMIS_CAUSAL};
+    return true;
+}
+
+static void attend_tile(void *argument, long long index)
+{
+    const struct attend_work *work = argument;
+    struct tamisi_cpu_attend attend;
+    struct tamisi_cpu_place place;
+    if (tamisi_cpu_attend_tile(&attend, &place, work->plan, work->args, work->tiles, index))
+        tamisi_cpu_of(work->plan)->arithmetic->attend(&attend, place.first);
 }
 
 void tamisi_cpu_attend(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args)

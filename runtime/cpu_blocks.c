@@ -75,34 +75,14 @@ static struct tamisi_cpu_list list_of(const struct attend_work *work, long long 
     return list;
 }
 
-/* Later rows tend to have longer lists: they are given out first, so that the threads end together. */
 static void attend_tile(void *argument, long long index)
 {
     const struct attend_work *work = argument;
-    const struct tamisi_cpu_attend_args *args = work->args;
-    const tamis_problem *problem = &work->plan->problem;
-    const struct tamisi_facts *facts = &work->plan->facts;
-    const long long rows = (long long)problem->batch * problem->q_heads;
-    const long long row = index % rows, first = (work->tiles - 1 - index / rows) * TAMISI_CPU_TILE;
-    const long long sequence = row / problem->q_heads, head = row % problem->q_heads;
-    const long long count = args->kept ? args->kept[sequence] : problem->seq_len;
-    if (first >= count) return;
-
-    const long long kv_head = head / (problem->q_heads / args->kv_heads);
-    const long long tokens = sequence * facts->index_heads + head / (problem->q_heads / facts->index_heads);
-    const struct tamisi_cpu_attend attend = {.q = tamisi_cpu_rows_of(args->q, sequence, head),
-                                             .k = tamisi_cpu_rows_of(args->k, sequence, kv_head),
-                                             .v = tamisi_cpu_rows_of(args->v, sequence, kv_head),
-                                             .output = tamisi_cpu_rows_of(args->output, sequence, head),
-                                             .lse = args->lse ? args->lse + row * args->lse_rows : NULL,
-                                             .indices = args->indices ? args->indices + tokens * facts->capacity : NULL,
-                                             .count = count,
-                                             .head_dim = problem->head_dim,
-                                             .dtype = problem->dtype,
-                                             .scale = facts->scale,
-                                             .causal = true};
-    const struct tamisi_cpu_list list = list_of(work, row, first / TAMIS_BLOCK);
-    tamisi_cpu_of(work->plan)->arithmetic->attend_list(&attend, &list, first);
+    struct tamisi_cpu_attend attend;
+    struct tamisi_cpu_place place;
+    if (!tamisi_cpu_attend_tile(&attend, &place, work->plan, work->args, work->tiles, index)) return;
+    const struct tamisi_cpu_list list = list_of(work, place.row, place.first / TAMIS_BLOCK);
+    tamisi_cpu_of(work->plan)->arithmetic->attend_list(&attend, &list, place.first);
 }
 
 void tamisi_cpu_attend_blocks(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args,

@@ -49,6 +49,18 @@ struct tamisi_cpu_attend_args {
 };
 void tamisi_cpu_attend(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args);
 
+struct tamisi_cpu_place {
+    long long row;   /* (sequence, query head), counted together */
+    long long first; /* query of the tile */
+};
+
+/*
+ * Of `tiles` a row, the tile that is given out as number `index`: what it attends to. False: it lies behind the sequence's last
+ * row. Later rows see more keys: the longest tiles come first, so that the threads end together.
+ */
+bool tamisi_cpu_attend_tile(struct tamisi_cpu_attend *out, struct tamisi_cpu_place *place, const tamis_plan *plan,
+                            const struct tamisi_cpu_attend_args *args, long long tiles, long long index);
+
 /* ---- block patterns: cpu_blocks.c, and cpu_pattern.c for what makes lists from Q and K */
 
 struct tamisi_cpu_pattern_source {
