@@ -1,7 +1,7 @@
 /*
  * bench_frame.h: what `tamis bench operator`, `compose` and `ablate` have in common around their figures: the device, its
- * stores and the bench opened and closed, progress, and what a failure does to the exit code. Layer: above bench, bench_options and bench_stores;
- * below cmd_bench_*.c.
+ * stores and the bench opened and closed, progress, and what a failure does to the exit code. Layer: above bench,
+ * bench_options and bench_stores; below cmd_bench_*.c.
  */
 #ifndef BENCH_FRAME_H
 #define BENCH_FRAME_H
