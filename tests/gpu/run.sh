@@ -5,8 +5,8 @@
 # Kernels are generated here for the GPU at hand, into stores: "default" from specs/, what users get, and block patterns for
 # every head dim; "portable" from specs that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on
 # each: the reference cases, check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Then
-# the prefill of whole models, where cuBLAS is found: small ones on both stores, one of a model's true sizes. Last, "tuned" from
-# nothing.
+# the prefill of whole models, where cuBLAS is found: small ones on both stores, one of a model's true sizes. All these run side
+# by side, on one GPU, and each one's lines come once it is done. Last, by itself, "tuned" from nothing.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
@@ -21,7 +21,7 @@ check_gpu=$build/tests/gpu/check_gpu
 work=$(mktemp -d "${TMPDIR:-/tmp}/tamis-gpu-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 export TAMIS_DATA_DIR=$root TAMIS_CACHE_DIR=$work/cache
-passed=0 failed=0 not_run=0
+scratch=$work # of the job that runs: its results, a pipe, a command's output
 : >"$work/results"
 
 fail() {
@@ -37,18 +37,13 @@ since() { awk -v start="$1" -v now="$EPOCHREALTIME" 'BEGIN { printf "%.2f", now 
 
 record() { # NAME true|false SECONDS
     local what=ok
-    if [ "$2" = true ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1)) what=FAILED
-    fi
-    printf '{"name": %s, "passed": %s, "seconds": %s}\n' "$(quote "$1")" "$2" "$3" >>"$work/results"
+    [ "$2" = true ] || what=FAILED
+    printf '{"name": %s, "passed": %s, "seconds": %s}\n' "$(quote "$1")" "$2" "$3" >>"$scratch/results"
     printf '%-7s %7s s  %s\n' "$what" "$3" "$1"
 }
 
 record_not_run() { # NAME REASON
-    not_run=$((not_run + 1))
-    printf '{"name": %s, "passed": null, "not_run": %s}\n' "$(quote "$1")" "$(quote "$2")" >>"$work/results"
+    printf '{"name": %s, "passed": null, "not_run": %s}\n' "$(quote "$1")" "$(quote "$2")" >>"$scratch/results"
     printf 'NOT RUN            %s: %s\n' "$1" "$2"
 }
 
@@ -56,9 +51,9 @@ record_not_run() { # NAME REASON
 check() { # NAME COMMAND...
     local name=$1 start=$EPOCHREALTIME ok=true
     shift
-    "$@" >"$work/output" 2>&1 || ok=false
+    "$@" >"$scratch/output" 2>&1 || ok=false
     record "$name" $ok "$(since "$start")"
-    [ $ok = true ] || tail -n 40 "$work/output" | sed 's/^/        | /'
+    [ $ok = true ] || tail -n 40 "$scratch/output" | sed 's/^/        | /'
     [ $ok = true ]
 }
 
@@ -67,7 +62,7 @@ check_lines() { # STORE PROGRAM ARGUMENT...
     local store=$1 program start=$EPOCHREALTIME line code=0 lines=0 bad=0 took='^(.*) \([0-9.]+ s\)$'
     shift
     program=$(basename "$1")
-    "$@" >"$work/pipe" 2>&1 &
+    "$@" >"$scratch/pipe" 2>&1 &
     local pid=$!
     while IFS= read -r line; do
         [[ ! $line =~ $took ]] || line=${BASH_REMATCH[1]} # it is measured here
@@ -77,7 +72,7 @@ check_lines() { # STORE PROGRAM ARGUMENT...
             *) echo "        | $line" && continue ;;
         esac
         lines=$((lines + 1)) start=$EPOCHREALTIME
-    done <"$work/pipe"
+    done <"$scratch/pipe"
     wait $pid || code=$?
     [ $lines -gt 0 ] || record "$store: $program (no line of it, exit code $code)" false "$(since "$start")"
     # An exit that no line explains must not pass.
@@ -90,15 +85,37 @@ check_sanitized() { # TOOL STORE
         record_not_run "$name" "no compute-sanitizer here"
         return
     fi
-    timeout "${TAMIS_SANITIZER_SECONDS:-240}" "$sanitizer" --tool "$tool" --error-exitcode 99 "$check_gpu" "$work/$store.tamis" quick >"$work/output" 2>&1 || ok=false
-    if grep -qiE 'device not supported|unsupported device|failed to initialize the (sanitizer|debugger)' "$work/output"; then
-        record_not_run "$name" "$(grep -iE 'not supported|unsupported|failed to initialize' "$work/output" | head -n 1)"
+    timeout "${TAMIS_SANITIZER_SECONDS:-240}" "$sanitizer" --tool "$tool" --error-exitcode 99 "$check_gpu" "$work/$store.tamis" quick >"$scratch/output" 2>&1 || ok=false
+    if grep -qiE 'device not supported|unsupported device|failed to initialize the (sanitizer|debugger)' "$scratch/output"; then
+        record_not_run "$name" "$(grep -iE 'not supported|unsupported|failed to initialize' "$scratch/output" | head -n 1)"
         return
     fi
     # A tool that did not attach would find nothing: it must have summed up.
-    grep -qE 'ERROR SUMMARY|RACECHECK SUMMARY' "$work/output" || ok=false
+    grep -qE 'ERROR SUMMARY|RACECHECK SUMMARY' "$scratch/output" || ok=false
     record "$name" $ok "$(since "$start")"
-    [ $ok = true ] || tail -n 40 "$work/output" | sed 's/^/        | /'
+    [ $ok = true ] || tail -n 40 "$scratch/output" | sed 's/^/        | /'
+}
+
+# A function beside whatever else runs, with a scratch folder of its own.
+declare -A jobs=()
+job() { # NAME FUNCTION ARGUMENT...
+    local name=$1
+    shift
+    mkdir "$work/$name.job"
+    mkfifo "$work/$name.job/pipe"
+    scratch=$work/$name.job "$@" >"$work/$name.job/log" 2>&1 &
+    jobs[$name]=$!
+}
+
+finish() { # JOB...: waits, and tells
+    local name ok
+    for name; do
+        ok=true
+        wait "${jobs[$name]}" || ok=false
+        cat "$work/$name.job/log"
+        [ ! -e "$work/$name.job/results" ] || cat "$work/$name.job/results" >>"$work/results"
+        [ $ok = true ] || record "$name: all of it ran" false 0
+    done
 }
 
 # ---- the machine
@@ -113,7 +130,6 @@ case $capability in
 esac
 sanitizer=${TAMIS_SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
 hash=$("$here/tree_hash.sh" "$root")
-mkfifo "$work/pipe"
 echo "gpu: $device, driver $driver, $arch"
 "$tamis" doctor || echo "gpu: doctor found something amiss, as above"
 
@@ -130,35 +146,51 @@ only_portable() { ! "$tamis" cache ls "$work/portable.tamis" | grep wgmma; }
 generate default "$root"/specs/*.yaml "$here"/specs/pattern_*.yaml || true
 generate portable "$here"/specs/portable_*.yaml || true
 check "portable: no kernel of newer families" only_portable || true
-for store in default portable; do
-    [ -e "$work/$store.tamis" ] || continue
+
+check_store() { # STORE
+    local case
     for case in "$root"/tests/reference/*/; do
-        check "$store: reference $(basename "$case")" "$tamis" verify "$case" --store "$work/$store.tamis" --device cuda:0 || true
+        check "$1: reference $(basename "$case")" "$tamis" verify "$case" --store "$work/$1.tamis" --device cuda:0 || true
     done
-    check "$store: steps and one call give the same bits" "$tamis" run --store "$work/$store.tamis" \
-        --input "$root/tests/reference/gqa_d128" --output "$work/out" --device cuda:0 || true
-    check_lines "$store" "$check_gpu" "$work/$store.tamis" full
-    for tool in memcheck racecheck synccheck; do check_sanitized $tool "$store"; done
-done
+    check "$1: steps and one call give the same bits" "$tamis" run --store "$work/$1.tamis" \
+        --input "$root/tests/reference/gqa_d128" --output "$scratch/out" --device cuda:0 || true
+    check_lines "$1" "$check_gpu" "$work/$1.tamis" full
+}
 
 # ---- a whole model: small ones against transformers' logits, the reference and the CPU; the true program once
 
 prefill=$build/examples/prefill
 runs_model() { # of Llama-3.1-8B's sizes, random weights: every layer's stages have a time, and drifts lead to layers
-    "$prefill/prefill" --store "$work/default.tamis" --spec llama-3.1-8b --tokens 8192 --ratio 0.5 --drift "$work/drift.csv" \
-        --json >"$work/prefill.json" && cat "$work/prefill.json" && "$tamis" layers "$work/drift.csv"
+    "$prefill/prefill" --store "$work/default.tamis" --spec llama-3.1-8b --tokens 8192 --ratio 0.5 --drift "$scratch/drift.csv" \
+        --json >"$scratch/prefill.json" && cat "$scratch/prefill.json" && "$tamis" layers "$scratch/drift.csv"
 }
-if ! [ -x "$prefill/check_prefill" ]; then
-    record_not_run "prefill" "$build has no examples"
-elif ! cublas=$("$root/examples/prefill/cublas.sh" "$prefill/prefill" 2>"$work/output"); then
-    record_not_run "prefill" "$(tail -n 1 "$work/output")"
-else
+check_models() {
+    local cublas store
+    if ! [ -x "$prefill/check_prefill" ]; then
+        record_not_run "prefill" "$build has no examples"
+        return
+    elif ! cublas=$("$root/examples/prefill/cublas.sh" "$prefill/prefill" 2>"$scratch/output"); then
+        record_not_run "prefill" "$(tail -n 1 "$scratch/output")"
+        return
+    fi
     [ -z "$cublas" ] || export TAMIS_LIBCUBLAS=$cublas
     for store in default portable; do
         check_lines "$store" "$prefill/check_prefill" "$root/examples/prefill/golden" 0 "$work/$store.tamis"
     done
     check "prefill: Llama-3.1-8B's sizes, 8192 tokens" runs_model || true
-fi
+}
+
+for store in default portable; do
+    [ -e "$work/$store.tamis" ] || continue
+    job "$store" check_store "$store"
+    for tool in memcheck racecheck synccheck; do job "$store.$tool" check_sanitized $tool "$store"; done
+done
+job models check_models
+for store in default portable; do
+    [ -e "$work/$store.tamis" ] || continue
+    finish "$store" "$store.memcheck" "$store.racecheck" "$store.synccheck"
+done
+finish models
 
 # Tuning, of one short length: every candidate of a model is right; what was timed is known, and plans go by it.
 tune() { "$tamis" tune "$work/tuned.tamis" --spec llama-3.1-8b --lengths 4096 --ratios 0.5 --rigor quick --json; }
@@ -181,11 +213,13 @@ check "tuned: the host's time can be measured" measures_host || true
 
 # ---- the record
 
+count() { grep -c "\"passed\": $1" "$work/results" || true; }
+passed=$(count true) failed=$(count false) not_run=$(count null)
 mkdir -p "$out"
 {
     printf '{\n  "device": %s,\n  "arch": "%s",\n  "driver": %s,\n' "$(quote "$device")" "$arch" "$(quote "$driver")"
     printf '  "date": "%s",\n  "tree": "%s",\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$hash"
-    printf '  "passed": %d,\n  "failed": %d,\n  "not_run": %d,\n  "results": [\n' $passed $failed $not_run
+    printf '  "passed": %d,\n  "failed": %d,\n  "not_run": %d,\n  "results": [\n' "$passed" "$failed" "$not_run"
     sed '$!s/$/,/; s/^/    /' "$work/results"
     printf '  ]\n}\n'
 } >"$work/record.json"
@@ -193,4 +227,4 @@ cp "$work/record.json" "$out/record.json"
 echo "gpu: record in $out/record.json${not_run:+; $not_run not run}"
 echo
 echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+[ "$failed" -eq 0 ]
