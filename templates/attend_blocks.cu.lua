@@ -350,6 +350,7 @@ $ end
                     (state[m].max[half] * args.scale_log2 + log2f(state[m].sum[half])) * kLn2;
         }
 
+    __syncwarp(); // all lanes are done with Q
     stage_output(s_memory + warp_row * kPitch, o, state, lane);
     __syncwarp();
     char *output = const_cast<char *>(row_pointer(args.output, sequence, head, 0));
