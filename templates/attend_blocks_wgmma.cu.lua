@@ -12,7 +12,9 @@ $ local type = p.dtype == "bf16" and "bf16" or "f16"
 $ local s_count, o_count, p_count, q_count = p.block_n // 2, p.head_dim // 2, p.block_n // 4, p.q_in_registers * p.head_dim // 4
 $ if 128 % p.block_n ~= 0 or p.block_n < 32 then reject("block_n must divide a block's 128 keys, and be 32 or more") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
-$ if 128 * (p.producer_registers + warpgroups * p.consumer_registers) > 65536 then reject("more registers than an SM has") end
+$ -- A block is given as many as all its threads can have alike, and shares out these.
+$ local alike = 65536 // (128 * (warpgroups + 1)) // 8 * 8
+$ if p.producer_registers + warpgroups * p.consumer_registers > (warpgroups + 1) * alike then reject("more registers than an SM has") end
 $ local accumulators = s_count + o_count + p_count + q_count
 $ if accumulators + 18 > p.consumer_registers then reject("S, P, O and Q do not fit in consumer_registers") end
 $ if p.stages > 4 then reject("there are barriers for 4 stages") end
@@ -537,7 +539,10 @@ $ end
         while (step > 0) {
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
-            if (looks) entry = shared.entries[k.stage];
+            if (looks) {
+                entry = shared.entries[k.stage];
+                __syncwarp(); // all lanes have it before one of them gives the stage back
+            }
             // Nothing is under way here, nor where the two kinds of step meet again.
             const bool masked = looks && (is_partial(entry) || (kParts > 1 && entry * kBlock == work.first_row));
             if (masked) {
@@ -555,26 +560,28 @@ $ if lazy then
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                const bool fits = sums_fit<Element>(sums);
+                // Either way waits for itself: a wait before the branch ptxas would move up, and exponentiate behind it, when
+                // nothing of this warpgroup is being multiplied.
+                if (sums_fit<Element>(sums)) {
+                    release_keys();
 #pragma unroll
-                for (int half = 0; half < 2; ++half) state.sum[half] += fits ? sums[half] : 0.0f;
+                    for (int half = 0; half < 2; ++half) state.sum[half] += sums[half];
+                    wait_for_values();
+                } else {
+                    wait_for_values();
+                    multiply_keys_again(s, q_rows, shared.k_tile(k.stage), lane);
+                    softmax_step<false, false, true, 0>(s, state, scale_log2, kRescaleThreshold);
+                    rescale_output(o, state);
+                    __syncwarp();
+                    release_keys();
+                }
 $ else
                 take_keys();
 $ if masked then
                 mask();
 $ end
                 softmax_step<false, ${masked}, true, 0>(s, state, scale_log2, kRescaleThreshold);
-$ end
                 wait_for_values();
-$ if lazy then
-                if (!fits) { // nothing is under way now
-                    multiply_keys_again(s, q_rows, shared.k_tile(k.stage), lane);
-                    softmax_step<false, false, true, 0>(s, state, scale_log2, kRescaleThreshold);
-                    rescale_output(o, state);
-                    __syncwarp();
-                }
-                release_keys();
-$ else
                 rescale_output(o, state);
 $ end
                 pack_probabilities(p, s);

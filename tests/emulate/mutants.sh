@@ -25,7 +25,7 @@ mutants=(
     'an entry that is told to nobody|sm_90a|attend_blocks_wgmma.cu.lua|/shared.entries\[k.stage\] = entry;/d'
     'values behind the last row that are not cleared|sm_90a|attend_blocks_wgmma.cu.lua|/clear_values(shared.v_tile/d'
     'the next entry read again|sm_90a|attend_blocks_wgmma.cu.lua|s/list.entries\[step \/ kParts - 1\]/list.entries[step \/ kParts]/'
-    'a turn that is passed to oneself|sm_90a|attend_blocks_wgmma.cu.lua|s/named_arrive(turn_of(1), 256);$/named_arrive(turn_of(0), 256);/'
+    'a turn that is passed to oneself|sm_90a:ping_pong|attend_blocks_wgmma.cu.lua|s/named_arrive(turn_of(1), 256);$/named_arrive(turn_of(0), 256);/'
     'tiles in an order that misses one|sm_90a|blocks.cu.lua|s/order\[atomicAdd(\&s_bins\[bin\], 1)\]/order[s_bins[bin]]/'
     'rows without a key that are divided by zero|sm_90a|attend_blocks_wgmma.cu.lua|s/sum == 0.0f ? 0.0f : 1.0f/1.0f/'
     'a tile loaded before it was given back|sm_90a|attend_wgmma.cu.lua|s/barrier_wait(empty, ring.phase ^ 1);//'

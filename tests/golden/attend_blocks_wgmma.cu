@@ -1,5 +1,5 @@
-// made by: tamis show SPEC --variant attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr40_qir0_rt8_s3 --arch sm_90a
-// tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr40_qir0_rt8_s3: 384 threads, 229632 bytes of dynamic shared memory
+// made by: tamis show SPEC --variant attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp0_pr40_qir1_rt8_s3 --arch sm_90a
+// tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp0_pr40_qir1_rt8_s3: 384 threads, 229632 bytes of dynamic shared memory
 
 /*
  * kernel_args.h: what the host passes to each kernel, one struct a stage.
@@ -1012,7 +1012,7 @@ constexpr int kBlockM = kBlock;        // queries a tile, 64 a warpgroup
 constexpr int kBlockN = 128;  // keys a step
 constexpr int kParts = kBlock / kBlockN; // steps a listed block
 constexpr int kStages = 3;   // K tiles in flight, and as many V tiles
-constexpr bool kPingPong = true; // warpgroups take turns: one multiplies while the other exponentiates
+constexpr bool kPingPong = false; // warpgroups take turns: one multiplies while the other exponentiates
 constexpr float kRescaleThreshold = 8.0f; // log2 by which a row's maximum may grow before O is rescaled
 constexpr int kThreads = 128 * (kWarpgroups + 1);
 constexpr int kGatherWarps = 3; // of the loading warpgroup, behind the first
@@ -1230,34 +1230,6 @@ __device__ __forceinline__ void load_queries(const tamis_attend_blocks_tma_args 
 
 // ---- the computing warpgroups
 
-// S = Q K^T or S += Q K^T, 16 of the head dim.
-__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], unsigned long long q, unsigned long long k, int accumulate)
-{
-    asm volatile("{\n"
-                 ".reg .pred accumulate;\n"
-                 "setp.ne.b32 accumulate, %66, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-                 "%0, %1, %2, %3, %4, %5, %6, %7, "
-                 "%8, %9, %10, %11, %12, %13, %14, %15, "
-                 "%16, %17, %18, %19, %20, %21, %22, %23, "
-                 "%24, %25, %26, %27, %28, %29, %30, %31, "
-                 "%32, %33, %34, %35, %36, %37, %38, %39, "
-                 "%40, %41, %42, %43, %44, %45, %46, %47, "
-                 "%48, %49, %50, %51, %52, %53, %54, %55, "
-                 "%56, %57, %58, %59, %60, %61, %62, %63"
-                 "}, %64, %65, accumulate, 1, 1, 0, 0;\n"
-                 "}"
-                 : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]), "+f"(s[4]), "+f"(s[5]), "+f"(s[6]), "+f"(s[7])
-                 , "+f"(s[8]), "+f"(s[9]), "+f"(s[10]), "+f"(s[11]), "+f"(s[12]), "+f"(s[13]), "+f"(s[14]), "+f"(s[15])
-                 , "+f"(s[16]), "+f"(s[17]), "+f"(s[18]), "+f"(s[19]), "+f"(s[20]), "+f"(s[21]), "+f"(s[22]), "+f"(s[23])
-                 , "+f"(s[24]), "+f"(s[25]), "+f"(s[26]), "+f"(s[27]), "+f"(s[28]), "+f"(s[29]), "+f"(s[30]), "+f"(s[31])
-                 , "+f"(s[32]), "+f"(s[33]), "+f"(s[34]), "+f"(s[35]), "+f"(s[36]), "+f"(s[37]), "+f"(s[38]), "+f"(s[39])
-                 , "+f"(s[40]), "+f"(s[41]), "+f"(s[42]), "+f"(s[43]), "+f"(s[44]), "+f"(s[45]), "+f"(s[46]), "+f"(s[47])
-                 , "+f"(s[48]), "+f"(s[49]), "+f"(s[50]), "+f"(s[51]), "+f"(s[52]), "+f"(s[53]), "+f"(s[54]), "+f"(s[55])
-                 , "+f"(s[56]), "+f"(s[57]), "+f"(s[58]), "+f"(s[59]), "+f"(s[60]), "+f"(s[61]), "+f"(s[62]), "+f"(s[63])
-                 : "l"(q), "l"(k), "r"(accumulate));
-}
-
 // O += P V, 16 keys.
 __device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
 {
@@ -1298,14 +1270,41 @@ __device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigne
                  : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
 }
 
-// `q`, `k` and `v` are low halves of descriptors.
-__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], unsigned q, unsigned k)
+// The same with the 64 rows of Q from registers.
+__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], const unsigned (&q)[4], unsigned long long k, int accumulate)
+{
+    asm volatile("{\n"
+                 ".reg .pred accumulate;\n"
+                 "setp.ne.b32 accumulate, %69, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, "
+                 "%8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, "
+                 "%24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, "
+                 "%40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, "
+                 "%56, %57, %58, %59, %60, %61, %62, %63"
+                 "}, {%64, %65, %66, %67}, %68, accumulate, 1, 1, 0;\n"
+                 "}"
+                 : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]), "+f"(s[4]), "+f"(s[5]), "+f"(s[6]), "+f"(s[7])
+                 , "+f"(s[8]), "+f"(s[9]), "+f"(s[10]), "+f"(s[11]), "+f"(s[12]), "+f"(s[13]), "+f"(s[14]), "+f"(s[15])
+                 , "+f"(s[16]), "+f"(s[17]), "+f"(s[18]), "+f"(s[19]), "+f"(s[20]), "+f"(s[21]), "+f"(s[22]), "+f"(s[23])
+                 , "+f"(s[24]), "+f"(s[25]), "+f"(s[26]), "+f"(s[27]), "+f"(s[28]), "+f"(s[29]), "+f"(s[30]), "+f"(s[31])
+                 , "+f"(s[32]), "+f"(s[33]), "+f"(s[34]), "+f"(s[35]), "+f"(s[36]), "+f"(s[37]), "+f"(s[38]), "+f"(s[39])
+                 , "+f"(s[40]), "+f"(s[41]), "+f"(s[42]), "+f"(s[43]), "+f"(s[44]), "+f"(s[45]), "+f"(s[46]), "+f"(s[47])
+                 , "+f"(s[48]), "+f"(s[49]), "+f"(s[50]), "+f"(s[51]), "+f"(s[52]), "+f"(s[53]), "+f"(s[54]), "+f"(s[55])
+                 , "+f"(s[56]), "+f"(s[57]), "+f"(s[58]), "+f"(s[59]), "+f"(s[60]), "+f"(s[61]), "+f"(s[62]), "+f"(s[63])
+                 : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(k), "r"(accumulate));
+}
+
+// `k` and `v` are low halves of descriptors.
+__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], const unsigned (&q)[kHeadDim / 16][4], unsigned k)
 {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i)
-        wgmma_keys(s, matrix_descriptor(q, (i / 4) * kBlockM * 128 + (i % 4) * 32),
-                   matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
+        wgmma_keys(s, q[i], matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
     wgmma_commit();
 }
 
@@ -1409,7 +1408,7 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
     const float scale_log2 = args.attend.scale_log2;
     const bool looks = kParts > 1 || args.blocks.mask_count > 0; // may a step behind a tile's first need a mask?
     const unsigned q_rows = shared.q + (warpgroup * 64 + warp * 16) * 128; // this warp's
-    const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
+    unsigned q[kHeadDim / 16][4];
     const unsigned k_tiles = descriptor_low(shared.k, 0);
     const unsigned v_tiles = descriptor_low(shared.v, kBlockN * 128);
     constexpr unsigned kTileStep = kTileBytes >> 4;
@@ -1426,6 +1425,8 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
     // Start its first product.
     const auto begin_tile = [&] {
         barrier_wait(shared.q_full(), number % 2);
+#pragma unroll
+        for (int i = 0; i < kHeadDim / 16; ++i) load_queries_16(q[i], q_rows, i, lane);
         barrier_wait(shared.k_full(k.stage), k.phase);
         multiply_keys(s, q, k_tiles + k.stage * kTileStep);
     };
@@ -1497,7 +1498,10 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
         while (step > 0) {
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
-            if (looks) entry = shared.entries[k.stage];
+            if (looks) {
+                entry = shared.entries[k.stage];
+                __syncwarp(); // all lanes have it before one of them gives the stage back
+            }
             // Nothing is under way here, nor where the two kinds of step meet again.
             const bool masked = looks && (is_partial(entry) || (kParts > 1 && entry * kBlock == work.first_row));
             if (masked) {
@@ -1521,17 +1525,21 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                const bool fits = sums_fit<Element>(sums);
+                // Either way waits for itself: a wait before the branch ptxas would move up, and exponentiate behind it, when
+                // nothing of this warpgroup is being multiplied.
+                if (sums_fit<Element>(sums)) {
+                    release_keys();
 #pragma unroll
-                for (int half = 0; half < 2; ++half) state.sum[half] += fits ? sums[half] : 0.0f;
-                wait_for_values();
-                if (!fits) { // nothing is under way now
+                    for (int half = 0; half < 2; ++half) state.sum[half] += sums[half];
+                    wait_for_values();
+                } else {
+                    wait_for_values();
                     multiply_keys_again(s, q_rows, shared.k_tile(k.stage), lane);
                     softmax_step<false, false, true, 0>(s, state, scale_log2, kRescaleThreshold);
                     rescale_output(o, state);
                     __syncwarp();
+                    release_keys();
                 }
-                release_keys();
                 pack_probabilities(p, s);
             }
         }
@@ -1562,7 +1570,7 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
 }
 
 // grid = (SMs).
-extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp1_pr40_qir0_rt8_s3(const __grid_constant__ tamis_attend_blocks_tma_args args)
+extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp0_pr40_qir1_rt8_s3(const __grid_constant__ tamis_attend_blocks_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
     const Shared shared = shared_layout(s_memory);
