@@ -141,6 +141,9 @@ void warpgroup_fence();
 void warpgroup_commit();
 void warpgroup_wait(unsigned pending_groups);
 
+/* setmaxnreg. That a block asks for no more than it was given, where it would wait for ever. */
+void set_registers(int count);
+
 float element_value(Element element, unsigned short bits);
 unsigned short element_bits(Element element, float value); /* to nearest, even */
 

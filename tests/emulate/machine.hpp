@@ -54,6 +54,7 @@ struct PendingProducts; /* wgmma.cpp */
 struct Warp {
     std::vector<Thread *> threads;
     unsigned ready = 0, ended = 0; /* by lane */
+    unsigned registers = 0;        /* that setmaxnreg has set for each lane; 0: not yet */
     std::vector<Meeting> meetings;
     std::shared_ptr<PendingProducts> products;
 };

@@ -134,13 +134,7 @@ inline void wgmma_fence_sync_aligned() { emulate::warpgroup_fence(); }
 inline void wgmma_commit_group_sync_aligned() { emulate::warpgroup_commit(); }
 inline void wgmma_wait_group_sync_aligned(int pending) { emulate::warpgroup_wait(static_cast<unsigned>(pending)); }
 
-/* ---- registers, which are not modelled */
-
-inline void check_registers(int count)
-{
-    if (count % 8 != 0 || count < 24 || count > 256) emulate::fail("setmaxnreg: %d registers", count);
-}
-inline void setmaxnreg_inc_sync_aligned_u32(int count) { check_registers(count); }
-inline void setmaxnreg_dec_sync_aligned_u32(int count) { check_registers(count); }
+inline void setmaxnreg_inc_sync_aligned_u32(int count) { emulate::set_registers(count); }
+inline void setmaxnreg_dec_sync_aligned_u32(int count) { emulate::set_registers(count); }
 
 } // namespace ptx

@@ -1,7 +1,7 @@
 /*
  * wgmma.cpp: products of a warpgroup that go on while threads do other things. A product is done where its group is waited for:
  * until then accumulators are NaN, and tiles in shared memory are read only then. Each warp does its own 16 of the 64 rows;
- * that its warpgroup's others ask for the same product is checked.
+ * that its warpgroup's others ask for the same product is checked. And how warpgroups share out a block's registers.
  */
 #include "machine.hpp"
 #include "matrix.hpp"
@@ -215,6 +215,27 @@ static void finish_groups(void *const (&arguments)[32], unsigned)
 }
 
 void warpgroup_wait(unsigned pending_groups) { meet("wgmma.wait_group", kAllLanes, &pending_groups, finish_groups); }
+
+/* Registers are not modelled; how a block shares out those that it has is: as many as all its threads can have alike. */
+static void share_registers(void *const (&arguments)[32], unsigned)
+{
+    const Block &block = *current->block;
+    const unsigned most = 65536 / static_cast<unsigned>(block.threads.size()) / 8 * 8;
+    unsigned all = 0;
+    current->warp->registers = static_cast<unsigned>(*static_cast<const int *>(arguments[0]));
+    for (const Warp &warp : block.warps) {
+        if (warp.registers == 0) return; /* it may give back more than others take */
+        all += warp.registers;
+    }
+    if (all > most * block.warps.size())
+        fail("setmaxnreg: %u registers a lane in all of %zu warps, which have %u each", all, block.warps.size(), most);
+}
+
+void set_registers(int count)
+{
+    if (count % 8 != 0 || count < 24 || count > 256) fail("setmaxnreg: %d registers", count);
+    meet("setmaxnreg", kAllLanes, &count, share_registers);
+}
 
 void end_products(Thread &thread)
 {
