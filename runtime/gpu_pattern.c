@@ -38,15 +38,14 @@ static long long chunk_keys(long long capacity)
 
 static int chunk_count(long long capacity) { return (int)((capacity + chunk_keys(capacity) - 1) / chunk_keys(capacity)); }
 
-/* Blocks of pattern_xattn that run at once, for which there is scratch. */
-static long long xattn_slots(const tamis_context *context, const tamis_problem *problem, const struct tamisi_facts *facts,
-                             int stride)
+/* Reduced rows that the blocks of pattern_xattn have at work at once, for which there is scratch. */
+static long long xattn_rows(const tamis_context *context, const tamis_problem *problem, const struct tamisi_facts *facts,
+                            int stride)
 {
-    const long long rows = (facts->capacity + stride - 1) / stride;
-    const long long tiles = (rows + TAMIS_PATTERN_XATTN_ROWS - 1) / TAMIS_PATTERN_XATTN_ROWS;
-    const long long items = tiles * problem->batch * problem->q_heads;
-    const long long slots = (long long)TAMIS_PATTERN_XATTN_BLOCKS * ((const struct tamisi_gpu *)context->state)->sm_count;
-    return items < slots ? items : slots;
+    const long long all = (facts->capacity + stride - 1) / stride, most = TAMIS_PATTERN_XATTN_ROWS;
+    const long long tiles = (all + most - 1) / most * problem->batch * problem->q_heads;
+    const long long sms = ((const struct tamisi_gpu *)context->state)->sm_count;
+    return most * (tiles < sms ? tiles : sms);
 }
 
 static bool has_lines(tamis_pattern_kind kind)
@@ -74,7 +73,7 @@ static void cut_scratch(struct scratch *out, const tamis_context *context, const
     const long long means = has_means(pattern->kind) ? tiles * problem->head_dim : 0;
     const long long heads = batch * problem->q_heads, lines = has_lines(pattern->kind) ? heads : 0;
     const bool xattn = pattern->kind == TAMIS_PATTERN_XATTENTION;
-    const long long slots = xattn ? xattn_slots(context, problem, facts, pattern->xattention.stride) : 0;
+    const long long rows = xattn ? xattn_rows(context, problem, facts, pattern->xattention.stride) : 0;
     size_t bytes = 0;
     out->mean_q = take(&bytes, heads * means, sizeof(float));
     out->mean_k = take(&bytes, batch * facts->compact_heads * means, sizeof(float));
@@ -87,7 +86,7 @@ static void cut_scratch(struct scratch *out, const tamis_context *context, const
     out->modes = take(&bytes, lines, sizeof(int));
     out->cut = take(&bytes, lines * 2, sizeof(unsigned));
     out->ties_before = take(&bytes, lines * tiles, sizeof(int));
-    out->rows = take(&bytes, slots * TAMIS_PATTERN_XATTN_ROWS * tiles, sizeof(float));
+    out->rows = take(&bytes, rows * tiles, sizeof(float));
     out->bytes = bytes;
 }
 
@@ -287,8 +286,9 @@ static tamis_status make_xattention(const struct maker *maker)
                                             .lists = *maker->lists,
                                             .scratch = at(maker, maker->parts.rows),
                                             .stride = plan->pattern.xattention.stride};
-    long long slots = xattn_slots(plan->context, &plan->problem, &plan->facts, args.stride);
-    const long long at_once = (long long)tamisi_gpu_entry(plan, TAMISI_PATTERN_XATTN)->block_n * gpu->sm_count;
+    const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_PATTERN_XATTN);
+    const long long at_once = (long long)entry->block_n * gpu->sm_count;
+    long long slots = xattn_rows(plan->context, &plan->problem, &plan->facts, args.stride) / entry->block_m;
     if (slots > at_once) slots = at_once;
     TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_PATTERN_XATTN, (unsigned)slots, 1, 1, &args, maker->stream));
     return launch_choose(maker, plan->pattern.xattention.threshold);

@@ -64,7 +64,7 @@ __device__ __forceinline__ void multiply_step(float (&acc)[4][32], unsigned a, u
 
 // One tile of rows: all columns up to its own, then the estimates.
 __device__ __forceinline__ void estimate_tile(const tamis_pattern_xattn_args &args, const XattnTile &tile, unsigned s_stages,
-                                              float *s_lse2, float *scratch)
+                                              float2 *s_sums, float *scratch)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, stride = args.stride;
     const int steps_a_tile = stride * kSlices, steps = (tile.tile + 1) * steps_a_tile;
@@ -77,6 +77,7 @@ __device__ __forceinline__ void estimate_tile(const tamis_pattern_xattn_args &ar
         copy_async_commit();
     }
     float acc[4][32] = {};
+    XattnSums sums[4];
     int within = 0, column_tile = 0;
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
@@ -95,8 +96,8 @@ __device__ __forceinline__ void estimate_tile(const tamis_pattern_xattn_args &ar
 #pragma unroll
                 for (int i = 0; i < 32; ++i)
                     if (warp_column + i / 4 * 8 + 2 * (lane % 4) + i % 2 > row + i % 4 / 2 * 8) acc[m][i] = -kInfinity;
-            xattn_store_sums(acc[m], scratch, args.lists.tiles, row, column_tile * kColumns + warp_column, kBlock / stride,
-                             args.source.scale_log2 / static_cast<float>(stride), lane);
+            xattn_store_sums(acc[m], sums[m], scratch, args.lists.tiles, row, column_tile * kColumns + warp_column,
+                             kBlock / stride, args.source.scale_log2 / static_cast<float>(stride), lane);
 #pragma unroll
             for (int i = 0; i < 32; ++i) acc[m][i] = 0.0f;
         }
@@ -104,8 +105,12 @@ __device__ __forceinline__ void estimate_tile(const tamis_pattern_xattn_args &ar
         ++column_tile;
     }
     copy_async_wait<0>();
+#pragma unroll
+    for (int m = 0; m < 4; ++m)
+        xattn_share_sums(s_sums + warp % 2 * kRows, sums[m], warp_row + 16 * m + lane / 4, lane);
     __syncthreads();
-    xattn_write_estimates<kRows, kThreads>(args, tile, scratch, s_lse2, static_cast<int>(threadIdx.x), [] { __syncthreads(); });
+    xattn_write_estimates<kRows, 2, kThreads>(args, tile, scratch, s_sums, static_cast<int>(threadIdx.x),
+                                              [] { __syncthreads(); });
     __syncthreads(); // the next tile's sums take the place of these
 }
 
@@ -114,12 +119,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
 ${symbol}(const __grid_constant__ tamis_pattern_xattn_args args)
 {
     extern __shared__ __align__(16) char s_memory[];
-    __shared__ float s_lse2[kRows];
+    __shared__ float2 s_sums[2 * kRows];
     follow_stream();
     float *scratch = args.scratch + static_cast<long long>(blockIdx.x) * kRows * args.lists.tiles;
     const int items = xattn_items<kRows>(args);
     for (int item = blockIdx.x; item < items; item += gridDim.x) {
         const XattnTile tile = xattn_tile<kRows>(args, item);
-        if (tile.first_row < tile.reduced) estimate_tile(args, tile, shared_address(s_memory), s_lse2, scratch);
+        if (tile.first_row < tile.reduced) estimate_tile(args, tile, shared_address(s_memory), s_sums, scratch);
     }
 }

@@ -1,19 +1,19 @@
 $ -- pattern_xattn_wgmma: pattern_xattn for Hopper (sm_90a): one warpgroup gathers strided rows of Q and K with cp.async, two
 $ -- multiply 64 rows each. Rows may lie anywhere, and end anywhere, which the tensor copy engine could not be told of a
-$ -- length that the device knows. Tiles of 128 rows by 256 columns: 48 KiB for 4.2 MFLOP, for which L2 gives 7 TB/s at 600
-$ -- TFLOP/s.
-$ -- Of the 4.4 TFLOP that pattern_xattn counts, that is 7.3 ms.
+$ -- length that the device knows. Tiles of 128 rows by 256 columns: a step takes 48 KiB for 4.2 MFLOP, of which L2, which gives
+$ -- 5.8 TB/s, can feed 490 TFLOP/s.
 $ local symbol = "tamis_" .. p.name
 $ local type = p.dtype == "bf16" and "bf16" or "f16"
 $ local count = p.block_n // 2
 $ local stage_bytes = (128 + p.block_n) * 128
 $ local shared = p.stages * stage_bytes + 16 * p.stages
 $ if p.cc ~= 90 then reject("wgmma is an instruction of sm_90a") end
-$ if p.block_n % 128 ~= 0 then reject("block_n must be 128 or 256: query blocks of any stride end with a tile") end
+$ if p.block_n % 32 ~= 0 then reject("block_n must be a multiple of 32: key blocks of any stride end with a tile") end
 $ if shared > p.shared_limit then reject("more shared memory than a block may have") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
-$ if 128 * (p.producer_registers + 2 * p.consumer_registers) > 65536 then reject("more registers than an SM has") end
-$ if count + 64 > p.consumer_registers then reject("the products and their sums do not fit in consumer_registers") end
+$ -- A block is given as many as all its threads can have alike, and shares out these.
+$ if p.producer_registers + 2 * p.consumer_registers > 3 * (65536 // 384 // 8 * 8) then reject("more registers than an SM has") end
+$ if count + 30 > p.consumer_registers then reject("the products and their sums do not fit in consumer_registers") end
 $ entry{stage = "pattern_xattn", symbol = symbol, threads = 384, shared_bytes = shared, block_m = 128, block_n = 1}
 $ local asm = use("asm")
 #include "pattern_args.h"
@@ -47,24 +47,46 @@ __device__ __forceinline__ int column_tiles(const XattnTile &tile)
 
 // ---- the loading warpgroup
 
-// A thread has one chunk of every 16th row.
+// One chunk of kCount rows, 16 rows of a tile apart: of tokens from `token` on, `step` apart, zeros behind the last one. A
+// warp of these has few instructions to spare a copy, so that addresses are sums where all tokens are there.
+template <int kCount>
+__device__ __forceinline__ void load_rows(unsigned place, const HeadRows &rows, int token, int step, int count, int bytes)
+{
+    constexpr int kApart = 16 * kRowBytes, kGroup = kCount % 4 == 0 ? 4 : 2;
+    static_assert(kCount % kGroup == 0, "rows of a tile come in groups");
+    if (!rows.indices && token + (kCount - 1) * step < count) {
+        const char *source = rows.first + token * rows.pitch + bytes;
+        const long long pitch = step * rows.pitch;
+#pragma unroll
+        for (int i = 0; i < kCount; ++i, source += pitch) copy_async_16(place + i * kApart, source);
+        return;
+    }
+#pragma unroll 1
+    for (int first = 0; first < kCount; first += kGroup) {
+        int at[kGroup]; // all are on their way before one is needed
+#pragma unroll
+        for (int i = 0; i < kGroup; ++i) {
+            at[i] = token + (first + i) * step;
+            if (rows.indices && at[i] < count) at[i] = rows.indices[at[i]];
+        }
+#pragma unroll
+        for (int i = 0; i < kGroup; ++i) {
+            const bool exists = token + (first + i) * step < count;
+            copy_async_16(place + (first + i) * kApart, rows.first + (exists ? at[i] * rows.pitch + bytes : 0), exists);
+        }
+    }
+}
+
+// A thread has one chunk of every 16th row, which keeps its place in a swizzled row.
 __device__ __forceinline__ void load_step(const XattnTile &tile, int stride, int column_tile, int within, unsigned s_stage)
 {
     const int thread = static_cast<int>(threadIdx.x), chunk = thread % 8, first = thread / 8;
     const int depth = within * 8 + chunk, t = depth / kRowChunks, bytes = depth % kRowChunks * 16;
-    const unsigned place = (chunk ^ first % 8) * 16 + first * kRowBytes; // 16 rows further it is the same chunk of a row
-    const long long first_column = static_cast<long long>(column_tile) * kColumns;
-    const char *any_row = tile.k.row(0);
-#pragma unroll 4
-    for (int i = 0; i < kRows; i += 16) {
-        const char *source = xattn_row(tile.q, (tile.first_row + first + i) * stride + stride - 1 - t, tile.rows, bytes);
-        copy_async_16(s_stage + place + i * kRowBytes, source ? source : any_row, source != nullptr);
-    }
-#pragma unroll 4
-    for (int i = 0; i < kColumns; i += 16) {
-        const char *source = xattn_row(tile.k, (first_column + first + i) * stride + t, tile.rows, bytes);
-        copy_async_16(s_stage + (kRows * kRowBytes + place) + i * kRowBytes, source ? source : any_row, source != nullptr);
-    }
+    const unsigned place = s_stage + (chunk ^ first % 8) * 16 + first * kRowBytes;
+    const int row = static_cast<int>(tile.first_row) + first, column = column_tile * kColumns + first;
+    const int rows = static_cast<int>(tile.rows);
+    load_rows<kRows / 16>(place, tile.q, row * stride + stride - 1 - t, 16 * stride, rows, bytes);
+    load_rows<kColumns / 16>(place + kRows * kRowBytes, tile.k, column * stride + t, 16 * stride, rows, bytes);
     copy_async_commit();
 }
 
@@ -149,7 +171,7 @@ __device__ __forceinline__ void multiply_tile(float (&s)[kProducts], const Share
     if (lane == 0) barrier_arrive(shared.empty(before));
 }
 
-__device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &args, const Shared &shared, float *s_lse2,
+__device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &args, const Shared &shared, float2 *s_sums,
                                                int thread)
 {
     Ring<kStages> ring;
@@ -161,18 +183,21 @@ __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &a
         const XattnTile tile = xattn_tile<kRows>(args, item);
         if (tile.first_row >= tile.reduced) continue;
         const int tiles = column_tiles(tile);
+        XattnSums sums;
         for (int column_tile = 0; column_tile < tiles; ++column_tile) {
             float s[kProducts];
             multiply_tile(s, shared, ring, steps, warpgroup, lane);
             const int last = static_cast<int>(tile.first_row) + row - column_tile * kColumns; // column that the row sees
-            if (column_tile == tiles - 1)
+            if (static_cast<long long>(column_tile + 1) * kColumns > tile.first_row)
 #pragma unroll
                 for (int i = 0; i < kProducts; ++i)
                     if (i / 4 * 8 + 2 * (lane % 4) + i % 2 > last + i % 4 / 2 * 8) s[i] = -kInfinity;
-            xattn_store_sums(s, scratch, args.lists.tiles, row, column_tile * kColumns, kBlock / args.stride, scale_log2, lane);
+            xattn_store_sums(s, sums, scratch, args.lists.tiles, row, column_tile * kColumns, kBlock / args.stride, scale_log2,
+                             lane);
         }
+        xattn_share_sums(s_sums, sums, row, lane);
         named_sync(1, kComputing);
-        xattn_write_estimates<kRows, kComputing>(args, tile, scratch, s_lse2, thread, [] { named_sync(1, kComputing); });
+        xattn_write_estimates<kRows, 1, kComputing>(args, tile, scratch, s_sums, thread, [] { named_sync(1, kComputing); });
         named_sync(1, kComputing); // the next tile's sums take the place of these
     }
 }
@@ -182,7 +207,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 ${symbol}(const __grid_constant__ tamis_pattern_xattn_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
-    __shared__ float s_lse2[kRows];
+    __shared__ float2 s_sums[kRows];
     const unsigned memory = shared_address(s_memory);
     const Shared shared = {memory, memory + kStages * kStageBytes};
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
@@ -200,6 +225,6 @@ ${symbol}(const __grid_constant__ tamis_pattern_xattn_args args)
         load_tiles(args, shared);
     } else {
         take_registers<${p.consumer_registers}>();
-        estimate_tiles(args, shared, s_lse2, static_cast<int>(threadIdx.x) - 128);
+        estimate_tiles(args, shared, s_sums, static_cast<int>(threadIdx.x) - 128);
     }
 }

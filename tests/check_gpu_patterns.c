@@ -224,7 +224,7 @@ static void expect_xattention(const struct gpu_bench *bench, bool dense)
 {
     const struct tamis_pattern_xattn_args *args = &find_seen("pattern_xattn")->args.xattn;
     const struct tamis_pattern_choose_args *choose = &find_seen("pattern_choose")->args.choose;
-    const unsigned slots = 264; /* of 132 SMs two each; there are 10 tiles of 32 heads */
+    const unsigned slots = 264; /* of 132 SMs two each; there is scratch for 5 times 256 rows of 32 heads, 128 rows each */
     expect_grid("pattern_xattn", slots, 1, 1);
     expect_source(&args->source, dense);
     child_expect(args->stride == 16 && choose->threshold == 0.9 && choose->lists.list == args->lists.list, "another pattern");

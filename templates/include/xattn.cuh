@@ -3,8 +3,8 @@
  * at, where its tokens are, and the way from products to estimates. A row of a reduced tile is the sum over an S by S tile's
  * antidiagonal, so that a query block has 128 / S rows, and a key block as many columns.
  *
- * A row's probabilities are known only behind its last column. Till then the block keeps, for each of its rows and each key
- * block, the logarithm of the sum of exponentials: T floats a row, in scratch that stays in L2.
+ * A row's probabilities are known only behind its last column. Till then threads add up what they see of their rows, and the
+ * block keeps, for each row and each key block, the logarithm of the sum of exponentials: T floats a row of scratch.
  */
 #pragma once
 
@@ -51,68 +51,89 @@ __device__ __forceinline__ const char *xattn_row(const HeadRows &rows, long long
     return token < count ? rows.row(token) + bytes : nullptr;
 }
 
+/* Of a thread's two rows and the columns that it has seen: the largest logit in log2 units, and the exponentials' sum to it. */
+struct XattnSums {
+    float peak[2] = {-kInfinity, -kInfinity};
+    float sum[2] = {0.0f, 0.0f};
+};
+
 /*
- * Sums of exponentials of a warp's logits, for each of the thread's rows and key blocks, as logarithms into the rows' scratch.
- * `s` as softmax.cuh has logits, of kLogits / 4 groups of eight columns from `first_column` on, the tile's row `row` and the
- * one 8 below. `columns`: of a key block.
+ * Sums of exponentials of a warp's logits, for each of the thread's rows and key blocks, as logarithms into the rows' scratch,
+ * and in all into `all`. `s` as softmax.cuh has logits, of kLogits / 4 groups of eight columns from `first_column` on, the
+ * tile's row `row` and the one 8 below. `columns`: of a key block, a power of two from 2 to 32.
  */
 template <int kLogits>
-__device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], float *scratch, int pitch, int row, int first_column,
-                                                 int columns, float scale_log2, int lane)
+__device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums &all, float *scratch, int pitch, int row,
+                                                 int first_column, int columns, float scale_log2, int lane)
 {
+    static_assert(kLogits % 16 == 0, "key blocks have up to 32 columns");
+    const int shift = 31 - __clz(columns);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        float peak = -kInfinity, sums[kLogits / 4];
+        float peak = -kInfinity;
 #pragma unroll
         for (int n = 0; n < kLogits / 4; ++n) peak = fmaxf(peak, fmaxf(s[4 * n + 2 * half], s[4 * n + 2 * half + 1]));
         peak = quad_max(peak) * scale_log2;
         const float base = peak == -kInfinity ? 0.0f : peak;
-#pragma unroll
-        for (int n = 0; n < kLogits / 4; ++n) {
-            float sum = exp2_approx(fmaf(s[4 * n + 2 * half], scale_log2, -base)) +
-                        exp2_approx(fmaf(s[4 * n + 2 * half + 1], scale_log2, -base));
-            if (columns >= 4) sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-            if (columns >= 8) sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-            sums[n] = sum;
-        }
-        if (columns >= 16)
-#pragma unroll
-            for (int n = 0; n < kLogits / 4; n += 2) sums[n] += sums[n + 1];
-        if (columns >= 32)
-#pragma unroll
-            for (int n = 0; n < kLogits / 4; n += 4) sums[n] += sums[n + 2];
+        float total = 0.0f;
         float *out = scratch + static_cast<long long>(row + 8 * half) * pitch;
 #pragma unroll
-        for (int n = 0; n < kLogits / 4; ++n) {
-            const int column = 8 * n + 2 * (lane % 4); // the lane's first, which a key block must begin with
-            if (column % columns == 0 && (first_column + column) / columns < pitch)
-                out[(first_column + column) / columns] = log2f(sums[n]) + base;
+        for (int group = 0; group < kLogits / 16; ++group) { // of 32 columns
+            float sums[4];
+#pragma unroll
+            for (int n = 0; n < 4; ++n) {
+                const float *pair = s + 16 * group + 4 * n + 2 * half;
+                sums[n] = exp2_approx(fmaf(pair[0], scale_log2, -base)) + exp2_approx(fmaf(pair[1], scale_log2, -base));
+                total += sums[n];
+                if (columns >= 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
+                if (columns >= 8) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 2);
+            }
+            if (columns >= 16) sums[0] += sums[1], sums[2] += sums[3];
+            if (columns >= 32) sums[0] += sums[2];
+#pragma unroll
+            for (int n = 0; n < 4; ++n) {
+                const int column = 32 * group + 8 * n + 2 * (lane % 4); // the lane's first, which a key block must begin with
+                const int block = (first_column + column) >> shift;
+                if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2f(sums[n]) + base;
+            }
         }
+        const float most = fmaxf(all.peak[half], peak), to = most == -kInfinity ? 0.0f : most;
+        all.sum[half] = fmaf(all.sum[half], exp2_approx(all.peak[half] - to), total * exp2_approx(peak - to));
+        all.peak[half] = most;
+    }
+}
+
+/* A warp's sums for the whole block: `s_sums` is for the tile's rows, of the part of the columns that the warp has seen. */
+__device__ __forceinline__ void xattn_share_sums(float2 *s_sums, const XattnSums &all, int row, int lane)
+{
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float sum = quad_sum(all.sum[half]);
+        if (lane % 4 == 0) s_sums[row + 8 * half] = make_float2(all.peak[half], sum);
     }
 }
 
 /*
  * From a tile's scratch to the estimates of its query blocks, in the lists' memory. kThreads threads of the block together,
- * this one being number `thread` of them; `sync` is a barrier of these, behind one of which the last sums were stored.
+ * this one being number `thread` of them; `sync` is a barrier of these. Behind one, the last sums of scratch were stored, and
+ * those of kParts parts of the columns into `s_sums`, (kParts, kRows), which is written to.
  */
-template <int kRows, int kThreads, typename Sync>
+template <int kRows, int kParts, int kThreads, typename Sync>
 __device__ __forceinline__ void xattn_write_estimates(const tamis_pattern_xattn_args &args, const XattnTile &tile,
-                                                      const float *scratch, float *s_lse2, int thread, Sync sync)
+                                                      const float *scratch, float2 *s_sums, int thread, Sync sync)
 {
     const int lane = thread % 32, warp = thread / 32, pitch = args.lists.tiles;
     const int columns = kBlock / args.stride, blocks = blocks_of(tile.rows);
     const int rows = static_cast<int>(min(tile.reduced - tile.first_row, static_cast<long long>(kRows)));
     const int first_block = tile.tile * (kRows / columns);
-    for (int r = warp; r < rows; r += kThreads / 32) {
-        const float *row = scratch + static_cast<long long>(r) * pitch;
-        const int count = first_block + r / columns + 1;
-        float peak = -kInfinity, sum = 0.0f;
-        for (int j = lane; j < count; j += 32) peak = fmaxf(peak, row[j]);
-#pragma unroll
-        for (int step = 16; step > 0; step /= 2) peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, step));
-        for (int j = lane; j < count; j += 32) sum += exp2_approx(row[j] - peak);
-        sum = warp_sum(sum);
-        if (lane == 0) s_lse2[r] = peak + log2f(sum);
+    for (int r = thread; r < rows; r += kThreads) { // logarithms of the rows' sums, where the first part's peaks were
+        float peak = s_sums[r].x, sum = 0.0f;
+        for (int part = 1; part < kParts; ++part) peak = fmaxf(peak, s_sums[part * kRows + r].x);
+        for (int part = 0; part < kParts; ++part) {
+            const float2 one = s_sums[part * kRows + r];
+            sum = fmaf(one.y, exp2_approx(one.x - peak), sum);
+        }
+        s_sums[r].x = peak + log2f(sum);
     }
     sync();
     for (int b = warp; b < kRows / columns && first_block + b < blocks; b += kThreads / 32) {
@@ -120,7 +141,8 @@ __device__ __forceinline__ void xattn_write_estimates(const tamis_pattern_xattn_
         float *out = reinterpret_cast<float *>(list_row(args.lists, args.source.q_heads, tile.sequence, tile.head, i));
         for (int j = lane; j <= i; j += 32) {
             float sum = 0.0f;
-            for (int r = from; r < to; ++r) sum += exp2_approx(scratch[static_cast<long long>(r) * pitch + j] - s_lse2[r]);
+#pragma unroll 8
+            for (int r = from; r < to; ++r) sum += exp2_approx(scratch[static_cast<long long>(r) * pitch + j] - s_sums[r].x);
             out[j] = sum;
         }
     }

@@ -279,8 +279,7 @@ struct tamis_attend_blocks_tma_args {
 #define TAMIS_PATTERN_ABI 1
 
 #define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
-#define TAMIS_PATTERN_XATTN_ROWS 128  /* reduced rows of a tile of pattern_xattn, its block_m */
-#define TAMIS_PATTERN_XATTN_BLOCKS 2  /* of it, an SM, at most: its block_n */
+#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM: block_m times block_n */
 #define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
 
 /* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
@@ -387,7 +386,7 @@ struct tamis_pattern_pairs_args {
 
 /*
  * pattern_xattn: the estimates of XAttention, into the lists' memory. Persistent blocks share out (head, tile of block_m
- * reduced rows) pairs, the longest first; each has block_m rows of T floats as scratch. grid = (at most `slots`).
+ * reduced rows) pairs, the longest first; each has block_m rows of T floats as scratch. grid = (at most `slots`), block_n of which an SM holds.
  */
 struct tamis_pattern_xattn_args {
     struct tamis_pattern_source source;
