@@ -22,6 +22,7 @@ struct compose_case {
 
 struct compose_figure {
     struct bench_time time[COMPOSE_WAYS]; /* of the one call: making blocks and choosing tokens included */
+    struct bench_time lists;              /* of making the pattern's lists for all tokens, a part of `pattern` */
     long long kept[COMPOSE_WAYS];         /* tokens */
     double error[COMPOSE_WAYS];           /* against dense attention in double precision, over sampled rows that are kept */
     double density;                       /* of `pattern`: blocks that are listed, as part of those up to the diagonal */

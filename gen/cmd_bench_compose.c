@@ -28,7 +28,7 @@ struct job {
 
 static void open_table(struct job *job)
 {
-    static const char *const first[] = {"D", "L", "HEADS", "DTYPE", "WHAT", "KEPT", "BLOCKS", "ERROR", "MS", "DENSE"};
+    static const char *const first[] = {"D", "L", "HEADS", "DTYPE", "WHAT", "KEPT", "BLOCKS", "ERROR", "MS", "LISTS", "DENSE"};
     int columns = 0;
     for (size_t i = 0; i < sizeof first / sizeof *first; i++) job->heads[columns++] = first[i];
     for (int i = 0; i < job->peers.backend_count; i++) {
@@ -64,6 +64,10 @@ static void add_row(struct job *job, const tamis_problem *p, const struct compos
         cli_table_add(cells, "-");
     cli_table_add(cells, "%.2e", figure->error[way]);
     cli_table_add(cells, "%.3f", figure->time[way].ms);
+    if (way == COMPOSE_PATTERN)
+        cli_table_add(cells, "%.3f", figure->lists.ms);
+    else
+        cli_table_add(cells, "-");
     cli_table_add(cells, "%.3f", figure->time[COMPOSE_DENSE].ms / figure->time[way].ms);
     for (int i = 0; i < job->peers.backend_count; i++) {
         const double ms = peer_ms(job, i, p);
@@ -96,7 +100,10 @@ static void add_json(struct job *job, const tamis_problem *p, const struct compo
     json_real(&json, "hitter", structure->hitter);
     json_int(&json, "spacing", structure->spacing);
     json_int(&json, "kept", figure->kept[way]);
-    if (way == COMPOSE_PATTERN) json_real(&json, "density", figure->density);
+    if (way == COMPOSE_PATTERN) {
+        json_real(&json, "density", figure->density);
+        json_real(&json, "lists_ms", figure->lists.ms);
+    }
     json_real(&json, "error", figure->error[way]);
     json_real(&json, "ms", figure->time[way].ms);
     json_real(&json, "least_ms", figure->time[way].least_ms);
@@ -243,7 +250,8 @@ const struct cli_command cmd_bench_compose = {
         "the structure of a model's attention: sinks, a local band and heavy hitters, by the options below, on random numbers. "
         "ERROR is the relative error of sampled rows of three heads against dense attention in double precision, rows that "
         "were dropped left out; KEPT the tokens that are kept; BLOCKS the part of all blocks that the pattern lists where no "
-        "token is dropped. DENSE is the dense run's time over MS, a backend's column of --peers its own dense time over MS.",
+        "token is dropped, and LISTS the part of its MS that making these lists takes, timed alone. DENSE is the dense run's time "
+        "over MS, a backend's column of --peers its own dense time over MS.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench compose llama.tamis --lengths 131072\n"
