@@ -82,6 +82,24 @@ struct tamisi_kernel {
     struct tamisi_entry entry;
 };
 
+/*
+ * Tensor maps that a plan has had made, in sets by the tensor's address. A map is a function of its key and the plan's problem,
+ * whatever lies at the address. A set that another thread is looking at is passed by: nobody waits.
+ */
+struct tamisi_map_key { /* no padding: compared as bytes */
+    unsigned long long address, rows, heads, box_rows, strides[3];
+};
+#define TAMISI_MAP_SETS_LOG2 4 /* 128 maps: for a model whose layers each have their own K */
+#define TAMISI_MAP_WAYS 8      /* more than a run has, so that its maps are there for the next even if all fall into one set */
+struct tamisi_map_set {
+    atomic_bool busy;
+    unsigned clock, used[TAMISI_MAP_WAYS]; /* when last; the oldest gives way */
+    struct tamisi_map_key keys[TAMISI_MAP_WAYS];
+    struct {
+        unsigned char bytes[sizeof(struct tamis_tensor_map)]; /* which are nowhere aligned as a map is */
+    } maps[TAMISI_MAP_WAYS];
+};
+
 #define TAMISI_FAMILY_COUNT 5     /* of every plan */
 #define TAMISI_PATTERN_FAMILIES 6 /* behind them, of plans with a pattern; they are not tuned */
 #define TAMISI_ALL_FAMILIES (TAMISI_FAMILY_COUNT + TAMISI_PATTERN_FAMILIES)
@@ -94,6 +112,7 @@ struct tamisi_gpu_plan {
     struct tamisi_variant variants[TAMISI_ALL_FAMILIES];
     struct tamisi_resource resources[TAMISI_STAGE_COUNT];
     struct tamisi_choice choices[TAMISI_ALL_FAMILIES]; /* why each variant */
+    struct tamisi_map_set maps[1 << TAMISI_MAP_SETS_LOG2]; /* all else stays as it was made */
 };
 
 /* ---- gpu_choice.c: a family's variants for a plan, in the order in which they are tried */
@@ -143,7 +162,10 @@ bool tamisi_gpu_has(const tamis_plan *plan, enum tamisi_stage stage); /* of a st
 unsigned tamisi_gpu_tiles(long long rows, int block);
 struct tamis_rows tamisi_gpu_rows_of(const tamis_tensor *tensor);
 
-/* gpu_maps.c: a map of (B, heads, rows, D) for the tensor copy engine, in boxes of 64 columns by `box_rows` rows. */
+/*
+ * gpu_maps.c: a map of (B, heads, rows, D) for the tensor copy engine, in boxes of 64 columns by `box_rows` rows. The driver
+ * makes it, unless the plan has one of the same tensor from before. From many threads at once.
+ */
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
                             long long rows, int box_rows);
 

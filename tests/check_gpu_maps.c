@@ -1,18 +1,21 @@
 /*
- * check_gpu_maps.c: what attention that reads through the tensor copy engine is launched with: maps of the right tensors,
- * whatever their layout, how many tiles and heads there are, and the counter that hands the tiles out. The fake libcuda
- * writes into a map how it was asked for. Part of the gpu_plan suite.
+ * check_gpu_maps.c: what kernels that read through the tensor copy engine are launched with: maps of the right tensors,
+ * whatever their layout and what the plan has kept of them, how many tiles and heads attention has, and the counter that hands
+ * the tiles out. The fake libcuda writes into a map how it was asked for. Part of the gpu_plan suite.
  */
 #define _XOPEN_SOURCE 700
 
 #include "gpu_plan_case.h"
 
+#include <pthread.h>
 #include <stdint.h>
 
-enum { block_m = 112, block_n = 80 }; /* of attend_tma in gpu_plan_entries */
+/* In gpu_plan_entries: of attend_tma; of score_stats_tma, and of score_sum_tma. */
+enum { block_m = 112, block_n = 80, stats_block_n = 32, sum_block_m = 208, sum_block_n = 40 };
 
-static struct {
+static _Thread_local struct {
     int all, attends; /* launches */
+    struct tamis_score_tma_args stats, sum;
     struct tamis_attend_tma_args args;
     unsigned long long cleared; /* before attention: on the stream, or by compress */
     size_t cleared_bytes;
@@ -22,6 +25,8 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
 {
     (void)payload;
     seen.all++;
+    if (strstr(launch->symbol, "score_stats_tma")) memcpy(&seen.stats, launch->params[0], sizeof seen.stats);
+    if (strstr(launch->symbol, "score_sum_tma")) memcpy(&seen.sum, launch->params[0], sizeof seen.sum);
     if (strstr(launch->symbol, "compress")) {
         const struct tamis_compress_args *compress = launch->params[0];
         seen.cleared = (uintptr_t)compress->counter;
@@ -179,6 +184,15 @@ static void expect_dense_run(const tamis_plan *plan, const tamis_run_args *run)
     child_expect(!args->attend.indices && !args->attend.kept, "dense run: lists");
 }
 
+/* The first pass reads rows of Q itself. */
+static void expect_score(const tamis_problem *problem, const tamis_run_args *run)
+{
+    expect_no_map(&seen.stats.q, "Q of the first pass");
+    expect_map(&seen.stats.k, "K of the first pass", problem, &run->k, problem->kv_heads, problem->seq_len, stats_block_n);
+    expect_map(&seen.sum.q, "Q of the second pass", problem, &run->q, problem->q_heads, problem->seq_len, sum_block_n);
+    expect_map(&seen.sum.k, "K of the second pass", problem, &run->k, problem->kv_heads, problem->seq_len, sum_block_m);
+}
+
 /* Compact K and V are plain tensors in the workspace; Q is gathered, so no map could tell where its rows are. */
 static void expect_sparse_run(const tamis_plan *plan, const tamis_run_args *run)
 {
@@ -191,6 +205,7 @@ static void expect_sparse_run(const tamis_plan *plan, const tamis_run_args *run)
     for (int i = 0; i < 2; i++)
         compact[i] = (tamis_tensor){(char *)AT(AT_WORKSPACE) + places[i], heads * head, head, problem->head_dim};
     expect_tiles(plan, "sparse run");
+    expect_score(problem, run);
     expect_no_map(&args->q, "gathered Q");
     expect_map(&args->k, "compact K", problem, &compact[0], heads, capacity, block_n);
     expect_map(&args->v, "compact V", problem, &compact[1], heads, capacity, block_n);
@@ -295,11 +310,123 @@ START_TEST(test_limit)
 }
 END_TEST
 
+/* ---- what a plan keeps */
+
+static const struct layout kept_layout = {"kept", 5000, 2, 8, 4, TAMIS_RATIO, TAMIS_SCOPE_HEAD, HEADS, false};
+
+/* A run, its maps, and how many the driver had to make for it. */
+static void expect_made(const struct gpu_bench *bench, const tamis_run_args *args, long wanted, const char *what)
+{
+    struct fake_cuda_counts before, after;
+    bench->counts(&before);
+    bench_must(tamis_run(bench->plan, args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench->plan), NULL), what);
+    bench->counts(&after);
+    expect_sparse_run(bench->plan, args);
+    child_expect(wanted < 0 || after.maps - before.maps == wanted, "%s: %ld maps are made instead of %ld", what,
+                 after.maps - before.maps, wanted);
+}
+
+static tamis_run_args other_args(enum order order, int heads_apart)
+{
+    struct layout layout = kept_layout;
+    layout.order = order;
+    tamis_run_args args = run_args(&layout);
+    args.k.data = (char *)args.k.data + 256ll * heads_apart;
+    return args;
+}
+
+/* Of what was not seen before, each thing that a map tells alone. Far more tensors than a plan keeps are only made anew. */
+static void expect_kept_maps(const void *argument)
+{
+    const tamis_run_args args = run_args(&kept_layout);
+    const tamis_run_args tokens = other_args(TOKENS, 0), padded = other_args(PADDED, 0), moved = other_args(HEADS, 1);
+    tamis_run_args batch = args, heads = padded, rows = padded;
+    struct gpu_bench bench;
+    (void)argument;
+    batch.k.batch_stride += 8;
+    heads.k.head_stride += 8;
+    rows.k.token_stride += 8;
+    bench_environment(NULL);
+    bench_must(open_and_run(&bench, &kept_layout, &args), "the first run");
+    expect_sparse_run(bench.plan, &args);
+    expect_made(&bench, &args, 0, "again");
+    expect_made(&bench, &moved, 2, "K elsewhere");
+    expect_made(&bench, &tokens, 3, "other strides of all");
+    expect_made(&bench, &batch, 2, "another stride of K's sequences");
+    expect_made(&bench, &padded, 3, "room behind all rows");
+    expect_made(&bench, &heads, 2, "another stride of K's heads");
+    expect_made(&bench, &rows, 2, "another stride of K's rows");
+    expect_made(&bench, &moved, 0, "K elsewhere, again");
+    for (int i = 0; i < 1000; i++) {
+        const tamis_run_args many = other_args(HEADS, i);
+        expect_made(&bench, &many, -1, "many tensors");
+        expect_made(&bench, &many, 0, "many tensors, each again");
+    }
+    bench.inject("cuTensorMapEncodeTiled", 1, 999);
+    const tamis_run_args unseen = other_args(HEADS, -1);
+    const size_t bytes = tamis_plan_workspace_bytes(bench.plan);
+    child_expect(tamis_run(bench.plan, &unseen, AT(AT_WORKSPACE), bytes, NULL) == TAMIS_ECUDA, "a failure is kept back");
+    expect_made(&bench, &unseen, 2, "after a failure");
+    bench_close(&bench);
+    bench_expect_closed(&bench);
+}
+
+START_TEST(test_kept_maps)
+{
+    gpu_plan_make_store(&(struct store_plan){.tma = true});
+    child_run(expect_kept_maps, NULL);
+}
+END_TEST
+
+struct racer {
+    const struct gpu_bench *bench;
+    pthread_t thread;
+    int first;
+};
+
+/* Each thread has tensors of its own, and some that all have: every run gets the maps of its own. */
+static void *race(void *argument)
+{
+    const struct racer *racer = argument;
+    for (int i = 0; i < 300; i++) {
+        const tamis_run_args own = other_args(HEADS, racer->first + i % 7), shared = other_args(TOKENS, i);
+        expect_made(racer->bench, &own, -1, "a thread's own");
+        expect_made(racer->bench, &shared, -1, "what threads share");
+    }
+    return NULL;
+}
+
+static void expect_racers(const void *argument)
+{
+    const tamis_run_args args = run_args(&kept_layout);
+    struct gpu_bench bench;
+    struct racer racers[4];
+    (void)argument;
+    bench_environment(NULL);
+    bench_must(open_and_run(&bench, &kept_layout, &args), "the first run");
+    for (int i = 0; i < 4; i++) {
+        racers[i] = (struct racer){.bench = &bench, .first = 100 * i};
+        child_expect(pthread_create(&racers[i].thread, NULL, race, &racers[i]) == 0, "no thread");
+    }
+    for (int i = 0; i < 4; i++) pthread_join(racers[i].thread, NULL);
+    bench_close(&bench);
+    bench_expect_closed(&bench);
+}
+
+START_TEST(test_racers)
+{
+    gpu_plan_make_store(&(struct store_plan){.tma = true});
+    child_run(expect_racers, NULL);
+}
+END_TEST
+
 TCase *gpu_maps_case(void)
 {
     TCase *maps = tcase_create("maps");
     tcase_add_checked_fixture(maps, gpu_plan_set_up, folder_remove);
     tcase_add_loop_test(maps, test_layout, 0, sizeof layouts / sizeof *layouts);
     tcase_add_test(maps, test_limit);
+    tcase_add_test(maps, test_kept_maps);
+    tcase_add_test(maps, test_racers);
     return maps;
 }

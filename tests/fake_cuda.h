@@ -19,10 +19,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What is open now, and what was done wrong. All but calls and launches must be 0 when everything is closed. */
+/* What is open now, and what was done wrong. All but calls, launches and maps must be 0 when everything is closed. */
 struct fake_cuda_counts {
     long calls;    /* that can fail; see fake_cuda_fail */
     long launches; /* that were accepted */
+    long maps;     /* tensor maps that were made */
     long blocking; /* calls that wait for the GPU, or may: memory and code that come and go, synchronisation */
     long retained; /* primary contexts, by reference */
     long pushed;   /* contexts on the stacks of all threads */

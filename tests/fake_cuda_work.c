@@ -480,6 +480,7 @@ ENTRY(cuTensorMapEncodeTiled, (struct tamisi_cu_tensor_map *map, int type, unsig
         _Static_assert(sizeof made <= sizeof *map, "what is told of a map fits in it");
         memset(map, 0, sizeof *map);
         memcpy(map, &made, sizeof made);
+        fake.counts.maps++;
     }
     return fake_leave(result);
 }
