@@ -204,5 +204,7 @@ void backend_gpu_open(struct backend *out, int device, tamis_dtype dtype)
     need(tamis_stream_create(&out->stream, out->context), "a stream");
     must_multiply(gpu->cublas.create(&gpu->blas), "cuBLAS cannot begin");
     must_multiply(gpu->cublas.set_stream(gpu->blas, out->stream), "cuBLAS and its stream");
+    /* Else sums of a product's parts may be of the output's 16 bits. */
+    must_multiply(gpu->cublas.set_math_mode(gpu->blas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), "cuBLAS's sums");
     for (int i = 0; i < MOST_MARKS; i++) must(gpu, gpu->cuda.event_create(&gpu->marks[i], 0), "an event");
 }

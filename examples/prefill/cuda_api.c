@@ -104,6 +104,7 @@ void cublas_api_open(struct cublas_api *out)
     const struct symbol symbols[] = {{"cublasCreate_v2", &out->create},
                                      {"cublasDestroy_v2", &out->destroy},
                                      {"cublasSetStream_v2", &out->set_stream},
+                                     {"cublasSetMathMode", &out->set_math_mode},
                                      {"cublasGemmEx", &out->gemm},
                                      {NULL, NULL}};
     open_api("cuBLAS", "TAMIS_LIBCUBLAS", names, symbols);

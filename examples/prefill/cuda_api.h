@@ -12,6 +12,7 @@
 enum { CU_CC_MAJOR = 75, CU_CC_MINOR = 76 };                /* CUdevice_attribute */
 enum { CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14 };  /* cudaDataType_t */
 enum { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_COMPUTE_32F = 68, CUBLAS_GEMM_DEFAULT = -1 };
+enum { CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
 
 struct cuda_api {
     int (*init)(unsigned);
@@ -50,6 +51,7 @@ struct cublas_api {
     int (*create)(void **);
     int (*destroy)(void *);
     int (*set_stream)(void *, tamis_stream);
+    int (*set_math_mode)(void *, int);
     /* op(A) (m, k) times op(B) (k, n) to C (m, n), column-major; types, strides in elements */
     int (*gemm)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *,
                 void *,

@@ -1,6 +1,7 @@
 /*
  * fake_cublas.c: a libcublas that is none (TAMIS_LIBCUBLAS), for tests without a GPU: products in plain C, at once, in memory
- * that the host can reach, as that of a libcuda that is none. Refuses what cuBLAS would: strides that are too short.
+ * that the host can reach, as that of a libcuda that is none. Refuses what cuBLAS would, strides that are too short, and 16-bit
+ * outputs where cuBLAS would be free to sum up parts of a product in 16 bits.
  *
  * FAKE_CUBLAS_SKIP=1: products are looked at and not made, where kernels do not run either.
  */
@@ -9,15 +10,17 @@
 #include <stdlib.h>
 
 enum { SUCCESS = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
-enum { R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68, OP_N = 0, OP_T = 1 };
+enum { R_32F = 0, R_16F = 2, R_16BF = 14, COMPUTE_32F = 68, OP_N = 0, OP_T = 1, FULL_SUMS = 16 };
 
 struct handle {
     void *stream;
+    int math_mode;
 };
 
 int cublasCreate_v2(void **out);
 int cublasDestroy_v2(void *handle);
 int cublasSetStream_v2(void *handle, void *stream);
+int cublasSetMathMode(void *handle, int mode);
 int cublasGemmEx(void *handle, int trans_a, int trans_b, int m, int n, int k, const void *alpha, const void *a, int type_a,
                  int lda,
                  const void *b, int type_b, int ldb, const void *beta, void *c, int type_c, int ldc, int compute,
@@ -39,6 +42,13 @@ int cublasSetStream_v2(void *handle, void *stream)
 {
     if (!handle) return NOT_INITIALIZED;
     ((struct handle *)handle)->stream = stream;
+    return SUCCESS;
+}
+
+int cublasSetMathMode(void *handle, int mode)
+{
+    if (!handle) return NOT_INITIALIZED;
+    ((struct handle *)handle)->math_mode = mode;
     return SUCCESS;
 }
 
@@ -66,6 +76,7 @@ int cublasGemmEx(void *handle, int trans_a, int trans_b, int m, int n, int k, co
     if (type_a != type_b || (type_a != R_16F && type_a != R_16BF) || (type_c != type_a && type_c != R_32F) ||
         compute != COMPUTE_32F)
         return NOT_SUPPORTED;
+    if (type_c != R_32F && !(((struct handle *)handle)->math_mode & FULL_SUMS)) return NOT_SUPPORTED;
     for (int64_t column = 0; column < n && !skip; column++)
         for (int64_t row = 0; row < m; row++) {
             const float keep = *(const float *)beta;
