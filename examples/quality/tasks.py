@@ -78,6 +78,7 @@ class Turn:
     question: str  # with the beginning of the answer: what the model reads
     answer: str  # what it should go on with
     expected: tuple  # the words that must be in what it says
+    free: bool = False  # in any order; the answer's own is random, so that none is to be guessed
 
 
 @dataclass
@@ -152,6 +153,8 @@ def _needles(task, rng, digits, turns, n_keys):
     placed = [_needle(*pair) for pair in pairs]
     values = {key: [value for k, value in pairs if k == key] for key in keys}
     rng.shuffle(keys)
+    for key in keys:
+        rng.shuffle(values[key])
     if task == "multivalue":
         return placed, [_all_values(key, values[key]) for key in keys[:turns]]
     if task == "multiquery":
@@ -160,8 +163,8 @@ def _needles(task, rng, digits, turns, n_keys):
 
 
 def _all_values(key, values):
-    answer = "".join(f" {value}," for value in values[:-1]) + f" {values[-1]}."
-    return Turn(f"\nWhat are all the codes of {key}? The codes of {key}:", answer, tuple(values))
+    answer = f" {', '.join(values)}."
+    return Turn(f"\nWhat are all the codes of {key}? The codes of {key}:", answer, tuple(values), free=True)
 
 
 def _several(keys, values):
@@ -171,8 +174,8 @@ def _several(keys, values):
 
 
 def _variables(rng, digits, turns):
-    """Chains of 4: a value is given to one name, that name's to the next; two chains at least, so that names must be told
-    apart. The answer names them in order."""
+    """Chains of 4: a value has a name, that name a copy, and so on; two chains at least, so that names must be told apart. The
+    answer names them in order."""
     n = max(turns, 2)
     names = rng.sample(KEYS, 4 * n)
     chains = [(_value(rng, digits), names[4 * i : 4 * i + 4]) for i in range(n)]
@@ -181,16 +184,18 @@ def _variables(rng, digits, turns):
     while any(queue):
         placed.append(rng.choice([chain for chain in queue if chain]).pop())
     asked = [
-        Turn(f"\nWhich names hold {value}? The names that hold {value} are", f" {', '.join(names)}.", tuple(names))
+        Turn(
+            f"\nWhat are the name of {value} and all copies of it? The names of {value}:",
+            f" {', '.join(names)}.",
+            tuple(names),
+        )
         for value, names in chains[: max(turns, 1)]
     ]
     return placed, asked
 
 
 def _chain(value, names):
-    return [f" Name {names[0]} holds {value}."] + [
-        f" Name {new} holds the same as {old}." for old, new in zip(names, names[1:])
-    ]
+    return [f" The name of {value}: {names[0]}."] + [f" The copy of {old}: {new}." for old, new in zip(names, names[1:])]
 
 
 def _words(task, length, rng, count):
@@ -199,7 +204,8 @@ def _words(task, length, rng, count):
     pool = rng.sample(KEYS, 105 if task == "common" else 60)
     n = 5 if task == "common" else 3
     what = f"\nWhich {n} words are the most common? The {n} most common words are"
-    answer = f" {', '.join(pool[:n])}."
+    named = rng.sample(pool[:n], n)
+    answer = f" {', '.join(named)}."
     room = length - count(what) - count(answer)
     total = max(room // max(count(f" {pool[0]}"), 1), 4 * n)
     if task == "common":
@@ -218,7 +224,7 @@ def _words(task, length, rng, count):
         if used > room:
             break
         kept.append(piece)
-    return Example(kept, [Turn(what, answer, tuple(pool[:n]))], task)
+    return Example(kept, [Turn(what, answer, tuple(named), free=True)], task)
 
 
 def vocabulary():

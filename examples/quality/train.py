@@ -5,15 +5,17 @@ measure on where no weights are at hand.
     train.py --out model                        one H200, minutes: 24 million parameters, 64 to 16384 tokens
     train.py --out model --preset tiny          a CPU: 64 to 256 tokens, to see it learn
 
-Lengths double from stage to stage. A stage ends when the needles' answers of the last steps are right to --target, or at its
-last step; so does not depend on a guess of how long each takes. The first stage is where attention learns to look a word up and
-to go on as it went on there, and ends with that; each later one adds what takes several such steps, at twice the length. A
-context has as many questions as fit, since one answer in 16384 tokens would teach slowly. Some, most at first, are plain lists
-of facts that are asked one after another, and rows of words that come again and again, where every word teaches to look for
-what came before.
+Lengths double from stage to stage. A stage ends when the answers of the last steps are right to --target in each of the needle
+tasks, or at its last step; so does not depend on a guess of how long each takes. The first stage is where attention learns to
+look a word up and to go on as it went on there, and ends with that; each later one adds what takes several such steps, at twice
+the length. A context has as many questions as fit, since one answer in 16384 tokens would teach slowly. Some, most at first,
+are plain lists of facts that are asked one after another, and rows of words that come again and again, where every word teaches
+to look for what came before.
 
-A call that was stopped goes on behind the last stage that it finished. The same seed and options make the same batches. Of the
-loss, answers count fully, the rest of the text by --text-weight.
+The loss is the answers' mean and, times --text-weight, that of the rest of the text: in long contexts there is so much of it
+that a mean over all would be of little else. Where words may come in any order, each that was not said yet is as right as any.
+
+A call that was stopped goes on behind the last stage that it finished. The same seed and options make the same batches.
 """
 
 import argparse
@@ -31,32 +33,35 @@ import tasks
 from words import EOS, PAD, WordTokenizer
 
 _MODEL = ("hidden", "layers", "heads", "kv_heads", "inner", "rate")
-_COURSE = ("first", "last", "step_tokens", "first_steps", "steps", "last_steps")
+_COURSE = ("first", "last", "step_tokens", "first_steps", "second_steps", "steps", "last_steps")
 PRESETS = {
-    "small": dict(zip(_MODEL + _COURSE, (512, 8, 8, 2, 1408, 1e-3, 64, 16384, 65536, 2500, 400, 300))),
-    "tiny": dict(zip(_MODEL + _COURSE, (128, 3, 4, 2, 256, 2e-3, 64, 256, 2048, 1500, 400, 300))),
+    "small": dict(zip(_MODEL + _COURSE, (512, 8, 8, 2, 1408, 1e-3, 64, 16384, 65536, 2500, 1000, 300, 500))),
+    "tiny": dict(zip(_MODEL + _COURSE, (128, 3, 4, 2, 256, 2e-3, 64, 256, 2048, 1500, 600, 400, 300))),
 }
 HEAD_DIM = 64  # which libtamis has kernels for
-MIXTURE = {"multikey": 4, "single": 1, "multivalue": 3, "multiquery": 3, "variables": 2, "common": 1, "frequent": 1}
+MIXTURE = {"multikey": 3, "single": 1, "multivalue": 4, "multiquery": 3, "variables": 4, "common": 2, "frequent": 2}
 REPEATED = [*tasks.KEYS, *(str(number) for number in range(100, 1000))]
 SHARES = {
     "first": (0.4, 0.4),
     1024: (0.1, 0.3),
-    "last": (0.0, 0.3),
+    "last": (0.0, 0.15),
 }  # of repeats and lists: first stage, up to 1024 tokens, then
 STATE = "state.pt"  # weights and optimizer between two stages; goes when the last is done
 RECENT = 20  # steps that a stage's end is judged by
+NOTHING, TEXT, ANSWER = range(3)  # what a token is for the loss
+MOST_FREE = 5  # words of an answer that may come in any order
 
 
 class Lessons(torch.utils.data.Dataset):
-    """Batches of one stage, by number: token ids and weights of the loss, (batch, length) each, and which are the keys and
-    values that the answers to judge by have to name. repeats, lists: the shares of contexts that are repeated words, and lists
-    of facts. judged: names of tasks, and "list"."""
+    """Batches of one stage, by number: token ids (batch, length); what each is for the loss; which are the words that answers
+    to judge by have to name, as 1 + the task's place in `judged`; and a row (batch's, column, words...) for each token in whose
+    place others would be as right, -1 where there is no further word. repeats, lists: the shares of contexts that are repeated
+    words, and lists of facts; the rest is of `mixture`, tasks and their weights. judged: names of tasks, and "list"."""
 
-    def __init__(self, tokenizer, length, batch, n, seed, text_weight, repeats, lists, judged=tasks.NEEDLES):
-        self.tokenizer, self.length, self.batch, self.n = tokenizer, length, batch, n
-        self.seed, self.text_weight, self.repeats, self.lists, self.judged = seed, text_weight, repeats, lists, judged
-        self.looked_up = [tokenizer.ids[word] for word in REPEATED]
+    def __init__(self, tokenizer, length, batch, n, seed, repeats, lists, judged=tasks.NEEDLES, mixture=MIXTURE):
+        self.tokenizer, self.length, self.batch, self.n, self.mixture = tokenizer, length, batch, n, mixture
+        self.seed, self.repeats, self.lists, self.judged = seed, repeats, lists, judged
+        self.listed = [task for task in ("multikey", "multivalue") if task in mixture]
         self.counts = {}
 
     def __len__(self):
@@ -75,52 +80,69 @@ class Lessons(torch.utils.data.Dataset):
 
     def __getitem__(self, number):
         shape = (self.batch, self.length)
-        ids, weights, needles = numpy.full(shape, PAD, numpy.int64), numpy.zeros(shape, numpy.float32), numpy.zeros(shape, bool)
+        ids, free = numpy.full(shape, PAD, numpy.int64), []
+        kinds, needles = numpy.zeros(shape, numpy.uint8), numpy.zeros(shape, numpy.uint8)
         for row in range(self.batch):
-            self.fill(random.Random(f"{self.seed}/{self.length}/{number}/{row}"), ids[row], weights[row], needles[row])
-        return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(needles)
+            rng = random.Random(f"{self.seed}/{self.length}/{number}/{row}")
+            free += [(row, *entry) for entry in self.fill(rng, ids[row], kinds[row], needles[row])]
+        free = numpy.array(free, numpy.int64).reshape(-1, 2 + MOST_FREE)
+        return tuple(torch.from_numpy(array) for array in (ids, kinds, needles, free))
 
-    def fill(self, rng, ids, weights, needles):
+    def fill(self, rng, ids, kinds, needles):
+        """Makes one context; gives (column, words...) of each of its tokens in whose place others would be as right."""
         kind = rng.random()
         if kind < self.repeats:
-            return self.repeat(rng, ids, weights)
+            self.repeat(rng, ids, kinds)
+            return []
         is_list = kind < self.repeats + self.lists
-        task = "multikey" if is_list else rng.choices(list(MIXTURE), MIXTURE.values())[0]
-        example = self.list(rng) if is_list else self.example(task, rng)
-        is_judged = ("list" if is_list else task) in self.judged
-        at = 0
+        task = rng.choice(self.listed) if is_list else rng.choices(list(self.mixture), self.mixture.values())[0]
+        example = self.list(task, rng) if is_list else self.example(task, rng)
+        name, free, at = "list" if is_list and task == "multikey" else task, [], 0
+        judge = self.judged.index(name) + 1 if name in self.judged else 0
 
-        def put(text, weight):
+        def put(text, kind):
             nonlocal at
             new = self.ids(text)[: len(ids) - at]
-            ids[at : at + len(new)], weights[at : at + len(new)] = new, weight
+            ids[at : at + len(new)], kinds[at : at + len(new)] = new, kind
             at += len(new)
             return slice(at - len(new), at)
 
         for piece in example.pieces:
-            put(piece, self.text_weight)
+            put(piece, TEXT)
         for turn in example.turns:
-            put(turn.question.rsplit("?", 1)[1] if is_list else turn.question, self.text_weight)
-            answer = put(turn.answer, 1.0)
-            if is_judged:
-                needles[answer] = numpy.isin(ids[answer], self.looked_up)
+            put(turn.question.rsplit("?", 1)[1] if is_list else turn.question, TEXT)
+            answer = put(turn.answer, ANSWER)
+            if judge:
+                needles[answer] = judge * numpy.isin(ids[answer], [self.ids(word)[0] for word in turn.expected])
+            if turn.free:
+                free += self.alternatives(turn, ids, answer)
         if at < len(ids):
-            ids[at], weights[at] = EOS, self.text_weight
+            ids[at], kinds[at] = EOS, TEXT
+        return free
 
-    def repeat(self, rng, ids, weights):
+    def alternatives(self, turn, ids, answer):
+        """Of each word of an answer: those that were not said before it."""
+        left, made = [self.ids(word)[0] for word in turn.expected], []
+        for column in range(answer.start, answer.stop):
+            if left and ids[column] == left[0]:
+                made.append((column, *left, *[-1] * (MOST_FREE - len(left))))
+                left = left[1:]
+        return made
+
+    def repeat(self, rng, ids, kinds):
         row = [self.ids(word)[0] for word in rng.sample(REPEATED, rng.randint(8, min(len(ids) // 2, len(REPEATED))))]
         ids[:] = numpy.resize(row, len(ids))
-        weights[len(row) :] = 1.0
-        return None
+        kinds[len(row) :] = ANSWER
 
-    def list(self, rng):
-        n = min(len(tasks.KEYS), max(2, self.length // 13))  # a fact takes 6 tokens, and its question with the answer 6
-        return tasks.make("multikey", self.length, rng.getrandbits(48), self.count, turns=n, keys=n)
+    def list(self, task, rng):
+        """Facts alone, each of which takes 6 tokens, and its question with the answer 6; with four values a key 24 and 12."""
+        n = min(len(tasks.KEYS), max(1, self.length // (13 if task == "multikey" else 38)))
+        return tasks.make(task, self.length, rng.getrandbits(48), self.count, turns=n, keys=n)
 
     def example(self, task, rng):
         """With as many questions as fit beside as much text; those of some tasks have four facts each."""
         room = max(1, self.length // 40 // (4 if task in ("multivalue", "multiquery", "variables") else 1))
-        turns = min(rng.randint(1, 16), room)
+        turns = min(rng.randint(1, 32), room)
         keys = min(len(tasks.KEYS), rng.randint(turns, max(turns, self.length // 20)))
         return tasks.make(
             task,
@@ -161,28 +183,41 @@ def build(o, vocabulary):
 
 
 def stages(o):
-    """(length, most steps) of each, doubling."""
-    length, first = o.first, True
+    """(length, most steps) of each, doubling. The second has all the tasks for the first time, and is the shortest for them."""
+    length = o.first
     while length <= o.last:
-        yield length, o.first_steps if first else o.last_steps if 2 * length > o.last else o.steps
-        length, first = 2 * length, False
+        begun = {o.first: o.first_steps, 2 * o.first: o.second_steps}
+        yield length, o.last_steps if 2 * length > o.last else begun.get(length, o.steps)
+        length = 2 * length
 
 
-def train_step(model, optimizer, batch, autocast):
-    """(loss, how many of the needles' keys and values are right, each after the right ones before it, and of how many)."""
-    ids, weights, needles = batch
+def lose(logits, target, kinds, free, text_weight):
+    """(loss, whether the likeliest word of each token is right). logits (batch, n, vocabulary) are of target (batch, n)."""
+    each = functional.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
+    best = logits.detach().argmax(-1)
+    right = best == target
+    rows, columns, words = free[:, 0], free[:, 1] - 1, free[:, 2:]
+    likely = logits[rows, columns].float().log_softmax(-1).gather(1, words.clamp_min(0)).masked_fill(words < 0, -torch.inf)
+    each = each.index_put((rows, columns), -likely.logsumexp(1))
+    right = right.index_put((rows, columns), (best[rows, columns, None] == words).any(1))
+    parts = [(each * (kinds == kind)).sum() / (kinds == kind).sum().clamp_min(1) for kind in (ANSWER, TEXT)]
+    return parts[0] + text_weight * parts[1], right
+
+
+def train_step(o, model, optimizer, batch, autocast, n_judged):
+    """(loss, (n_judged, 2): of each task that is judged how many words are right, each after right ones before it, and of how
+    many)."""
+    ids, kinds, needles, free = batch
     with autocast:
         logits = model(ids, use_cache=False).logits[:, :-1]
-    target, weight, needle = ids[:, 1:], weights[:, 1:], needles[:, 1:]
-    each = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), target.reshape(-1), reduction="none")
-    loss = (each * weight.reshape(-1)).sum() / weight.sum()
+    loss, right = lose(logits, ids[:, 1:], kinds[:, 1:], free, o.text_weight)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     with torch.no_grad():
-        right = ((logits.argmax(-1) == target) & needle).sum()
-    return loss.detach(), torch.stack([right, needle.sum()])
+        asked = [needles[:, 1:] == i + 1 for i in range(n_judged)]
+        return loss.detach(), torch.stack([torch.stack([(right & of).sum(), of.sum()]) for of in asked])
 
 
 def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, say):
@@ -191,7 +226,7 @@ def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, 
     loader = torch.utils.data.DataLoader(
         lessons, batch_size=None, num_workers=o.workers, prefetch_factor=4 if o.workers else None
     )
-    recent, begun = [], time.monotonic()
+    judged, recent, begun = lessons.judged, [], time.monotonic()
     for number, batch in enumerate(loader):
         rate = o.rate * (0.5 if lessons.length > 1024 else 1.0)
         if is_first:
@@ -200,16 +235,17 @@ def run_stage(o, model, optimizer, lessons, device, history, is_first, is_last, 
             rate *= 1 - number / len(lessons)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, right = train_step(model, optimizer, [t.to(device, non_blocking=True) for t in batch], autocast)
+        batch = [t.to(device, non_blocking=True) for t in batch]
+        loss, right = train_step(o, model, optimizer, batch, autocast, len(judged))
         recent = [*recent[1 - RECENT :], right]
         if (number + 1) % RECENT and number + 1 < len(lessons):
             continue
-        right, of = torch.stack(recent).sum(0).tolist()
-        score = right / max(of, 1)
-        seconds = time.monotonic() - begun
-        history.append(dict(length=lessons.length, step=number + 1, loss=float(loss), needles=score, seconds=round(seconds, 1)))
-        say(f"{lessons.length:6} tokens  step {number + 1:5}  loss {float(loss):.4f}  needles {score:.4f}  {seconds:7.1f} s")
-        if score >= o.target and not is_last:
+        scores = {name: right / max(of, 1) for name, (right, of) in zip(judged, torch.stack(recent).sum(0).tolist())}
+        entry = dict(length=lessons.length, step=number + 1, loss=float(loss), needles=scores)
+        history.append({**entry, "seconds": round(time.monotonic() - begun, 1)})
+        said = "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        say(f"{lessons.length:6} tokens  step {number + 1:5}  loss {float(loss):.4f}  {said}  {history[-1]['seconds']:7.1f} s")
+        if min(scores.values()) >= o.target and not is_last:
             return
 
 
@@ -232,8 +268,9 @@ def train(o, say=print):
         if i < done:
             continue
         shares = SHARES["first" if i == 0 else 1024 if length <= 1024 else "last"]
-        judged = ("list", "single", "multikey") if i == 0 else tasks.NEEDLES  # the harder ones have all stages to be learned in
-        lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, o.text_weight, *shares, judged)
+        judged = ("list", "single", "multikey") if i == 0 else tasks.NEEDLES
+        mixture = {name: MIXTURE[name] for name in judged[1:]} if i == 0 else MIXTURE
+        lessons = Lessons(tokenizer, length, max(1, o.step_tokens // length), steps, o.seed, *shares, judged, mixture)
         run_stage(o, model, optimizer, lessons, device, history, i == 0, i == len(plan) - 1, say)
         save(o, model, tokenizer, history, i + 1, optimizer)
     (pathlib.Path(o.out) / STATE).unlink(missing_ok=True)
@@ -283,8 +320,8 @@ def options(arguments):
     p.add_argument("--preset", choices=PRESETS, default="small", help="sizes, rates and lengths; each can be given too")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--target", type=float, default=0.95, help="of the needles' answers, to go on to the next length")
-    p.add_argument("--text-weight", type=float, default=0.1)
+    p.add_argument("--target", type=float, default=0.97, help="of each needle task's answers, to go on to the next length")
+    p.add_argument("--text-weight", type=float, default=0.15)
     p.add_argument("--warm-up", type=int, default=200)
     p.add_argument("--workers", type=int, default=12 if torch.cuda.is_available() else 0, help="processes that make batches")
     for name, value in PRESETS["small"].items():
