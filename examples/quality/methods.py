@@ -169,9 +169,15 @@ def attend_among(q, k, v, indices, scale):
 class Method(tamis.hf.Prefill):
     """Dense and token-sparse, by libtamis; `use` sets what the next forwards do."""
 
+    left = None
+
     def use(self, setting, layers):
         self.setting, self.selection, self.sparse_layers = setting, setting.selection, frozenset(layers)
         self.kept = {}
+
+    def follow(self, lefts, lengths):
+        """The next steps come behind these prompts: `left` as it was after each, and their tokens. Their cache begins with as
+        many places more as a prompt is shorter than the longest."""
 
 
 class Mapped(Method):
@@ -247,28 +253,40 @@ class Recent(Baseline):
 
 
 class Evict(Baseline):
-    """The set is chosen in the first of the layers, for all heads and for the others; one sequence at a time."""
+    """The set is chosen in the first of the layers, for all heads and for the others; one prompt at a time."""
 
-    left = None  # positions of the last prompt that are left; None: all of it
+    left = None  # positions of the last prompt that are left (n); None: all of it
+    seen = None  # (batch, length): which tokens steps see of the prompts that they follow; None: all
 
     def attend(self, module, query, key, value, scaling):
         if module.layer_idx == 0:
             self.left = None
         return super().attend(module, query, key, value, scaling)
 
+    def follow(self, lefts, lengths):
+        if all(left is None for left in lefts):
+            self.seen = None
+            return
+        longest = max(lengths)
+        self.seen = torch.zeros(len(lefts), longest, dtype=torch.bool, device=lefts[0].device)
+        for seen, left, length in zip(self.seen, lefts, lengths):
+            seen[longest - length :] = left is None
+            if left is not None:
+                seen[longest - length + left] = True
+
     def choose(self, layer, query, key, keep, scaling):
         if layer == min(self.sparse_layers):
             score = mean_score(query, key, self.selection, scaling)
             best = score.topk(keep - self.selection.window, -1).indices
-            self.left, self.prompt = self.with_window(best, query.shape[2])[:, None], query.shape[2]
-        return self.left
+            self.left = self.with_window(best, query.shape[2])[0]
+        return self.left[None, None]
 
     def attention(self, module, query, key, value, attention_mask, **others):
         """A step after the prompt sees of it what is left, and all that came since."""
-        if query.shape[2] < key.shape[2] and module.layer_idx in self.sparse_layers and self.left is not None:
-            seen = torch.cat([self.left[0, 0], torch.arange(self.prompt, key.shape[2], device=key.device)])
-            key, value = key[:, :, seen], value[:, :, seen]
-            attention_mask = attention_mask[..., seen] if attention_mask is not None else None
+        if query.shape[2] < key.shape[2] and module.layer_idx in self.sparse_layers and self.seen is not None:
+            since = key.shape[2] - self.seen.shape[1]
+            seen = functional.pad(self.seen, (0, since), value=True)[:, None, None]
+            attention_mask = seen if attention_mask is None else attention_mask & seen
         return super().attention(module, query, key, value, attention_mask, **others)
 
 

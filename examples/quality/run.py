@@ -7,16 +7,22 @@ answers are, how long a prompt takes, and how many tokens each layer kept.
 
 One row a prompt and setting in OUT/results.csv, written as soon as it is known: a run that was stopped goes on where it was.
 OUT/summary.json has the means. On a GPU --store names the file of `tamis gen` that has the model's kernels.
+
+--jobs divides the settings among processes, which write to OUT/part-*/; the rows of all are put together then, and their times
+are those of a few prompts that are measured when no other runs. --batch makes the answers of several prompts together, each
+after a prefill of its own. Small models, which leave a GPU waiting for Python, are through several times as fast with both.
 """
 
 import argparse
 import csv
+import functools
+import itertools
 import json
 import math
+import multiprocessing
 import pathlib
 import statistics
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "pytorch"))
 
@@ -24,7 +30,7 @@ import torch  # noqa: E402
 
 import methods  # noqa: E402
 import tasks  # noqa: E402
-import words  # noqa: E402
+from bench import Bench  # noqa: E402
 
 import tamis  # noqa: E402
 
@@ -50,6 +56,7 @@ COLUMNS = (
     "expected",
     "said",
 )
+TIMED = 5  # prompts of a setting and length, where times are measured apart
 CONTINUED = 128  # tokens of a text whose likelihood is measured, behind the prompt
 
 
@@ -57,102 +64,8 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-class Bench:
-    """A model, its tokenizer, and the methods; what a single measurement needs."""
-
-    def __init__(self, o):
-        from transformers import AutoModelForCausalLM
-
-        self.device = torch.device(o.device)
-        self.switch = methods.Switch(o.store, o.spec)
-        self.tokenizer = words.load_tokenizer(o.model)
-        self.model = (
-            AutoModelForCausalLM.from_pretrained(
-                o.model,
-                dtype=getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[o.dtype]),
-                local_files_only=True,
-                attn_implementation=methods.Switch.NAME,
-            )
-            .to(self.device)
-            .eval()
-        )
-        self.n_layers = self.model.config.num_hidden_layers
-        self.counts, self.warm = {}, set()
-        self.marks = self.find_marks()
-
-    def count(self, text):
-        """Tokens of a piece; the tokenizer's own marks at a text's beginning left out."""
-        if text not in self.counts:
-            self.counts[text] = len(self.encode(text))
-        return self.counts[text]
-
-    def encode(self, text):
-        if isinstance(self.tokenizer, words.WordTokenizer):
-            return self.tokenizer.encode(text)
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def find_marks(self):
-        """What the tokenizer puts before a text of its own accord, and models expect there."""
-        if isinstance(self.tokenizer, words.WordTokenizer):
-            return []
-        plain, marked = self.encode("a"), self.tokenizer.encode("a")
-        n = len(marked) - len(plain)
-        return marked[:n] if n > 0 and marked[n:] == plain else []
-
-    def prompt(self, text):
-        return [*self.marks, *self.encode(text)]
-
-    def tensor(self, ids):
-        return torch.tensor([ids], device=self.device)
-
-    def synchronize(self):
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def prefill(self, ids, setting, layers, warm):
-        """(output, milliseconds). The first of a setting and length is done twice, for plans and clocks."""
-        self.switch.use(setting, layers)
-        if warm and (setting, len(ids)) not in self.warm:
-            self.model(self.tensor(ids), use_cache=True, logits_to_keep=1)
-            self.warm.add((setting, len(ids)))
-        prompt = self.tensor(ids)
-        self.synchronize()
-        begun = time.perf_counter()
-        out = self.model(prompt, use_cache=True, logits_to_keep=1)
-        self.synchronize()
-        return out, 1000 * (time.perf_counter() - begun)
-
-    def fit(self, setting, layers, prompts):
-        """The matrices of a mapped setting, once."""
-        self.switch.use(setting, layers)
-        if self.switch.now.maps is not None:
-            return
-        self.switch.now.begin()
-        for ids in prompts:
-            self.model(self.tensor(ids), use_cache=True, logits_to_keep=1)
-        self.switch.now.end()
-
-    def answer(self, out, n):
-        """n tokens, the likeliest each, or up to the end that the model itself makes."""
-        said = []
-        for _ in range(n):
-            token = out.logits[:, -1].argmax(-1, keepdim=True)
-            said.append(int(token))
-            if said[-1] == self.tokenizer.eos_token_id:
-                break
-            out = self.model(token, past_key_values=out.past_key_values, use_cache=True)
-        return self.tokenizer.decode(said)
-
-    def likelihood(self, out, ids):
-        """Mean negative log-likelihood of ids, which follow the prompt."""
-        first = out.logits[:, -1:]
-        rest = self.model(self.tensor(ids[:-1]), past_key_values=out.past_key_values, use_cache=True).logits
-        logits = torch.cat([first, rest], 1).float()
-        return float(torch.nn.functional.cross_entropy(logits[0], self.tensor(ids)[0]))
-
-
 def plan(o):
-    """All that is to be measured, settings innermost, so that what there is at any time can be compared."""
+    """All prompts, samples innermost."""
     for length in o.lengths:
         for task in o.tasks:
             depths = o.depths if task == "single" else [None]
@@ -164,18 +77,27 @@ def plan(o):
                 yield dict(task="perplexity", haystack=path, length=length, depth=None, sample=sample)
 
 
+def batches(o, settings, done):
+    """(setting, cases to be answered together) of all that is not done: one prompt after the other, but its settings after one
+    another, so that what there is at any time can be compared."""
+    for _, group in itertools.groupby(plan(o), lambda case: [case[name] for name in KEY[1:-1]]):
+        group = list(group)
+        for cases in (group[at : at + o.batch] for at in range(0, len(group), o.batch)):
+            for setting in settings:
+                left = [case for case in cases if (setting.text, *(text_of(case[name]) for name in KEY[1:])) not in done]
+                if left:
+                    yield setting, left
+
+
 def text_of(number):
     return "" if number is None else f"{number:g}" if isinstance(number, float) else str(number)
 
 
 def ask(o, bench, case, texts):
-    """(prompt's ids, what measures the output of its prefill and returns columns); None where a text is too short."""
+    """(prompt's ids, what it should go on with: ids of a text, or a Turn); None where a text is too short."""
     if case["task"] == "perplexity":
         ids = texts(case["haystack"])[case["sample"] * case["length"] :][: case["length"]]
-        if len(ids) < case["length"]:
-            return None
-        prompt, rest = ids[:-CONTINUED], ids[-CONTINUED:]
-        return [*bench.marks, *prompt], lambda out: {"nll": f"{bench.likelihood(out, rest):.6f}"}
+        return None if len(ids) < case["length"] else ([*bench.marks, *ids[:-CONTINUED]], ids[-CONTINUED:])
     example = tasks.make(
         case["task"],
         case["length"] - len(bench.marks),
@@ -185,18 +107,22 @@ def ask(o, bench, case, texts):
         depth=case["depth"],
         digits=o.digits,
     )
-    turn = example.turns[0]
-    n = bench.count(turn.answer) + o.slack
+    return bench.prompt(example.prompt()), example.turns[0]
 
-    def measure(out):
-        said = bench.answer(out, n)
-        return {
-            "accuracy": f"{tasks.accuracy(said, turn.expected):.4f}",
+
+def judge(o, bench, outs, lefts, wanted):
+    """Columns of each prefill."""
+    if not isinstance(wanted[0], tasks.Turn):
+        return [{"nll": f"{bench.likelihood(*each):.6f}"} for each in zip(outs, lefts, wanted)]
+    said = bench.answers(outs, lefts, [bench.count(turn.answer) + o.slack for turn in wanted])
+    return [
+        {
+            "accuracy": f"{tasks.accuracy(text, turn.expected):.4f}",
             "expected": " ".join(turn.expected),
-            "said": said.strip(),
+            "said": text.strip(),
         }
-
-    return bench.prompt(example.prompt()), measure
+        for text, turn in zip(said, wanted)
+    ]
 
 
 def layer_text(layers):
@@ -210,7 +136,7 @@ def layer_text(layers):
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
 
 
-def row_of(setting, layers, case, ids, ms, kept, n_layers, measured):
+def row_of(setting, layers, case, ids, ms, kept, n_layers):
     shares = [kept[layer] / len(ids) for layer in range(n_layers)]
     s = setting.selection
     return {
@@ -230,7 +156,6 @@ def row_of(setting, layers, case, ids, ms, kept, n_layers, measured):
         "sparse_layers": layer_text(layers),
         "layers": n_layers,
         "kept_by_layer": " ".join(f"{share:.4f}" for share in shares),
-        **measured,
     }
 
 
@@ -279,41 +204,88 @@ def find_layers(o, bench, settings, out):
     return {setting: methods.layer_list(setting.layers, bench.n_layers, stored, drift) for setting in settings}
 
 
-def run(o):
-    out = pathlib.Path(o.out)
-    out.mkdir(parents=True, exist_ok=True)
+def read_settings(o):
     base = tamis.Store(o.store).selection(o.spec) if o.store else tamis.DENSE
-    settings = [methods.parse(text, base) for text in o.settings]
+    return [methods.parse(text, base) for text in o.settings]
+
+
+def run(o):
+    out, settings = pathlib.Path(o.out), read_settings(o)
+    out.mkdir(parents=True, exist_ok=True)
     options_stay(o, out)
+    shared = side_by_side(o, out) if o.jobs > 1 else None
     bench = Bench(o)
-    path = out / "results.csv"
-    rows = read_done(path)
-    done = {tuple(row[name] for name in KEY) for row in rows}
-    write_again(path, rows)
-    with torch.inference_mode(), path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+    with torch.inference_mode():
         layers = find_layers(o, bench, settings, out)
-        left = [
-            (case, setting)
-            for case in plan(o)
-            for setting in settings
-            if (setting.text, *(text_of(case[name]) for name in KEY[1:])) not in done
-        ]
-        say(f"{len(left)} prompts to do, {len(rows)} done before")
-        texts = read_texts(bench)
-        for i, (case, setting) in enumerate(left):
-            row = measure(o, bench, case, setting, layers[setting], texts)
-            if row is None:
-                continue
-            writer.writerow(row)
-            file.flush()
-            rows.append({name: str(row.get(name, "")) for name in COLUMNS})
-            say(
-                f"[{i + 1}/{len(left)}] {case['task']} {case['length']} {setting.text}: "
-                f"{row.get('accuracy') or row.get('nll')}, {row['prefill_ms']} ms, kept {row['kept']}"
-            )
+        if shared is None:
+            rows = run_here(o, bench, out, settings, layers)
+        else:
+            rows = measure_alone(o, bench, settings, layers, shared)
+            write_again(out / "results.csv", rows)
     (out / "summary.json").write_text(json.dumps(summary(o, bench, rows), indent=1))
     return rows
+
+
+def run_here(o, bench, out, settings, layers):
+    """The rows that were there, and then those that were not."""
+    path = out / "results.csv"
+    rows = read_done(path)
+    write_again(path, rows)
+    done = {tuple(row[name] for name in KEY) for row in rows}
+    left = list(batches(o, settings, done))
+    n, n_done, asked = sum(len(cases) for _, cases in left), 0, asker(o, bench)
+    say(f"{n} prompts to do, {len(rows)} done before")
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        for setting, cases in left:
+            made = measure(o, bench, cases, setting, layers[setting], asked)
+            writer.writerows(made)
+            file.flush()
+            rows += [{name: str(row.get(name, "")) for name in COLUMNS} for row in made]
+            for row in made:
+                n_done += 1
+                say(
+                    f"[{n_done}/{n}] {row['task']} {row['length']} {setting.text}: "
+                    f"{row.get('accuracy') or row.get('nll')}, {row['prefill_ms']} ms, kept {row['kept']}"
+                )
+    return rows
+
+
+def side_by_side(o, out):
+    """The rows of all processes, each of which has a share of the settings and a folder. Their times are of no worth."""
+    shares = []
+    for i in range(min(o.jobs, len(o.settings))):
+        own = dict(out=str(out / f"part-{i}"), settings=o.settings[i :: o.jobs], jobs=1, warm_up=False)
+        shares.append(argparse.Namespace(**{**vars(o), **own}))
+    start = multiprocessing.get_context("spawn")
+    processes = [start.Process(target=run_share, args=(share,)) for share in shares]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("run.py: a process failed; what it said stands above, and what was done is kept")
+    rows = [row for share in shares for row in read_done(pathlib.Path(share.out) / "results.csv")]
+    return list({tuple(row[name] for name in KEY): row for row in rows}.values())
+
+
+def run_share(o):
+    torch.set_num_threads(1)  # there is a process for each
+    run(o)
+
+
+def measure_alone(o, bench, settings, layers, rows):
+    """The rows, with the median time of some prompts of their setting and length, none other beside them."""
+    asked, times = asker(o, bench), {}
+    for length in o.lengths:
+        cases = [dict(task="single", haystack=o.haystack, length=length, depth=0.5, sample=i) for i in range(TIMED)]
+        for setting in settings:
+            if setting.kind == "mapped":
+                bench.fit(setting, layers[setting], fit_prompts(o, bench))
+            each = [bench.prefill(asked(case)[0], setting, layers[setting], True)[1] for case in cases]
+            times[setting.text, str(length)] = f"{statistics.median(each):.3f}"
+            say(f"alone: {length} {setting.text}: {times[setting.text, str(length)]} ms")
+    return [{**row, "prefill_ms": times.get((row["setting"], row["length"]), row["prefill_ms"])} for row in rows]
 
 
 def read_texts(bench):
@@ -327,17 +299,29 @@ def read_texts(bench):
     return texts
 
 
-def measure(o, bench, case, setting, layers, texts):
-    asked = ask(o, bench, case, texts)
-    if asked is None:
-        say(f"{case['haystack']}: too short for sample {case['sample']} of {case['length']} tokens")
-        return None
-    ids, rest = asked
+def asker(o, bench):
+    """ask(), which makes the prompts that several settings have in common once."""
+    texts = read_texts(bench)
+    kept = functools.lru_cache(2 * o.batch)(lambda *case: ask(o, bench, dict(case), texts))
+    return lambda case: kept(*case.items())
+
+
+def measure(o, bench, cases, setting, layers, asked):
+    """A row for each of the cases that there is enough text for."""
+    rows, outs, lefts, wanted = [], [], [], []
     if setting.kind == "mapped":
         bench.fit(setting, layers, fit_prompts(o, bench))
-    out, ms = bench.prefill(ids, setting, layers, o.warm_up)
-    kept = bench.switch.kept
-    return row_of(setting, layers, case, ids, ms, kept, bench.n_layers, rest(out))
+    for case in cases:
+        found = asked(case)
+        if found is None:
+            say(f"{case['haystack']}: too short for sample {case['sample']} of {case['length']} tokens")
+            continue
+        out, ms = bench.prefill(found[0], setting, layers, o.warm_up)
+        rows.append(row_of(setting, layers, case, found[0], ms, bench.switch.kept, bench.n_layers))
+        outs.append(out)
+        lefts.append(bench.switch.now.left)
+        wanted.append(found[1])
+    return [{**row, **columns} for row, columns in zip(rows, judge(o, bench, outs, lefts, wanted) if outs else [])]
 
 
 def fit_prompts(o, bench):
@@ -399,6 +383,8 @@ def options(arguments):
     p.add_argument("--slack", type=int, default=8, help="tokens that an answer may be longer than the expected one")
     p.add_argument("--fit-samples", type=int, default=8, help="prompts that the maps of `mapped` are fitted on")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--jobs", type=int, default=1, help="processes; more than one: times are measured afterwards")
+    p.add_argument("--batch", type=int, default=1, help="answers that are made together; there must be room for the caches")
     p.add_argument(
         "--no-warm-up", dest="warm_up", action="store_false", help="time first prompts too: quicker, times worth less"
     )

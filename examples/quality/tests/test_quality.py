@@ -276,6 +276,33 @@ def test_a_run_goes_on(model, tmp_path, capsys):
         run.run(o)
 
 
+def test_answers_together(model, tmp_path, capsys):
+    """Prompts of different lengths, answered in one batch and in processes of their own, say what they say alone."""
+    more = "--tasks multikey,variables --samples 3 --slack 2".split()
+    one = run.run(options(model, tmp_path / "one", *more))
+    many = run.run(options(model, tmp_path / "many", *more, "--batch", "2", "--jobs", "2"))
+    assert len({row["tokens"] for row in one}) > 1
+    plain, shared = ({tuple(row[name] for name in run.KEY): row for row in rows} for rows in (one, many))
+    assert set(plain) == set(shared)
+    for key, row in plain.items():
+        assert {**row, "prefill_ms": 0} == {**shared[key], "prefill_ms": 0}
+    times = {}
+    for row in many:
+        times.setdefault((row["setting"], row["length"]), set()).add(row["prefill_ms"])
+    assert all(len(each) == 1 and float(*each) > 0 for each in times.values())
+    assert "alone: 256 dense" in capsys.readouterr().err
+    with (tmp_path / "many" / "results.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in row.items()} for row in many]
+
+
+def test_an_answer_ends_with_its_line(model):
+    bench = run.Bench(options(model, "unused"))
+    line, word = TOKENIZER.ids["\n"], TOKENIZER.ids["the"]
+    assert bench.ends([word, word]) is None
+    assert bench.ends([line, word, word]) is None
+    assert bench.ends([word, line, word]) == 2 and bench.ends([word, words.EOS]) == 2
+
+
 def test_eviction_is_permanent(model):
     """One set for all heads and layers; what is not in it changes nothing any more."""
     o = options(model, "unused")
@@ -285,7 +312,8 @@ def test_eviction_is_permanent(model):
     with torch.inference_mode():
         out, _ = bench.prefill(ids, setting, (1, 2, 3), False)
         evict = bench.switch.now
-        left = evict.left[0, 0]
+        left = evict.left
+        evict.follow([left], [len(ids)])
         assert len(left) == methods.keep_count(setting.selection, len(ids)) and (left.diff() > 0).all()
         gone = torch.ones(len(ids), dtype=torch.bool)
         gone[left] = False
