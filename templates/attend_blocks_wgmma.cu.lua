@@ -539,10 +539,8 @@ $ end
         while (step > 0) {
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
-            if (looks) {
-                entry = shared.entries[k.stage];
-                __syncwarp(); // all lanes have it before one of them gives the stage back
-            }
+            // One lane reads it, the one that gives the stage back.
+            if (looks) entry = __shfl_sync(0xffffffffu, lane == 0 ? shared.entries[k.stage] : 0, 0);
             // Nothing is under way here, nor where the two kinds of step meet again.
             const bool masked = looks && (is_partial(entry) || (kParts > 1 && entry * kBlock == work.first_row));
             if (masked) {
@@ -560,21 +558,21 @@ $ if lazy then
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                // Either way waits for itself: a wait before the branch ptxas would move up, and exponentiate behind it, when
-                // nothing of this warpgroup is being multiplied.
-                if (sums_fit<Element>(sums)) {
-                    release_keys();
+                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does not
+                // move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
+                const bool fits = sums_fit<Element>(sums);
+                if (fits && lane == 0) barrier_arrive(shared.k_empty(k.stage));
 #pragma unroll
-                    for (int half = 0; half < 2; ++half) state.sum[half] += sums[half];
-                    wait_for_values();
-                } else {
-                    wait_for_values();
+                for (int half = 0; half < 2; ++half) state.sum[half] += fits ? sums[half] : 0.0f;
+                wait_for_values();
+                if (!fits) { // nothing is under way now
                     multiply_keys_again(s, q_rows, shared.k_tile(k.stage), lane);
                     softmax_step<false, false, true, 0>(s, state, scale_log2, kRescaleThreshold);
                     rescale_output(o, state);
                     __syncwarp();
-                    release_keys();
+                    if (lane == 0) barrier_arrive(shared.k_empty(k.stage));
                 }
+                k.advance();
 $ else
                 take_keys();
 $ if masked then
