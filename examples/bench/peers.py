@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Time on this GPU what tamis is compared with: cuDNN and FlashAttention-2 as PyTorch offers them, the chip's ceilings,
-and token-sparse attention put together from PyTorch operations. One JSON object a line, in the form that
+token-sparse attention put together from PyTorch operations, and its block-sparse flex_attention. One JSON object a line, in the form that
 `tamis bench attention --peers` reads.
 
     peers.py --lengths 8192,32768 --head-dims 128 > peers.json     time
@@ -127,6 +127,39 @@ def time_sparse(o, dtype_name, dtype, dim, length):
             **problem)
 
 
+def random_blocks(heads, blocks, density):
+    """(heads, blocks, blocks), true where a query block attends to a key block: itself, and random ones before it."""
+    mask = torch.eye(blocks, dtype=torch.bool, device="cuda").repeat(heads, 1, 1)
+    for i in range(blocks):
+        n = max(0, round(density * (i + 1)) - 1)
+        mask[:, i].scatter_(1, torch.rand(heads, i, device="cuda").topk(n, 1).indices, True)
+    return mask
+
+
+def time_blocks(o, dtype_name, dtype, dim, length):
+    """PyTorch's block-sparse attention on lists as `tamis bench attention --density` makes them; TFLOP/s of listed blocks."""
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+    block, heads = 128, o.q_heads
+    blocks = -(-length // block)
+    q, k, v = (rand(n, length, dim, dtype) for n in (heads, o.kv_heads, o.kv_heads))
+    diagonal = torch.eye(blocks, dtype=torch.bool, device="cuda").expand(heads, -1, -1)
+    compiled = torch.compile(flex_attention, dynamic=False)
+
+    def lists(mask):
+        order = torch.argsort(mask.to(torch.uint8), dim=-1, descending=True, stable=True)
+        return mask.sum(-1).to(torch.int32)[None].contiguous(), order.to(torch.int32)[None].contiguous()
+
+    for density in map(float, o.density.split(",")):
+        mask = random_blocks(heads, blocks, density)
+        listed = BlockMask.from_kv_blocks(*lists(diagonal), *lists(mask & ~diagonal), BLOCK_SIZE=block,
+                                          mask_mod=lambda b, h, i, j: i >= j)
+        ms = median_ms(lambda: compiled(q, k, v, block_mask=listed, enable_gqa=o.kv_heads != heads), o.rounds)
+        say(what="blocks", backend="flex_attention", density=density, ms=ms, head_dim=dim, seq_len=length,
+            tflops=4 * block * block * dim * int(mask.sum()) / ms / 1e9, q_heads=heads, kv_heads=o.kv_heads,
+            dtype=dtype_name)
+
+
 def time_all(o):
     torch.manual_seed(o.seed)
     say(what="device", name=torch.cuda.get_device_name(), torch=torch.__version__, cudnn=torch.backends.cudnn.version())
@@ -141,6 +174,8 @@ def time_all(o):
                     time_dense(o, dtype_name, dtype, dim, length, layout)
                 if "sparse" in parts:
                     time_sparse(o, dtype_name, dtype, dim, length)
+                if "blocks" in parts:
+                    time_blocks(o, dtype_name, dtype, dim, length)
 
 
 def read_lines(path):
@@ -181,8 +216,9 @@ def main():
     a.add_argument("--mask", default="causal", help="of causal, full")
     a.add_argument("--rounds", type=int, default=7)
     a.add_argument("--seed", type=int, default=1)
-    a.add_argument("--only", default="dense", help="of ceilings, dense, sparse")
+    a.add_argument("--only", default="dense", help="of ceilings, dense, sparse, blocks")
     a.add_argument("--ratios", default="0.75,0.5,0.25", help="of tokens kept, for sparse")
+    a.add_argument("--density", default="0.5,0.25,0.1", help="of blocks that are listed, for blocks")
     a.add_argument("--window", type=int, default=128, help="for sparse")
     a.add_argument("--compare", nargs="+", metavar="FILE", help="bench.json and one or more of this program's files")
     o = a.parse_args()
