@@ -250,8 +250,8 @@ const struct cli_command cmd_bench_compose = {
         "the structure of a model's attention: sinks, a local band and heavy hitters, by the options below, on random numbers. "
         "ERROR is the relative error of sampled rows of three heads against dense attention in double precision, rows that "
         "were dropped left out; KEPT the tokens that are kept; BLOCKS the part of all blocks that the pattern lists where no "
-        "token is dropped, and LISTS the part of its MS that making these lists takes, timed alone. DENSE is the dense run's time "
-        "over MS, a backend's column of --peers its own dense time over MS.",
+        "token is dropped, and LISTS the part of its MS that making these lists takes, timed alone. DENSE is the dense run's "
+        "time over MS, a backend's column of --peers its own dense time over MS.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench compose llama.tamis --lengths 131072\n"

@@ -13,8 +13,8 @@ $ local s_count, o_count, p_count, q_count = p.block_n // 2, p.head_dim // 2, p.
 $ if 128 % p.block_n ~= 0 or p.block_n < 32 then reject("block_n must divide a block's 128 keys, and be 32 or more") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
 $ -- A block is given as many as all its threads can have alike, and shares out these.
-$ local alike = 65536 // (128 * (warpgroups + 1)) // 8 * 8
-$ if p.producer_registers + warpgroups * p.consumer_registers > (warpgroups + 1) * alike then reject("more registers than an SM has") end
+$ local given = (warpgroups + 1) * (65536 // (128 * (warpgroups + 1)) // 8 * 8)
+$ if p.producer_registers + warpgroups * p.consumer_registers > given then reject("more registers than an SM has") end
 $ local accumulators = s_count + o_count + p_count + q_count
 $ if accumulators + 18 > p.consumer_registers then reject("S, P, O and Q do not fit in consumer_registers") end
 $ if p.stages > 4 then reject("there are barriers for 4 stages") end
@@ -558,8 +558,8 @@ $ if lazy then
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does not
-                // move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
+                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does
+                // not move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
                 const bool fits = sums_fit<Element>(sums);
                 if (fits && lane == 0) barrier_arrive(shared.k_empty(k.stage));
 #pragma unroll

@@ -1523,8 +1523,8 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does not
-                // move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
+                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does
+                // not move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
                 const bool fits = sums_fit<Element>(sums);
                 if (fits && lane == 0) barrier_arrive(shared.k_empty(k.stage));
 #pragma unroll

@@ -385,7 +385,8 @@ struct tamis_pattern_pairs_args {
 
 /*
  * pattern_xattn: the estimates of XAttention, into the lists' memory. Persistent blocks share out (head, tile of block_m
- * reduced rows) pairs, the longest first; each has block_m rows of T floats as scratch. grid = (at most `slots`), block_n of which an SM holds.
+ * reduced rows) pairs, the longest first; each has block_m rows of T floats as scratch. grid = (at most `slots`), block_n of
+ * which an SM holds.
  */
 struct tamis_pattern_xattn_args {
     struct tamis_pattern_source source;
