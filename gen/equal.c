@@ -4,6 +4,7 @@
  */
 #include "equal.h"
 
+#include "cpu_tile.h"
 #include "error.h"
 #include "half.h"
 
@@ -168,11 +169,10 @@ static void check_choice(struct check *check, int sequence, int list)
 
 /* ---- the output */
 
-static double dot(const uint16_t *a, const uint16_t *b, int count, tamis_dtype dtype)
+static double dot(const double *a, const double *b, int count)
 {
     double sum = 0;
-    for (int d = 0; d < count; d++)
-        sum += (double)tamisi_half_to_float(a[d], dtype) * (double)tamisi_half_to_float(b[d], dtype);
+    for (int d = 0; d < count; d++) sum += a[d] * b[d];
     return sum;
 }
 
@@ -182,18 +182,19 @@ void equal_attend_row(double *out, const tamis_problem *problem, const uint16_t 
     const int head_dim = problem->head_dim;
     const double scale = problem->scale != 0 ? problem->scale : 1 / sqrt((double)head_dim);
     const long long last = problem->mask == TAMIS_FULL ? problem->seq_len - 1 : i;
-    const uint16_t *query = q + (indices ? indices[i] : i) * head_dim;
-    double largest = -INFINITY, sum = 0;
+    double query[TAMISI_CPU_HEAD_DIM_MAX], row[TAMISI_CPU_HEAD_DIM_MAX], largest = -INFINITY, sum = 0;
+    tamisi_half_read_double(query, q + (indices ? indices[i] : i) * head_dim, (size_t)head_dim, problem->dtype);
     for (long long j = 0; j <= last; j++) {
-        scratch[j] = scale * dot(query, k + (indices ? indices[j] : j) * head_dim, head_dim, problem->dtype);
+        tamisi_half_read_double(row, k + (indices ? indices[j] : j) * head_dim, (size_t)head_dim, problem->dtype);
+        scratch[j] = scale * dot(query, row, head_dim);
         if (scratch[j] > largest) largest = scratch[j];
     }
     for (int d = 0; d < head_dim; d++) out[d] = 0;
     for (long long j = 0; j <= last; j++) {
-        const uint16_t *value = v + (indices ? indices[j] : j) * head_dim;
         const double weight = exp(scratch[j] - largest);
+        tamisi_half_read_double(row, v + (indices ? indices[j] : j) * head_dim, (size_t)head_dim, problem->dtype);
         sum += weight;
-        for (int d = 0; d < head_dim; d++) out[d] += weight * (double)tamisi_half_to_float(value[d], problem->dtype);
+        for (int d = 0; d < head_dim; d++) out[d] += weight * row[d];
     }
     for (int d = 0; d < head_dim; d++) out[d] /= sum;
 }

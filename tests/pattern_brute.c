@@ -14,7 +14,7 @@
 /* One (sequence, query head). */
 struct head {
     const struct pattern_case *c;
-    const uint16_t *q, *k;
+    double *q, *k; /* (rows, D) */
     long long rows;
     int blocks; /* of these rows */
     double slack;
@@ -22,16 +22,15 @@ struct head {
     int tiles;
 };
 
-static double dot(const struct head *h, const uint16_t *a, const uint16_t *b)
+static double dot(const struct head *h, const double *a, const double *b)
 {
     double sum = 0;
-    for (int d = 0; d < h->c->head_dim; d++)
-        sum += (double)tamisi_half_to_float(a[d], h->c->dtype) * (double)tamisi_half_to_float(b[d], h->c->dtype);
+    for (int d = 0; d < h->c->head_dim; d++) sum += a[d] * b[d];
     return sum;
 }
 
-static const uint16_t *query(const struct head *h, long long i) { return h->q + i * h->c->head_dim; }
-static const uint16_t *key(const struct head *h, long long i) { return h->k + i * h->c->head_dim; }
+static const double *query(const struct head *h, long long i) { return h->q + i * h->c->head_dim; }
+static const double *key(const struct head *h, long long i) { return h->k + i * h->c->head_dim; }
 
 static double *numbers(long long count)
 {
@@ -101,15 +100,14 @@ static void decide_mass(unsigned char *out, const double *values, long long coun
 
 /* ---- means and their products */
 
-static double *means(const struct head *h, const uint16_t *rows)
+static double *means(const struct head *h, const double *rows)
 {
     const int dim = h->c->head_dim;
     double *out = numbers((long long)h->blocks * dim);
     for (int block = 0; block < h->blocks; block++) {
         const long long first = 128ll * block, end = first + 128 < h->rows ? first + 128 : h->rows;
         for (int d = 0; d < dim; d++) {
-            for (long long i = first; i < end; i++)
-                out[block * dim + d] += (double)tamisi_half_to_float(rows[i * dim + d], h->c->dtype);
+            for (long long i = first; i < end; i++) out[block * dim + d] += rows[i * dim + d];
             out[block * dim + d] /= (double)(end - first);
         }
     }
@@ -294,7 +292,7 @@ static double distance(const struct head *h, const struct lines *lines)
     const int dim = h->c->head_dim;
     double *mean = numbers(dim), *k = means(h, h->k), *guess = numbers(h->blocks), sum = 0;
     for (long long q = h->rows - 128; q < h->rows; q++)
-        for (int d = 0; d < dim; d++) mean[d] += (double)tamisi_half_to_float(query(h, q)[d], h->c->dtype) / 128;
+        for (int d = 0; d < dim; d++) mean[d] += query(h, q)[d] / 128;
     for (int j = 0; j < h->blocks; j++)
         for (int d = 0; d < dim; d++) guess[j] += h->c->scale * mean[d] * k[j * dim + d];
     softmax(guess, h->blocks);
@@ -366,6 +364,14 @@ static void brute_flexprefill(const struct head *h)
     free(plain);
 }
 
+/* The same in double: each element is read many times. */
+static double *widened(const uint16_t *in, const struct pattern_case *c, long long rows)
+{
+    double *out = numbers(rows * c->head_dim);
+    for (long long i = 0; i < rows * c->head_dim; i++) out[i] = (double)tamisi_half_to_float(in[i], c->dtype);
+    return out;
+}
+
 unsigned char *pattern_brute(const struct pattern_case *c, double slack)
 {
     const long long tiles = pattern_tiles(c), head_elements = c->capacity * c->head_dim;
@@ -373,10 +379,11 @@ unsigned char *pattern_brute(const struct pattern_case *c, double slack)
     if (!decisions) abort();
     for (long long at = 0; at < (long long)c->batch * c->q_heads; at++) {
         const long long sequence = at / c->q_heads, kv_head = at % c->q_heads / (c->q_heads / c->kv_heads);
+        const long long rows = c->kept ? c->kept[sequence] : c->capacity;
         struct head h = {.c = c,
-                         .q = c->q + at * head_elements,
-                         .k = c->k + (sequence * c->kv_heads + kv_head) * head_elements,
-                         .rows = c->kept ? c->kept[sequence] : c->capacity,
+                         .q = widened(c->q + at * head_elements, c, rows),
+                         .k = widened(c->k + (sequence * c->kv_heads + kv_head) * head_elements, c, rows),
+                         .rows = rows,
                          .slack = slack,
                          .decisions = decisions + at * tiles * tiles,
                          .tiles = (int)tiles};
@@ -388,6 +395,8 @@ unsigned char *pattern_brute(const struct pattern_case *c, double slack)
         case TAMIS_PATTERN_TOPK_BLOCKS: brute_topk(&h); break;
         default: break;
         }
+        free(h.q);
+        free(h.k);
     }
     return decisions;
 }

@@ -35,6 +35,11 @@ static unsigned short to_bits(tamis_dtype dtype, float value) { return tamisi_ha
 
 float gpu_element(tamis_dtype dtype, unsigned short bits) { return tamisi_half_to_float(bits, dtype); }
 
+void gpu_elements(double *out, tamis_dtype dtype, const unsigned short *bits, int count)
+{
+    tamisi_half_read_double(out, bits, (size_t)count, dtype);
+}
+
 static bool passed(tamis_status status, const char *what)
 {
     if (status == TAMIS_OK) return true;

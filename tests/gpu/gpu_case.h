@@ -97,5 +97,6 @@ void gpu_patterns_name(char *out, size_t size, int number);
 
 unsigned long long gpu_random(unsigned long long *state);
 float gpu_element(tamis_dtype dtype, unsigned short bits);
+void gpu_elements(double *out, tamis_dtype dtype, const unsigned short *bits, int count);
 
 #endif

@@ -32,23 +32,26 @@ static double reference_row(const struct gpu_case *c, long long list, const unsi
 {
     const int dim = c->problem.head_dim;
     const double scale = c->problem.scale != 0.0 ? c->problem.scale : 1.0 / sqrt(dim);
-    double query[256], peak = -INFINITY, sum = 0.0;
+    double query[256], key[256], value[256], peak = -INFINITY, sum = 0.0;
     double *logit = malloc(((size_t)last + 1) * sizeof *logit);
     if (!logit) abort();
-    for (int d = 0; d < dim; d++) query[d] = gpu_element(c->problem.dtype, q[(long long)token[row] * dim + d]);
+    gpu_elements(query, c->problem.dtype, q + (long long)token[row] * dim, dim);
     for (int j = 0; j <= last; j++) {
-        const unsigned short *key = k + (long long)token[j] * dim;
+        logit[j] = -INFINITY;
+        if (c->sees && !c->sees(c->pattern, list, row, j)) continue;
+        gpu_elements(key, c->problem.dtype, k + (long long)token[j] * dim, dim);
         double dot = 0.0;
-        for (int d = 0; d < dim; d++) dot += query[d] * gpu_element(c->problem.dtype, key[d]);
-        logit[j] = c->sees && !c->sees(c->pattern, list, row, j) ? -INFINITY : dot * scale;
+        for (int d = 0; d < dim; d++) dot += query[d] * key[d];
+        logit[j] = dot * scale;
         peak = fmax(peak, logit[j]);
     }
     memset(out, 0, (size_t)dim * sizeof *out);
     for (int j = 0; j <= last && peak > -INFINITY; j++) {
-        const unsigned short *value = v + (long long)token[j] * dim;
         const double p = exp(logit[j] - peak);
+        if (c->sees && p == 0) continue; /* not seen, or as good as that */
+        gpu_elements(value, c->problem.dtype, v + (long long)token[j] * dim, dim);
         sum += p;
-        for (int d = 0; d < dim; d++) out[d] += p * gpu_element(c->problem.dtype, value[d]);
+        for (int d = 0; d < dim; d++) out[d] += p * value[d];
     }
     for (int d = 0; d < dim; d++) out[d] = sum > 0 ? out[d] / sum : 0;
     free(logit);
