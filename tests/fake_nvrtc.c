@@ -5,6 +5,7 @@
  * compiler.
  *
  *   FAKE_NVRTC_VERSION  "13.0"
+ *   FAKE_NVRTC_MS       how long a compilation takes; 0
  * A source that contains "#error" is rejected with a message that names its line.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct program {
     char name[96], *source;
@@ -102,6 +104,13 @@ static int make_cubin(struct program *program, const char *arch)
     return 1;
 }
 
+static void take_time(void)
+{
+    const char *text = getenv("FAKE_NVRTC_MS");
+    const long ms = text ? atol(text) : 0;
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
 ENTRY(int, nvrtcCompileProgram, (struct program *program, int count, const char *const *options))
 {
     static const char arch_option[] = "--gpu-architecture=";
@@ -109,6 +118,7 @@ ENTRY(int, nvrtcCompileProgram, (struct program *program, int count, const char 
     for (int i = 0; i < count; i++)
         if (strncmp(options[i], arch_option, sizeof arch_option - 1) == 0) arch = options[i] + sizeof arch_option - 1;
     const char *error = strstr(program->source, "#error");
+    take_time();
     if (error) {
         int line = 1;
         for (const char *at = program->source; at < error; at++) line += *at == '\n';
