@@ -16,10 +16,8 @@ struct lines_work {
 
 /* ---- vertical(k) and slash(d) */
 
-static double logit(const struct tamisi_cpu_maker *maker, const double *query, long long k)
+static double logit(const struct tamisi_cpu_maker *maker, const double *query, const double *key)
 {
-    double key[TAMISI_CPU_HEAD_DIM_MAX];
-    tamisi_cpu_maker_row(key, maker, &maker->k, k);
     return maker->scale * tamisi_cpu_maker_dot(query, key, maker->head_dim);
 }
 
@@ -28,10 +26,11 @@ static void lse_task(void *argument, long long w)
     struct lines_work *work = argument;
     const struct tamisi_cpu_maker *maker = work->maker;
     const long long q = maker->rows - work->queries + w;
-    double query[TAMISI_CPU_HEAD_DIM_MAX], peak = -INFINITY, sum = 0;
+    double query[TAMISI_CPU_HEAD_DIM_MAX], key[TAMISI_CPU_HEAD_DIM_MAX], peak = -INFINITY, sum = 0;
     tamisi_cpu_maker_row(query, maker, &maker->q, q);
     for (long long k = 0; k <= q; k++) {
-        const double value = logit(maker, query, k);
+        tamisi_cpu_maker_row(key, maker, &maker->k, k);
+        const double value = logit(maker, query, key);
         if (value > peak) {
             sum *= exp(peak - value);
             peak = value;
@@ -46,13 +45,16 @@ static void vertical_task(void *argument, long long index)
     const struct lines_work *work = argument;
     const struct tamisi_cpu_maker *maker = work->maker;
     const long long first = index * KEYS_TASK;
-    double query[TAMISI_CPU_HEAD_DIM_MAX];
-    for (long long k = first; k < first + KEYS_TASK && k < maker->rows; k++) maker->memory.vertical[k] = 0;
+    double query[TAMISI_CPU_HEAD_DIM_MAX], keys[KEYS_TASK][TAMISI_CPU_HEAD_DIM_MAX];
+    for (long long k = first; k < first + KEYS_TASK && k < maker->rows; k++) {
+        tamisi_cpu_maker_row(keys[k - first], maker, &maker->k, k);
+        maker->memory.vertical[k] = 0;
+    }
     for (int w = 0; w < work->queries; w++) {
         const long long q = maker->rows - work->queries + w;
         tamisi_cpu_maker_row(query, maker, &maker->q, q);
         for (long long k = first; k < first + KEYS_TASK && k <= q; k++)
-            maker->memory.vertical[k] += exp(logit(maker, query, k) - work->lse[w]) / work->queries;
+            maker->memory.vertical[k] += exp(logit(maker, query, keys[k - first]) - work->lse[w]) / work->queries;
     }
 }
 
@@ -61,13 +63,17 @@ static void slash_task(void *argument, long long index)
     const struct lines_work *work = argument;
     const struct tamisi_cpu_maker *maker = work->maker;
     const long long first = index * KEYS_TASK;
-    double query[TAMISI_CPU_HEAD_DIM_MAX];
+    double query[TAMISI_CPU_HEAD_DIM_MAX], keys[KEYS_TASK][TAMISI_CPU_HEAD_DIM_MAX]; /* key k at k % KEYS_TASK */
+    long long loaded = 0;                                                            /* all keys below */
     for (long long d = first; d < first + KEYS_TASK && d < maker->rows; d++) maker->memory.slash[d] = 0;
     for (int w = 0; w < work->queries; w++) {
         const long long q = maker->rows - work->queries + w;
         tamisi_cpu_maker_row(query, maker, &maker->q, q);
+        /* Of the next query there is one key more. */
+        if (loaded < q - first - KEYS_TASK + 1) loaded = q - first - KEYS_TASK + 1;
+        for (; loaded <= q - first; loaded++) tamisi_cpu_maker_row(keys[loaded % KEYS_TASK], maker, &maker->k, loaded);
         for (long long d = first; d < first + KEYS_TASK && d <= q; d++)
-            maker->memory.slash[d] += exp(logit(maker, query, q - d) - work->lse[w]) / work->queries;
+            maker->memory.slash[d] += exp(logit(maker, query, keys[(q - d) % KEYS_TASK]) - work->lse[w]) / work->queries;
     }
 }
 
