@@ -167,10 +167,13 @@ static void check_shape(const tamis_pattern *pattern, int shape, enum pattern_in
     bench_close(&bench);
 }
 
+/* Under sanitizers one input a shape: the others are other numbers for the same lines. */
 static void check_shapes(const tamis_pattern *pattern, const char *what)
 {
+    const char *sanitizers = getenv("TAMIS_SANITIZE");
+    const int inputs = sanitizers && *sanitizers ? 1 : PATTERN_INPUTS;
     for (int shape = 0; shape < SHAPES; shape++)
-        for (int input = 0; input < PATTERN_INPUTS; input++) check_shape(pattern, shape, (enum pattern_input)input, what);
+        for (int i = 0; i < inputs; i++) check_shape(pattern, shape, (enum pattern_input)((shape + i + 1) % PATTERN_INPUTS), what);
 }
 
 START_TEST(test_topk_brute)

@@ -51,12 +51,14 @@ START_TEST(small_problem)
         ck_assert_int_eq(made.input.problem.q_heads, 4);
         must(tune_case_check(&made, cpu, NULL, &none, why));
         ck_assert_str_eq(why, "");
+        const float right[] = {made.output[12345], made.output[12346]};
         made.output[12345] += 1; /* a reference that is wrong is one that the result does not equal */
         made.output[12346] = 1;
         must(tune_case_check(&made, cpu, NULL, &none, why));
         ck_assert_ptr_nonnull(strstr(why, "seq_len 681: "));
-        tune_case_free(&made);
-        must(tune_case_make(&made, &problem, policies[p]));
+        memcpy(&made.output[12345], right, sizeof right);
+        must(tune_case_check(&made, cpu, NULL, &none, why));
+        ck_assert_str_eq(why, "");
         made.lse[680] += 0.1f; /* of the last token, which is always kept */
         must(tune_case_check(&made, cpu, NULL, &none, why));
         ck_assert_ptr_nonnull(strstr(why, "log-sum-exp"));

@@ -11,9 +11,12 @@ copy_data() {
     for header in kernel drift block pattern; do cp "$source_dir/runtime/${header}_args.h" data/runtime/; done
 }
 
-# All sources of a store, with their keys, in one file.
+# All sources of a store, with their keys, in one file. Under sanitizers every eighth: the tool does the same for each.
 dump() {
+    every=1
+    [ -z "${TAMIS_SANITIZE:-}" ] || every=8
     "$tamis" show "$1" --json 2>/dev/null | sed -n 's/.*"variant":"\([^"]*\)".*"arch":"\([^"]*\)".*/\1 \2/p' | sort -u |
+        awk -v every=$every 'NR % every == 0' |
         while read -r variant arch; do "$tamis" show "$1" --variant "$variant" --arch "$arch" --json; done >"$2"
     [ -s "$2" ] || fail "nothing to dump of $1"
 }
