@@ -2,7 +2,8 @@
 # run.sh [quick]: every test that runs without a GPU. Installs what is missing, builds in build/ of this tree, and ends with
 # one line, "N passed, N failed". quick: without sanitizers, fuzzing and valgrind.
 #
-# One line a step, with its time; logs in build/log/. TAMIS_FUZZ_SECONDS: for each fuzz target, 60 unless set.
+# One line a step, with its time; logs in build/log/. TAMIS_FUZZ_SECONDS: for each fuzz target, 60 unless set; the smallest has
+# a quarter of it.
 # shellcheck disable=SC2317 # functions are called by their names, out of a queue
 set -euo pipefail
 
@@ -26,13 +27,13 @@ unset XDG_CACHE_HOME
 
 # ---- what the steps do
 
-# FOLDER "TARGET..." OPTION...; no target: all of them.
+# JOBS FOLDER "TARGET..." OPTION...; no target: all of them.
 configure_and_build() {
-    local folder=$1 targets
-    read -r -a targets <<<"$2"
-    shift 2
+    local jobs=$1 folder=$2 targets
+    read -r -a targets <<<"$3"
+    shift 3
     cmake -S "$root" -B "$folder" "$@"
-    cmake --build "$folder" --parallel 2 ${targets:+--target "${targets[@]}"}
+    cmake --build "$folder" --parallel "$jobs" ${targets:+--target "${targets[@]}"}
 }
 
 # One suite; Check prints "97%: Checks: 120, Failures: 3, Errors: 0".
@@ -47,10 +48,10 @@ run_suite() {
     return "$code"
 }
 
-# All that CMake registered beside the suites: scripts, examples. "93% tests passed, 1 tests failed out of 14".
+# FOLDER SELECTION...: of what CMake registered beside the suites. "93% tests passed, 1 tests failed out of 14".
 run_ctest() {
     local code=0
-    ctest --test-dir "$1" --output-on-failure --no-tests=error -E '^(suite|emulated)\.' 2>&1 | tee "$counts.log" || code=$?
+    ctest --test-dir "$1" --output-on-failure --no-tests=error "${@:2}" 2>&1 | tee "$counts.log" || code=$?
     sed -n 's/^[0-9]*% tests passed, \([0-9]*\) tests failed out of \([0-9]*\)$/\1 \2/p' "$counts.log" |
         awk '{ print $2 - $1, $1, 0 }' >"$counts"
     rm "$counts.log"
@@ -78,19 +79,22 @@ run_pytest() {
     return "$code"
 }
 
-queue_all_tests() {
-    local folder=$1 prefix=$2 suite
-    queue "${prefix}scripts" run_ctest "$folder"
-    for suite in $("$folder/tests/check_tamis" --list); do queue "${prefix}suite.$suite" run_suite "$folder" "$suite"; done
+# All that CMake registered, in steps of half a minute or so; what belongs to no other is one of the scripts.
+queue_all_tests() { # "STEP..." FOLDER PREFIX
+    local suite
+    after "$1" "$3scripts" run_ctest "$2" -E '^(suite|emulated|example)\.|^gpu_'
+    after "$1" "$3gpu_checks" run_ctest "$2" -R '^gpu_'
+    after "$1" "$3examples" run_ctest "$2" -R '^example\.'
+    for suite in $("$build/tests/check_tamis" --list); do after "$1" "$3suite.$suite" run_suite "$2" "$suite"; done
 }
 
 check_scripts() {
     find tests examples .ci -name '*.sh' -print0 | xargs -0 shellcheck .ci/run
 }
 
-# The release build's own warnings; the other builds treat theirs as errors.
+# The release build's own warnings, in whichever step its objects were made; the other builds treat theirs as errors.
 check_warnings() {
-    ! grep -hn 'warning:' "$log/build" "$log/quickstart"
+    ! grep -hn 'warning:' "$build/build.log" "$log/static" "$log/build"
 }
 
 # ---- kernels
@@ -105,20 +109,25 @@ complete() {
     [ "$(summary "$1" left)" = 0 ] && [ "$(summary "$1" failed)" = 0 ] && [ "$(summary "$1" variants)" -gt 0 ]
 }
 
-# All specs for all architectures: everything compiles, the default variants without a spill.
-generate_all() {
+# SUMMARY OPTION...: specs into the one store, for all that they name by default, without a spill.
+generate() {
+    "$build/tamis" gen "${@:2}" -o "$build/specs.tamis" --defaults-only --strict -j 1 --json >"$1" || { cat "$1" && return 1; }
+    complete "$1"
+    "$build/tamis" cache verify "$build/specs.tamis"
+}
+
+# All specs for all architectures. Those that the quickstart has compiled are not compiled again.
+generate_specs() {
     local specs=(specs/*.yaml)
     [ ${#specs[@]} -ge 7 ]
-    rm -f "$build/specs.tamis"
-    "$build/tamis" gen "${specs[@]}" -o "$build/specs.tamis" --arch "$archs" --defaults-only --strict --json >"$build/specs.json" ||
-        { cat "$build/specs.json" && return 1; }
-    complete "$build/specs.json"
-    # Block patterns at the head dims that no model's spec has them for: on the oldest architecture, on one of little shared
-    # memory, and on the one with kernels of its own.
-    "$build/tamis" gen tests/gpu/specs/pattern_*.yaml -o "$build/specs.tamis" --arch sm_80,sm_90a,sm_120 --defaults-only --strict --json \
-        >"$build/patterns.json" || { cat "$build/patterns.json" && return 1; }
-    complete "$build/patterns.json"
-    "$build/tamis" cache verify "$build/specs.tamis"
+    cp "$build/llama-3.1-8b.tamis" "$build/specs.tamis"
+    generate "$build/specs.json" "${specs[@]}" --arch "$archs"
+}
+
+# Block patterns at the head dims that no model's spec has them for: on the oldest architecture, on one of little shared
+# memory, and on the one with kernels of its own.
+generate_patterns() {
+    generate "$build/patterns.json" tests/gpu/specs/pattern_*.yaml --arch sm_80,sm_90a,sm_120
 }
 
 # Kind, name, architecture, key and size of all that a store holds.
@@ -144,11 +153,11 @@ generate_twice() {
 
 # ---- fuzzing and valgrind
 
-fuzz() {
+fuzz() { # TARGET SECONDS
     local target=$1 folder=$root/build-fuzz corpus=$root/build-fuzz/corpus/$1
     export TAMIS_SOURCE_DIR=$root
     cd specs # where the tile lists are that specs name
-    "$folder/tests/$target" -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+    "$folder/tests/$target" -max_total_time="$2" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
         -artifact_prefix="$folder/$target-" "$corpus"
 }
 
@@ -204,41 +213,45 @@ sed -n 's/^setup: /        /p' "$log/setup"
 . .deps/environment
 export TAMIS_TEST_NVRTC=1 # set-up has found NVRTC or fetched it: a test that finds none fails
 must quickstart examples/quickstart.sh
-must build configure_and_build "$build" "" -DTAMIS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Release
-queue shellcheck check_scripts
-queue warnings check_warnings
-for arch in sm_80 sm_90a; do queue "emulated.$arch" run_emulated "$arch"; done
-queue_all_tests "$build" ""
-drain
-step kernels.all_architectures generate_all
-step kernels.twice generate_twice
-queue pytorch run_pytest "$build"
-queue readme tests/readme.sh "$build"
-queue static tests/static.sh
-queue packages tests/packages.sh "$build"
-for shell in bash zsh fish; do queue "completion.$shell" tests/completion.sh "$build" "$shell"; done
-drain
-step installed tests/installed.sh "$build" # alone: it puts the build folder out of sight
-
+step static tests/static.sh "$build"
+must build configure_and_build 2 "$build" "" -DTAMIS_BUILD_TESTS=ON -DTAMIS_STATIC_DEPS=OFF -DCMAKE_BUILD_TYPE=Release
 if [ -z "$quick" ]; then
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
     export LSAN_OPTIONS=suppressions=$root/tests/leaks.supp:print_suppressions=0
-    step sanitizers.build configure_and_build "$root/build-asan" "" -DTAMIS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-        -DTAMIS_SANITIZE=address,undefined -DTAMIS_WERROR=ON
-    queue_all_tests "$root/build-asan" sanitizers.
-    drain
-    fuzzers="fuzz_npy fuzz_spec fuzz_store"
-    step fuzz.build configure_and_build "$root/build-fuzz" "$fuzzers" -DTAMIS_BUILD_TESTS=ON -DTAMIS_BUILD_FUZZ=ON -DTAMIS_WERROR=ON \
-        -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTAMIS_SANITIZE=address,undefined \
-        -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
-    step fuzz.seeds make_seeds
-    for target in $fuzzers; do queue "fuzz.$target" fuzz "$target"; done
+    asan=$root/build-asan
+    # Of debugging information what a report needs, its lines.
+    sanitized=("-DTAMIS_SANITIZE=address,undefined" -DCMAKE_BUILD_TYPE=RelWithDebInfo
+        -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O2 -g1 -DNDEBUG" -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O2 -g1 -DNDEBUG")
+    queue sanitizers.build configure_and_build 1 "$asan" "" -DTAMIS_BUILD_TESTS=ON -DTAMIS_WERROR=ON "${sanitized[@]}"
+fi
+# From here on a step keeps one core busy. First what others wait for, and what is long.
+queue kernels.specs generate_specs
+queue pytorch run_pytest "$build"
+queue_all_tests "" "$build" ""
+for arch in sm_90a sm_80; do queue "emulated.$arch" run_emulated "$arch"; done
+after kernels.specs kernels.patterns generate_patterns
+if [ -z "$quick" ]; then
+    queue_all_tests sanitizers.build "$asan" sanitizers.
+    queue fuzz.build configure_and_build 1 "$root/build-fuzz" "fuzz_npy fuzz_spec fuzz_store" -DTAMIS_BUILD_TESTS=ON \
+        -DTAMIS_BUILD_FUZZ=ON -DTAMIS_WERROR=ON "${sanitized[@]}" -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+    queue fuzz.seeds make_seeds
+    after "fuzz.build fuzz.seeds" fuzz.fuzz_spec fuzz fuzz_spec "$fuzz_seconds"
+    after "fuzz.build fuzz.seeds" fuzz.fuzz_store fuzz fuzz_store "$fuzz_seconds"
+    # The smallest: 90,000 inputs a second, which reach all that they will within five.
+    after "fuzz.build fuzz.seeds" fuzz.fuzz_npy fuzz fuzz_npy $(((fuzz_seconds + 3) / 4))
     queue valgrind.suites memcheck "$build/tests/check_tamis" base plan npy
     queue valgrind.verify memcheck "$build/tamis" verify --device cpu tests/reference/*/
     queue valgrind.double memcheck "$build/tamis" verify --device cpu --precision fp64 tests/reference/*/
     queue valgrind.run memcheck "$build/tamis" run --device cpu --input tests/reference/gqa_d64_batch2 --output "$build/valgrind" --lse
-    drain
 fi
+queue packages tests/packages.sh "$build"
+queue readme tests/readme.sh "$build"
+after "kernels.specs kernels.patterns" kernels.twice generate_twice
+for shell in bash zsh fish; do queue "completion.$shell" tests/completion.sh "$build" "$shell"; done
+queue shellcheck check_scripts
+queue warnings check_warnings
+drain
+step installed tests/installed.sh "$build" # alone: it puts the build folder out of sight
 
 say_record
 finish

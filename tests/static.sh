@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# static.sh: builds the tool and check_gpu with TAMIS_STATIC_DEPS, as they are carried to a GPU machine, and looks at
-# what they still load: the C library and no more.
+# static.sh [BUILD]: builds the tool and check_gpu with TAMIS_STATIC_DEPS, as they are carried to a GPU machine, and looks at
+# what they still load: the C library and no more. In build-static/; or in BUILD, whose objects need only be linked otherwise,
+# until that is built again with TAMIS_STATIC_DEPS off.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-folder=$root/build-static
+folder=${1:-$root/build-static}
 
 cmake -S "$root" -B "$folder" -DTAMIS_STATIC_DEPS=ON -DTAMIS_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=Release
 cmake --build "$folder" --parallel 2 --target tamis check_gpu

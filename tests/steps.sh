@@ -2,19 +2,29 @@
 # steps.sh: the engine of run.sh, which sources it: runs steps, two at a time, prints a line for each, and counts. Knows no
 # test. Wants $log, a folder, and `set -euo pipefail`.
 #
-# queue NAME COMMAND..., then drain. A step passes if its command does; exit status 77 says that it found nothing to run
-# with, and was skipped; one that ran many tests leaves "passed failed skipped" in the file $counts.
+# queue NAME COMMAND..., then drain. A step of the queue begins when a lane is free and those before it in the queue have
+# begun, or wait for steps that `after` names; it should keep one core busy. A step passes if its command does; exit status
+# 77 says that it found nothing to run with, and was skipped; one that ran many tests leaves "passed failed skipped" in the
+# file $counts.
 # shellcheck disable=SC2317,SC2154 # functions are called by their names, out of a queue; log is set by run.sh
 
 lanes=2
 passed=0 failed=0 skipped=0
 queued=()
+declare -A needs=() result=() lane=() # by name: steps to come before it, ok or FAILED or skipped, process
 
 queue() {
     local name=$1
     shift
     queued+=("$name")
     printf '%q ' "$@" >"$log/$name.command"
+}
+
+# "STEP..." NAME COMMAND...: once these have passed. Where one has failed, so has this, without a run.
+after() {
+    needs[$2]=$1
+    shift
+    queue "$@"
 }
 
 step() {
@@ -46,6 +56,7 @@ report_step() {
     passed=$((passed + step_passed)) failed=$((failed + step_failed)) skipped=$((skipped + step_skipped))
     [ "$step_failed" -eq 0 ] || what=FAILED
     [ $((step_passed + step_failed)) -gt 0 ] || what=skipped
+    result[$name]=$what
     printf '%-7s %-34s %7s s' "$what" "$name" "$(cat "$log/$name.seconds")"
     [ $((step_passed + step_failed)) -le 1 ] || printf '  %d of %d' "$step_passed" $((step_passed + step_failed))
     [ "$step_skipped" -eq 0 ] || printf '  %d skipped' "$step_skipped"
@@ -54,27 +65,68 @@ report_step() {
     rm -f "$log/$name".{command,counts,seconds,done}
 }
 
+# Without a run, or without its end: NAME WHY.
+fail_step() {
+    echo "$2" >>"$log/$1"
+    echo "0 1 0" >"$log/$1.counts"
+    echo 0.0 >"$log/$1.seconds"
+    report_step "$1"
+}
+
 report_done() {
     local name left=()
     for name in "${running[@]}"; do
-        if [ -e "$log/$name.done" ]; then report_step "$name"; else left+=("$name"); fi
+        if [ -e "$log/$name.done" ]; then
+            report_step "$name"
+        elif kill -0 "${lane[$name]}" 2>/dev/null; then
+            left+=("$name")
+        elif [ -e "$log/$name.done" ]; then # since it was looked for
+            report_step "$name"
+        else
+            fail_step "$name" "steps: killed"
+        fi
     done
     running=("${left[@]}")
 }
 
-drain() {
-    local name running=()
-    for name in "${queued[@]}"; do
-        run_step "$name" &
-        running+=("$name")
-        while [ ${#running[@]} -ge $lanes ]; do
-            wait -n || true
-            report_done
-        done
+# ready, waiting, or the step that has failed or is not there.
+readiness() {
+    local need state=ready
+    for need in ${needs[$1]:-}; do
+        case ${result[$need]:-} in
+            ok) ;;
+            '') if [[ " ${queued[*]} ${running[*]} " == *" $need "* ]]; then state=waiting; else echo "$need" && return; fi ;;
+            *) echo "$need" && return ;;
+        esac
     done
-    wait
-    report_done
-    queued=()
+    echo $state
+}
+
+begin_steps() {
+    local name state left=()
+    for name in "${queued[@]}"; do
+        state=waiting
+        [ ${#running[@]} -ge $lanes ] || state=$(readiness "$name")
+        case $state in
+            waiting) left+=("$name") ;;
+            ready)
+                run_step "$name" &
+                lane[$name]=$!
+                running+=("$name")
+                ;;
+            *) fail_step "$name" "steps: not run, as $state has not passed" ;;
+        esac
+    done
+    queued=("${left[@]}")
+}
+
+drain() {
+    local running=()
+    while [ ${#queued[@]} -gt 0 ] || [ ${#running[@]} -gt 0 ]; do
+        begin_steps
+        [ ${#running[@]} -eq 0 ] || wait -n || true
+        report_done
+    done
 }
 
 finish() {
