@@ -173,7 +173,8 @@ static void check_shapes(const tamis_pattern *pattern, const char *what)
     const char *sanitizers = getenv("TAMIS_SANITIZE");
     const int inputs = sanitizers && *sanitizers ? 1 : PATTERN_INPUTS;
     for (int shape = 0; shape < SHAPES; shape++)
-        for (int i = 0; i < inputs; i++) check_shape(pattern, shape, (enum pattern_input)((shape + i + 1) % PATTERN_INPUTS), what);
+        for (int i = 0; i < inputs; i++)
+            check_shape(pattern, shape, (enum pattern_input)((shape + i + 1) % PATTERN_INPUTS), what);
 }
 
 START_TEST(test_topk_brute)
