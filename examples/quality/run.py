@@ -275,15 +275,20 @@ def run_share(o):
 
 
 def measure_alone(o, bench, settings, layers, rows):
-    """The rows, with the median time of some prompts of their setting and length, none other beside them."""
+    """The rows, with the median time of some prompts of their setting and length, none other beside them. Settings take turns
+    at each prompt: what a machine does at first, or now and then, is no one setting's."""
     asked, times = asker(o, bench), {}
+    for setting in settings:
+        if setting.kind == "mapped":
+            bench.fit(setting, layers[setting], fit_prompts(o, bench))
     for length in o.lengths:
-        cases = [dict(task="single", haystack=o.haystack, length=length, depth=0.5, sample=i) for i in range(TIMED)]
+        each = {setting: [] for setting in settings}
+        for i in range(TIMED):
+            ids = asked(dict(task="single", haystack=o.haystack, length=length, depth=0.5, sample=i))[0]
+            for setting in settings:
+                each[setting].append(bench.prefill(ids, setting, layers[setting], True)[1])
         for setting in settings:
-            if setting.kind == "mapped":
-                bench.fit(setting, layers[setting], fit_prompts(o, bench))
-            each = [bench.prefill(asked(case)[0], setting, layers[setting], True)[1] for case in cases]
-            times[setting.text, str(length)] = f"{statistics.median(each):.3f}"
+            times[setting.text, str(length)] = f"{statistics.median(each[setting]):.3f}"
             say(f"alone: {length} {setting.text}: {times[setting.text, str(length)]} ms")
     return [{**row, "prefill_ms": times.get((row["setting"], row["length"]), row["prefill_ms"])} for row in rows]
 

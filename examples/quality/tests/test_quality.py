@@ -295,6 +295,20 @@ def test_answers_together(model, tmp_path, capsys):
         assert list(csv.DictReader(file)) == [{name: str(value) for name, value in row.items()} for row in many]
 
 
+def test_settings_take_turns_when_timed(model, monkeypatch, capsys):
+    """A machine that becomes faster with every prompt: no setting is the better for its place."""
+    clock = iter(range(1000, 0, -1))
+    o = options(model, "unused", "--samples", "1")
+    bench = run.Bench(o)
+    monkeypatch.setattr(bench, "prefill", lambda *_: (None, float(next(clock))))
+    monkeypatch.setattr(bench, "fit", lambda *_: None)
+    settings = run.read_settings(o)
+    rows = [{"setting": setting.text, "length": "256", "prefill_ms": "0"} for setting in settings]
+    made = run.measure_alone(o, bench, settings, dict.fromkeys(settings, (1,)), rows)
+    times = [float(row["prefill_ms"]) for row in made]
+    assert len(times) > 3 and max(times) - min(times) == len(times) - 1
+
+
 def test_an_answer_ends_with_its_line(model):
     bench = run.Bench(options(model, "unused"))
     line, word = TOKENIZER.ids["\n"], TOKENIZER.ids["the"]
