@@ -394,6 +394,40 @@ def test_page(model, tmp_path, capsys):
     assert "nan" not in made and "inf" not in made
 
 
+def results(folder, settings):
+    """A folder of results, of a dense setting and others: (method, ratio, layers, accuracy)."""
+    with (folder / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, run.COLUMNS, restval="")
+        writer.writeheader()
+        for method, amount, layers, accuracy in settings:
+            setting = method if method == "dense" else f"{method}:ratio={amount},layers={layers}"
+            same = dict(task="single", haystack="text", length=256, depth=0.5, sample=0, said="7", nll="", scope="head")
+            policy = "dense" if method == "dense" else "ratio"
+            kept = f"1.0000 {amount or 1:.4f}"
+            row = dict(setting=setting, accuracy=accuracy, prefill_ms=2, kept=amount or 1, kept_by_layer=kept, method=method)
+            writer.writerow({**same, **row, "policy": policy, "amount": amount, "sparse_layers": layers})
+
+
+def test_page_of_many_settings(tmp_path):
+    """More than there are colours: tables instead of lines, in one order whatever that of the rows is; baselines have no speed;
+    what is near dense is drawn larger."""
+    some = [(method, amount, "1", 0.96) for method in ("random", "sparse") for amount in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    results(tmp_path, [*some, ("dense", "", "", 1.0), ("sparse", 0.05, "0,1", 0.25)])
+    made = plot.page([tmp_path])
+    xml.etree.ElementTree.fromstring(made.split("\n", 1)[1])
+    parts = dict(part.split("</h2>", 1) for part in made.split("<h2>")[1:])
+    assert "random:" not in parts["Accuracy against speed"] and parts["Accuracy against speed"].count("<figure>") == 2
+    assert parts["Accuracy against tokens kept"].count("<figcaption>layers 1, 256 tokens") == 1
+    assert "layers 0,1" not in parts["Accuracy against tokens kept"]
+    for title in ("Accuracy by depth", "Tokens kept by layer"):
+        assert "<svg" not in parts[title]
+    table = parts["Accuracy by task"]
+    names = ["<td>dense<", *(f"<td>{method}:ratio=" for method in ("sparse", "random"))]
+    assert sorted(names, key=table.index) == names
+    assert table.index("sparse:ratio=0.5") < table.index("sparse:ratio=0.1,")
+    assert "rgb(214 39 40 / 0.62)'>0.250" in table and "<td>1.000" in table
+
+
 def test_page_of_nothing(tmp_path):
     (tmp_path / "results.csv").write_text(",".join(run.COLUMNS) + "\n")
     with pytest.raises(SystemExit, match="no results yet"):
