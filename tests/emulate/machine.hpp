@@ -79,6 +79,7 @@ struct Block {
     BlockBarrier barriers[16];
     std::map<unsigned, TransactionBarrier> transaction_barriers; /* by offset */
     std::vector<std::vector<unsigned long long>> warpgroup_products; /* descriptors, to be the same in four warps */
+    std::vector<std::vector<const void *>> warpgroup_places; /* of the other wgmma instructions, to be the same too */
 };
 
 /* A copy under way that ends in an arrival at, or in bytes for, a barrier. */

@@ -130,9 +130,13 @@ inline void wgmma_mma_async_sync_aligned_f32_f16_f16(Outputs<float> d, Words a, 
 {
     wgmma<kM, kN, kK>(d, a.begin(), 0, b, accumulate != 0, scale_a, scale_b, 0, transposed_b, Element::f16);
 }
-inline void wgmma_fence_sync_aligned() { emulate::warpgroup_fence(); }
-inline void wgmma_commit_group_sync_aligned() { emulate::warpgroup_commit(); }
-inline void wgmma_wait_group_sync_aligned(int pending) { emulate::warpgroup_wait(static_cast<unsigned>(pending)); }
+/* Where in the kernel these are called tells them apart. */
+__forceinline__ void wgmma_fence_sync_aligned() { emulate::warpgroup_fence(); }
+__forceinline__ void wgmma_commit_group_sync_aligned() { emulate::warpgroup_commit(); }
+__forceinline__ void wgmma_wait_group_sync_aligned(int pending)
+{
+    emulate::warpgroup_wait(static_cast<unsigned>(pending));
+}
 
 inline void setmaxnreg_inc_sync_aligned_u32(int count) { emulate::set_registers(count); }
 inline void setmaxnreg_dec_sync_aligned_u32(int count) { emulate::set_registers(count); }

@@ -32,6 +32,7 @@ struct PendingProducts {
     std::vector<std::unique_ptr<Accumulators>> accumulators;
     bool fenced = false;
     size_t issued = 0;
+    size_t places = 0; /* of instructions beside products so far */
 };
 
 static PendingProducts &products_of(Warp &warp)
@@ -148,6 +149,18 @@ static void compare_warps(const WarpgroupProduct &product, size_t number)
         fail("wgmma: the warps of a warpgroup ask for different products");
 }
 
+/* The four warps execute one and the same instruction, at `place` in the kernel's code. */
+static void compare_places(const void *place)
+{
+    auto &groups = current->block->warpgroup_places;
+    const size_t group = static_cast<size_t>(current->place.warp) / 4, number = mine().places++;
+    if (groups.size() <= group) groups.resize(group + 1);
+    if (groups[group].size() == number)
+        groups[group].push_back(place);
+    else if (groups[group][number] != place)
+        fail("wgmma: the warps of a warpgroup are at different instructions");
+}
+
 static void start_product(void *const (&arguments)[32], unsigned)
 {
     PendingProducts &pending = mine();
@@ -192,19 +205,31 @@ void warpgroup_multiply(WarpgroupProduct &product)
 
 void warpgroup_fence()
 {
-    meet("wgmma.fence", kAllLanes, nullptr, [](void *const (&)[32], unsigned) { mine().fenced = true; });
+    meet("wgmma.fence", kAllLanes, __builtin_return_address(0), [](void *const (&places)[32], unsigned) {
+        compare_places(places[0]);
+        mine().fenced = true;
+    });
 }
 
 void warpgroup_commit()
 {
-    meet("wgmma.commit_group", kAllLanes, nullptr,
-         [](void *const (&)[32], unsigned) { mine().group_ends.push_back(mine().products.size()); });
+    meet("wgmma.commit_group", kAllLanes, __builtin_return_address(0), [](void *const (&places)[32], unsigned) {
+        compare_places(places[0]);
+        mine().group_ends.push_back(mine().products.size());
+    });
 }
+
+struct Wait {
+    unsigned pending_groups;
+    const void *place;
+};
 
 static void finish_groups(void *const (&arguments)[32], unsigned)
 {
     PendingProducts &pending = mine();
-    const size_t left = *static_cast<const unsigned *>(arguments[0]);
+    const Wait &wait = *static_cast<const Wait *>(arguments[0]);
+    const size_t left = wait.pending_groups;
+    compare_places(wait.place);
     std::vector<size_t> &ends = pending.group_ends;
     if (ends.size() <= left) return;
     const size_t done = ends.size() - left, products = ends[done - 1];
@@ -214,7 +239,11 @@ static void finish_groups(void *const (&arguments)[32], unsigned)
     if (left == 0) pending.fenced = false;
 }
 
-void warpgroup_wait(unsigned pending_groups) { meet("wgmma.wait_group", kAllLanes, &pending_groups, finish_groups); }
+void warpgroup_wait(unsigned pending_groups)
+{
+    Wait wait = {pending_groups, __builtin_return_address(0)};
+    meet("wgmma.wait_group", kAllLanes, &wait, finish_groups);
+}
 
 /* Registers are not modelled; how a block shares out those that it has is: as many as all its threads can have alike. */
 static void share_registers(void *const (&arguments)[32], unsigned)
