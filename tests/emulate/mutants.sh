@@ -34,7 +34,7 @@ mutants=(
     'values given back before the product is done|sm_90a|attend_wgmma.cu.lua|/const auto wait_for_values/{n;s/wgmma_wait<0>();//}'
     'a barrier for one arrival too many|sm_90a|attend_wgmma.cu.lua|s/barrier_init(shared.q_empty(), 4/barrier_init(shared.q_empty(), 1 + 4/'
     'a descriptor whose rows lie too far apart|sm_90a|include/hopper.cuh|s/kStride = 1024 >> 4/kStride = 2048 >> 4/'
-    'a fence between stores and products left out|sm_90a|attend_wgmma.cu.lua|/copy_async_wait<0>();/{n;s/fence_async_proxy();//}'
+    'a fence between stores and products left out|sm_90a|include/attend_tma.cuh|/copy_async_wait<0>();/{n;s/fence_async_proxy();//}'
     'a ring of scores filled before it is empty|sm_90a|score_wgmma.cu.lua|s/barrier_wait(tiles.empty(ring.stage), ring.phase ^ 1);//'
     'a ring whose phase does not turn|sm_90a|include/hopper.cuh|s/phase ^= 1;//'
     'another byte count than is copied|sm_90a|score_wgmma.cu.lua|s/barrier_expect(barrier, kTileBytes<kRows>)/barrier_expect(barrier, kTileBytes<kRows> - 16)/'
