@@ -18,7 +18,7 @@ static const struct effort {
     double give_up; /* so many times the best's time after the first rounds: out */
     double behind;  /* so many times the best's at a shorter length: not even tried */
 } efforts[] = {[TAMISI_QUICK] = {1, 2, 5, 2, 1.3, 1.3},
-               [TAMISI_NORMAL] = {1, 3, 9, 4, 1.5, 1.5},
+               [TAMISI_NORMAL] = {1, 3, 25, 4, 1.5, 1.5},
                [TAMISI_EXHAUSTIVE] = {3, 15, 15, (size_t)-1, 1.5, INFINITY}};
 
 #define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */

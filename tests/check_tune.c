@@ -286,19 +286,19 @@ START_TEST(stops_losers)
 }
 END_TEST
 
-/* Nine rounds are for those that noise does not tell apart; who is beaten for certain costs no more of them. */
+/* Twenty-five rounds are for those that noise does not tell apart; who is beaten for certain costs no more of them. */
 START_TEST(bounds_finals)
 {
     set_task(4, 3);
     for (int i = 0; i < 12; i++) fiction.us[i] = i == 5 ? 90 : i == 6 ? 90.1 : 100 + i;
     run();
     ck_assert_str_eq(outcome.chosen, "attend_5");
-    ck_assert_int_eq(fiction.timed[5], 9);
-    ck_assert_int_eq(fiction.timed[6], 9); /* within half a percent */
+    ck_assert_int_eq(fiction.timed[5], 25);
+    ck_assert_int_eq(fiction.timed[6], 25); /* within half a percent */
     expect_state(6, TAMISI_TIMED);
     ck_assert_int_eq(fiction.timed[1], 5); /* third of four finalists */
     expect_state(1, TAMISI_STOPPED);
-    ck_assert_int_eq(fiction.timed[0], 9);
+    ck_assert_int_eq(fiction.timed[0], 25);
     expect_state(0, TAMISI_TIMED);
 
     set_task(4, 3);
