@@ -227,7 +227,7 @@ static tamis_status one_way(struct trial *trial, struct ablate_figures *out, boo
         return TAMIS_OK;
     }
     out->ratios[ratio].ways[way].kept = lists.kept;
-    if (!is_fit) sums->window_mass += ablate_window_mass(&lists, trial->score) ;
+    if (!is_fit) sums->window_mass += ablate_window_mass(&lists, trial->score);
     for (int place = 0; place < BENCH_HEADS; place++) {
         const uint16_t *dense = trial->dense_heads + place * p->seq_len * p->head_dim;
         TAMIS_TRY(bench_rows_read(&trial->rows, trial->head, trial->arrays[OUTPUT], bench_rows_head(p, place)));

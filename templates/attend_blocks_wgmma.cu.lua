@@ -12,8 +12,7 @@ $ local type = p.dtype == "bf16" and "bf16" or "f16"
 $ local s_count, o_count, p_count, q_count = p.block_n // 2, p.head_dim // 2, p.block_n // 4, p.q_in_registers * p.head_dim // 4
 $ if 128 % p.block_n ~= 0 or p.block_n < 32 then reject("block_n must divide a block's 128 keys, and be 32 or more") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
-$ -- A block is given as many as all its threads can have alike, and shares out these.
-$ local given = (warpgroups + 1) * (65536 // (128 * (warpgroups + 1)) // 8 * 8)
+$ local given = use("registers").given(warpgroups + 1)
 $ if p.producer_registers + warpgroups * p.consumer_registers > given then reject("more registers than an SM has") end
 $ local accumulators = s_count + o_count + p_count + q_count
 $ if accumulators + 18 > p.consumer_registers then reject("S, P, O and Q do not fit in consumer_registers") end

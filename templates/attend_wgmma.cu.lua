@@ -15,8 +15,7 @@ $ local s_count, o_count, p_count = p.block_n // 2, value_columns // 2, p.block_
 $ if p.block_m ~= block_m then reject("block_m must be 64 rows for each warpgroup") end
 $ if p.block_n % 16 ~= 0 or p.block_n > 256 then reject("block_n must be a multiple of 16 up to 256") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
-$ -- A block is given as many as all its threads can have alike, and shares out these.
-$ local given = (p.warpgroups + 1) * (65536 // (128 * (p.warpgroups + 1)) // 8 * 8)
+$ local given = use("registers").given(p.warpgroups + 1)
 $ if p.producer_registers + p.warpgroups * p.consumer_registers > given then reject("more registers than an SM has") end
 $ local accumulators = s_count + o_count + p.overlap * p_count
 $ if accumulators + 18 > p.consumer_registers then reject("S, P and O do not fit in consumer_registers") end

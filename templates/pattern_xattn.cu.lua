@@ -26,6 +26,12 @@ constexpr int kPitch = Tile<kDepth>::kPitchBytes;
 constexpr int kSlices = kHeadDim / kDepth;
 constexpr int kStageBytes = (kRows + kColumns) * kPitch;
 
+// A token's row from `bytes` on; null behind the sequence's last.
+__device__ __forceinline__ const char *xattn_row(const HeadRows &rows, long long token, long long count, int bytes)
+{
+    return token < count ? rows.row(token) + bytes : nullptr;
+}
+
 // Start loading step `step` of a tile: strided rows of Q from the far end of their S, of K from the near one.
 __device__ __forceinline__ void load_step(unsigned s_stage, const XattnTile &tile, int stride, int steps_a_tile, int step)
 {

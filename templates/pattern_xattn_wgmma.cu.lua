@@ -11,8 +11,7 @@ $ if p.cc ~= 90 then reject("wgmma is an instruction of sm_90a") end
 $ if p.block_n % 32 ~= 0 then reject("block_n must be a multiple of 32: key blocks of any stride end with a tile") end
 $ if shared > p.shared_limit then reject("more shared memory than a block may have") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
-$ -- A block is given as many as all its threads can have alike, and shares out these.
-$ local given = 3 * (65536 // 384 // 8 * 8)
+$ local given = use("registers").given(3)
 $ if p.producer_registers + 2 * p.consumer_registers > given then reject("more registers than an SM has") end
 $ if count + 30 > p.consumer_registers then reject("the products and their sums do not fit in consumer_registers") end
 $ entry{stage = "pattern_xattn", symbol = symbol, threads = 384, shared_bytes = shared, block_m = 128, block_n = 1}

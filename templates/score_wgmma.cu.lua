@@ -11,8 +11,7 @@ $ local function threads(warpgroups) return 128 * (warpgroups + 1) end
 $ -- What the loading warpgroup gives back of the registers that all start with goes to those that compute.
 $ local loading_registers = 24
 $ local function registers(warpgroups)
-$     local of_all = threads(warpgroups) * (65536 // threads(warpgroups) // 8 * 8)
-$     return math.min(240, (of_all - 128 * loading_registers) // (128 * warpgroups) // 8 * 8)
+$     return math.min(240, (use("registers").given(warpgroups + 1) - loading_registers) // warpgroups // 8 * 8)
 $ end
 $ -- The operand of the rows and the logits, and about 40 for all else.
 $ local function crowded(block_n, warpgroups) return p.head_dim // 4 + block_n // 2 + 40 > registers(warpgroups) end

@@ -1259,12 +1259,6 @@ __device__ __forceinline__ int xattn_items(const tamis_pattern_xattn_args &args)
     return static_cast<int>((capacity + kRows - 1) / kRows) * args.source.batch * args.source.q_heads;
 }
 
-/* A token's row from `bytes` on; null behind the sequence's last. */
-__device__ __forceinline__ const char *xattn_row(const HeadRows &rows, long long token, long long count, int bytes)
-{
-    return token < count ? rows.row(token) + bytes : nullptr;
-}
-
 /* Of a thread's two rows and the columns that it has seen: the largest logit in log2 units, and the exponentials' sum to it. */
 struct XattnSums {
     float peak[2] = {-kInfinity, -kInfinity};
@@ -1373,6 +1367,12 @@ constexpr int kRows = 128, kColumns = 128; // of a tile
 constexpr int kPitch = Tile<kDepth>::kPitchBytes;
 constexpr int kSlices = kHeadDim / kDepth;
 constexpr int kStageBytes = (kRows + kColumns) * kPitch;
+
+// A token's row from `bytes` on; null behind the sequence's last.
+__device__ __forceinline__ const char *xattn_row(const HeadRows &rows, long long token, long long count, int bytes)
+{
+    return token < count ? rows.row(token) + bytes : nullptr;
+}
 
 // Start loading step `step` of a tile: strided rows of Q from the far end of their S, of K from the near one.
 __device__ __forceinline__ void load_step(unsigned s_stage, const XattnTile &tile, int stride, int steps_a_tile, int step)

@@ -1363,12 +1363,6 @@ __device__ __forceinline__ int xattn_items(const tamis_pattern_xattn_args &args)
     return static_cast<int>((capacity + kRows - 1) / kRows) * args.source.batch * args.source.q_heads;
 }
 
-/* A token's row from `bytes` on; null behind the sequence's last. */
-__device__ __forceinline__ const char *xattn_row(const HeadRows &rows, long long token, long long count, int bytes)
-{
-    return token < count ? rows.row(token) + bytes : nullptr;
-}
-
 /* Of a thread's two rows and the columns that it has seen: the largest logit in log2 units, and the exponentials' sum to it. */
 struct XattnSums {
     float peak[2] = {-kInfinity, -kInfinity};
