@@ -19,7 +19,7 @@ static const struct effort {
     double behind;  /* so many times the best's at a shorter length: not even tried */
 } efforts[] = {[TAMISI_QUICK] = {1, 2, 5, 2, 1.3, 1.3},
                [TAMISI_NORMAL] = {1, 3, 25, 4, 1.5, 1.5},
-               [TAMISI_EXHAUSTIVE] = {3, 15, 15, (size_t)-1, 1.5, INFINITY}};
+               [TAMISI_EXHAUSTIVE] = {3, 15, 25, (size_t)-1, 1.5, INFINITY}};
 
 #define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */
 #define SURE_ROUNDS 5  /* after so many the noise is known well enough to tell who is beaten */
@@ -245,11 +245,12 @@ static void stop_losers(struct contest *contest, size_t keep, double give_up)
 
 /*
  * Stop those whose time and the best one's are farther apart than both are uncertain. Is anyone left beside the best who is
- * not beaten? The default stays in any case.
+ * not beaten? The default stays in any case, and everyone does where all are finalists: their times are what was asked for.
  */
 static bool stop_beaten(struct contest *contest)
 {
     const size_t best = find_best(contest), count = contest->task->count;
+    const bool spare = contest->effort->finalists == (size_t)-1;
     bool open = false;
     if (best == count) return false;
     const struct tamisi_timing first = result_of(contest, best, TAMISI_TIMED);
@@ -259,7 +260,7 @@ static bool stop_beaten(struct contest *contest)
         const struct tamisi_timing timing = result_of(contest, i, TAMISI_TIMED);
         const bool beaten = !tamisi_timing_tie(&first, &timing);
         open = open || !beaten;
-        if (beaten && i > 0) contender->place = STOPPED;
+        if (beaten && i > 0 && !spare) contender->place = STOPPED;
     }
     return open;
 }
@@ -267,8 +268,8 @@ static bool stop_beaten(struct contest *contest)
 /* As many rounds as it takes to tell the best from the rest, and no more than the effort has. */
 static tamis_status run_finals(struct contest *contest)
 {
-    const int most = contest->effort->final_rounds;
-    int rounds = most > SURE_ROUNDS && contest->effort->finalists < (size_t)-1 ? SURE_ROUNDS : most;
+    const int most = contest->effort->final_rounds, had = contest->effort->second_rounds;
+    int rounds = had > SURE_ROUNDS ? had : SURE_ROUNDS;
     TAMIS_TRY(run_rounds(contest, rounds));
     while (rounds < most && !stopped(contest) && stop_beaten(contest)) TAMIS_TRY(run_rounds(contest, ++rounds));
     return TAMIS_OK;
