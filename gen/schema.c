@@ -226,7 +226,7 @@ const struct schema_param schema_params[] = {
     {"pattern_xattn", "depth", 32, 256, "elements of a row a step; a divisor of head_dim and a multiple of 32"},
     {"pattern_xattn", "stages", 2, 8, "steps in flight"},
 
-    {"pattern_xattn_wgmma", "block_n", 32, 256, "columns of a tile, of which there are 128 rows; a multiple of 32"},
+    {"pattern_xattn_wgmma", "block_n", 32, 256, "columns of a tile; a multiple of 32"},
     {"pattern_xattn_wgmma", "consumer_registers", 24, 256, "registers a computing thread; a multiple of 8"},
     {"pattern_xattn_wgmma", "producer_registers", 24, 256, "registers a loading thread; a multiple of 8"},
     {"pattern_xattn_wgmma", "stages", 4, 8, "steps in flight"},

@@ -74,6 +74,7 @@ enum tamisi_stage {
     TAMISI_PATTERN_CUT,
     TAMISI_PATTERN_LISTS,
     TAMISI_PATTERN_XATTN,
+    TAMISI_PATTERN_XATTN_TMA,
     TAMISI_STAGE_COUNT
 };
 
@@ -87,7 +88,7 @@ struct tamisi_kernel {
  * whatever lies at the address. A set that another thread is looking at is passed by: nobody waits.
  */
 struct tamisi_map_key { /* no padding: compared as bytes */
-    unsigned long long address, rows, heads, box_rows, strides[3];
+    unsigned long long address, rows, heads, box_rows, apart, strides[3];
 };
 #define TAMISI_MAP_SETS_LOG2 4 /* 128 maps: for a model whose layers each have their own K */
 #define TAMISI_MAP_WAYS 8      /* more than a run has, so that its maps are there for the next even if all fall into one set */
@@ -154,6 +155,9 @@ tamis_status tamisi_gpu_drift_add(const tamis_drift *drift, struct tamisi_drift_
 /* Put a stage's kernel on the stream with a grid and its argument struct, in a current context. gpu_stages.c. */
 tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
                                void *args, tamis_stream stream);
+/* The same with each `cluster` blocks along x as one; clusters of more than one block exist from 9.0. */
+tamis_status tamisi_gpu_launch_clusters(const tamis_plan *plan, enum tamisi_stage stage, unsigned cluster, unsigned x,
+                                        unsigned y, unsigned z, void *args, tamis_stream stream);
 /* The same on blocks that share out `items` of work: as many as there are items, and at most one an SM. */
 tamis_status tamisi_gpu_launch_persistent(const tamis_plan *plan, enum tamisi_stage stage, long long items, void *args,
                                           tamis_stream stream);
@@ -168,6 +172,12 @@ struct tamis_rows tamisi_gpu_rows_of(const tamis_tensor *tensor);
  */
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
                             long long rows, int box_rows);
+/*
+ * Of the same rows, as many as fill groups of `apart`, as (B, heads, groups, apart, D): boxes have a row of each of `box_groups`
+ * groups. There is at least one group.
+ */
+tamis_status tamisi_gpu_strided_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor,
+                                    int heads, long long rows, int apart, int box_groups);
 
 /* gpu_score.c: the score (step 1) of a plan with candidates, in a current context. */
 tamis_status tamisi_gpu_score_launch(const tamis_plan *plan, const struct tamis_rows *q, const struct tamis_rows *k,

@@ -12,31 +12,41 @@ static unsigned long long map_stride(long long stride, unsigned long long size, 
     return 2 * (unsigned long long)(size > 1 ? stride : head_dim);
 }
 
-static struct tamisi_map_key key_of(const struct tamis_rows *tensor, int heads, long long rows, int box_rows)
+/* `apart`: 1, or of a map by groups the rows of one. */
+static struct tamisi_map_key key_of(const struct tamis_rows *tensor, int heads, long long rows, int apart, int box_rows)
 {
     return (struct tamisi_map_key){.address = (uintptr_t)tensor->data,
                                    .rows = (unsigned long long)rows,
                                    .heads = (unsigned long long)heads,
                                    .box_rows = (unsigned long long)box_rows,
+                                   .apart = (unsigned long long)apart,
                                    .strides = {(unsigned long long)tensor->row_stride, (unsigned long long)tensor->head_stride,
                                                (unsigned long long)tensor->batch_stride}};
 }
 
-static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
-                             long long rows, int box_rows)
+/* Dimensions from the innermost: D, a group's rows if rows come in groups, rows or groups, heads, B. */
+static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, void *data,
+                             const struct tamisi_map_key *key)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const tamis_problem *problem = &plan->problem;
     const int type = problem->dtype == TAMIS_BF16 ? TAMISI_CU_TENSOR_BFLOAT16 : TAMISI_CU_TENSOR_FLOAT16;
-    const unsigned long long sizes[] = {(unsigned long long)problem->head_dim, (unsigned long long)rows,
-                                        (unsigned long long)heads, (unsigned long long)problem->batch};
-    const unsigned long long strides[] = {map_stride(tensor->row_stride, sizes[1], problem->head_dim),
-                                          map_stride(tensor->head_stride, sizes[2], problem->head_dim),
-                                          map_stride(tensor->batch_stride, sizes[3], problem->head_dim)};
-    const unsigned box[] = {64, (unsigned)box_rows, 1, 1}, steps[] = {1, 1, 1, 1};
+    const bool grouped = key->apart > 1;
+    const unsigned skip = grouped ? 0 : 1; /* of the second dimension */
+    const unsigned long long extents[] = {key->apart, key->rows / key->apart, key->heads, (unsigned long long)problem->batch};
+    const long long row = (long long)key->strides[0];
+    const long long apart[] = {row, (long long)key->apart * row, (long long)key->strides[1], (long long)key->strides[2]};
+    unsigned long long sizes[5] = {(unsigned long long)problem->head_dim}, strides[4];
+    unsigned box[5] = {64, 1, 1, 1, 1};
+    const unsigned steps[] = {1, 1, 1, 1, 1};
+    for (unsigned i = skip; i < 4; i++) {
+        sizes[1 + i - skip] = extents[i];
+        strides[i - skip] = map_stride(apart[i], extents[i], problem->head_dim);
+    }
+    box[2 - skip] = (unsigned)key->box_rows;
     struct tamisi_cu_tensor_map map;
     TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
-                                gpu->cuda->tensor_map_encode_tiled(&map, type, 4, tensor->data, sizes, strides, box, steps,
+                                gpu->cuda->tensor_map_encode_tiled(&map, type, 5 - skip, data, sizes, strides, box, steps,
                                                                    TAMISI_CU_INTERLEAVE_NONE, TAMISI_CU_SWIZZLE_128B,
                                                                    TAMISI_CU_L2_PROMOTION_128B, TAMISI_CU_OOB_FILL_NONE),
                                 "cannot describe a tensor to the copy engine"));
@@ -83,13 +93,25 @@ static void keep_map(struct tamisi_map_set *set, const struct tamisi_map_key *ke
     leave_set(set);
 }
 
+static tamis_status get_map(struct tamis_tensor_map *out, const tamis_plan *plan, void *data, const struct tamisi_map_key *key)
+{
+    struct tamisi_map_set *set = set_of(plan, key);
+    if (find_map(out, set, key)) return TAMIS_OK;
+    TAMIS_TRY(make_map(out, plan, data, key));
+    keep_map(set, key, out);
+    return TAMIS_OK;
+}
+
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
                             long long rows, int box_rows)
 {
-    const struct tamisi_map_key key = key_of(tensor, heads, rows, box_rows);
-    struct tamisi_map_set *set = set_of(plan, &key);
-    if (find_map(out, set, &key)) return TAMIS_OK;
-    TAMIS_TRY(make_map(out, plan, tensor, heads, rows, box_rows));
-    keep_map(set, &key, out);
-    return TAMIS_OK;
+    const struct tamisi_map_key key = key_of(tensor, heads, rows, 1, box_rows);
+    return get_map(out, plan, tensor->data, &key);
+}
+
+tamis_status tamisi_gpu_strided_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor,
+                                    int heads, long long rows, int apart, int box_groups)
+{
+    const struct tamisi_map_key key = key_of(tensor, heads, rows, apart, box_groups);
+    return get_map(out, plan, tensor->data, &key);
 }

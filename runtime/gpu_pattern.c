@@ -45,7 +45,8 @@ static long long xattn_rows(const tamis_context *context, const tamis_problem *p
     const long long all = (facts->capacity + stride - 1) / stride, most = TAMIS_PATTERN_XATTN_ROWS;
     const long long tiles = (all + most - 1) / most * problem->batch * problem->q_heads;
     const long long sms = ((const struct tamisi_gpu *)context->state)->sm_count;
-    return most * (tiles < sms ? tiles : sms);
+    const long long least = TAMIS_PATTERN_XATTN_CLUSTER; /* tiles: the blocks of a cluster */
+    return most * (tiles > sms ? sms : tiles < least ? least : tiles);
 }
 
 static bool has_lines(tamis_pattern_kind kind)
@@ -278,19 +279,51 @@ static tamis_status make_flexprefill(const struct maker *maker)
     return launch_pattern_lists(maker, &pairs);
 }
 
+/* Blocks of `rows` reduced rows that there is scratch for, and of which an SM has `an_sm` at once. */
+static unsigned xattn_blocks(const tamis_plan *plan, int rows, int an_sm)
+{
+    const long long at_once = (long long)an_sm * ((const struct tamisi_gpu *)plan->context->state)->sm_count;
+    const long long slots = xattn_rows(plan->context, &plan->problem, &plan->facts, plan->pattern.xattention.stride) / rows;
+    return (unsigned)(slots < at_once ? slots : at_once);
+}
+
+static tamis_status xattn_map(struct tamis_tensor_map *out, const struct maker *maker, const struct tamis_rows *tensor,
+                              int heads, long long rows, int box)
+{
+    const int stride = maker->plan->pattern.xattention.stride;
+    return rows < stride ? TAMIS_OK : tamisi_gpu_strided_map(out, maker->plan, tensor, heads, rows, stride, box);
+}
+
+static tamis_status launch_xattn_tma(const struct maker *maker, const struct tamis_pattern_xattn_args *xattn)
+{
+    const tamis_plan *plan = maker->plan;
+    const struct tamis_pattern_source *source = maker->source;
+    const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_PATTERN_XATTN_TMA);
+    const unsigned cluster = TAMIS_PATTERN_XATTN_CLUSTER, blocks = xattn_blocks(plan, entry->block_m, 1) / cluster * cluster;
+    struct tamis_pattern_xattn_tma_args args = {.xattn = *xattn};
+    if (!source->indices)
+        TAMIS_TRY(xattn_map(&args.q, maker, &source->q, source->q_heads, source->capacity, entry->block_m));
+    TAMIS_TRY(xattn_map(&args.k, maker, &source->k, source->compact_heads, source->capacity, entry->block_n));
+    if (source->k_full.data)
+        TAMIS_TRY(xattn_map(&args.k_full, maker, &source->k_full, source->kv_heads, source->seq_len, entry->block_n));
+    return tamisi_gpu_launch_clusters(plan, TAMISI_PATTERN_XATTN_TMA, cluster, blocks, 1, 1, &args, maker->stream);
+}
+
+static tamis_status launch_xattn(const struct maker *maker, struct tamis_pattern_xattn_args *args)
+{
+    const struct tamisi_entry *entry = tamisi_gpu_entry(maker->plan, TAMISI_PATTERN_XATTN);
+    const unsigned blocks = xattn_blocks(maker->plan, entry->block_m, entry->block_n);
+    return tamisi_gpu_launch(maker->plan, TAMISI_PATTERN_XATTN, blocks, 1, 1, args, maker->stream);
+}
+
 static tamis_status make_xattention(const struct maker *maker)
 {
     const tamis_plan *plan = maker->plan;
-    const struct tamisi_gpu *gpu = plan->context->state;
     struct tamis_pattern_xattn_args args = {.source = *maker->source,
                                             .lists = *maker->lists,
                                             .scratch = at(maker, maker->parts.rows),
                                             .stride = plan->pattern.xattention.stride};
-    const struct tamisi_entry *entry = tamisi_gpu_entry(plan, TAMISI_PATTERN_XATTN);
-    const long long at_once = (long long)entry->block_n * gpu->sm_count;
-    long long slots = xattn_rows(plan->context, &plan->problem, &plan->facts, args.stride) / entry->block_m;
-    if (slots > at_once) slots = at_once;
-    TAMIS_TRY(tamisi_gpu_launch(plan, TAMISI_PATTERN_XATTN, (unsigned)slots, 1, 1, &args, maker->stream));
+    TAMIS_TRY(tamisi_gpu_has(plan, TAMISI_PATTERN_XATTN_TMA) ? launch_xattn_tma(maker, &args) : launch_xattn(maker, &args));
     return launch_choose(maker, plan->pattern.xattention.threshold);
 }
 

@@ -25,7 +25,8 @@ static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_PATTERN_STATS] = "pattern_stats",       [TAMISI_PATTERN_MERGE] = "pattern_merge",
     [TAMISI_PATTERN_LINES] = "pattern_lines",       [TAMISI_PATTERN_HEADS] = "pattern_heads",
     [TAMISI_PATTERN_SOFTEN] = "pattern_soften",     [TAMISI_PATTERN_CUT] = "pattern_cut",
-    [TAMISI_PATTERN_LISTS] = "pattern_lists",       [TAMISI_PATTERN_XATTN] = "pattern_xattn"};
+    [TAMISI_PATTERN_LISTS] = "pattern_lists",       [TAMISI_PATTERN_XATTN] = "pattern_xattn",
+    [TAMISI_PATTERN_XATTN_TMA] = "pattern_xattn_tma"};
 
 /* The family whose variants have a maker's stage. */
 static const char *maker_family(int stage)
@@ -124,6 +125,8 @@ static int other_of(int stage)
     case TAMISI_ATTEND_TMA: return TAMISI_ATTEND;
     case TAMISI_ATTEND_BLOCKS: return TAMISI_ATTEND_BLOCKS_TMA;
     case TAMISI_ATTEND_BLOCKS_TMA: return TAMISI_ATTEND_BLOCKS;
+    case TAMISI_PATTERN_XATTN: return TAMISI_PATTERN_XATTN_TMA;
+    case TAMISI_PATTERN_XATTN_TMA: return TAMISI_PATTERN_XATTN;
     default: return stage;
     }
 }

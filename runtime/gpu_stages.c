@@ -20,9 +20,8 @@ static tamis_tensor plain_tensor(const tamis_plan *plan, void *data, int heads, 
 
 unsigned tamisi_gpu_tiles(long long rows, int block) { return (unsigned)((rows + block - 1) / block); }
 
-/* Each `cluster` blocks along x are one; clusters of more than one block exist from 9.0. */
-static tamis_status launch_clusters(const tamis_plan *plan, enum tamisi_stage stage, unsigned cluster, unsigned x, unsigned y,
-                                    unsigned z, void *args, tamis_stream stream)
+tamis_status tamisi_gpu_launch_clusters(const tamis_plan *plan, enum tamisi_stage stage, unsigned cluster, unsigned x,
+                                        unsigned y, unsigned z, void *args, tamis_stream stream)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const struct tamisi_kernel *kernel = &((const struct tamisi_gpu_plan *)plan->state)->kernels[stage];
@@ -49,7 +48,7 @@ static tamis_status launch_clusters(const tamis_plan *plan, enum tamisi_stage st
 tamis_status tamisi_gpu_launch(const tamis_plan *plan, enum tamisi_stage stage, unsigned x, unsigned y, unsigned z,
                                void *args, tamis_stream stream)
 {
-    return launch_clusters(plan, stage, 1, x, y, z, args, stream);
+    return tamisi_gpu_launch_clusters(plan, stage, 1, x, y, z, args, stream);
 }
 
 tamis_status tamisi_gpu_launch_persistent(const tamis_plan *plan, enum tamisi_stage stage, long long items, void *args,
@@ -100,7 +99,7 @@ static tamis_status launch_lists(const tamis_plan *plan, enum tamisi_stage stage
 {
     const struct tamisi_entry *entry = tamisi_gpu_entry(plan, stage);
     const unsigned blocks = candidates > entry->block_n ? (unsigned)entry->block_m : 1;
-    return launch_clusters(plan, stage, blocks, blocks, y, z, args, stream);
+    return tamisi_gpu_launch_clusters(plan, stage, blocks, blocks, y, z, args, stream);
 }
 
 static tamis_status budget_stage(const tamis_plan *plan, const float *mean, int32_t *kept, tamis_stream stream)

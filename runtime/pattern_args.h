@@ -15,7 +15,8 @@
 #define TAMIS_PATTERN_ABI 1
 
 #define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
-#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM: block_m times block_n */
+#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM */
+#define TAMIS_PATTERN_XATTN_CLUSTER 2 /* blocks of pattern_xattn_tma */
 #define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
 
 /* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
@@ -130,6 +131,18 @@ struct tamis_pattern_xattn_args {
     struct tamis_block_lists lists;
     float *scratch; /* (slots, block_m, T) */
     int stride;     /* S: 4 to 64 */
+};
+
+/*
+ * pattern_xattn_tma: the same with the tensor copy engine (sm_90a). grid = (at most `slots`, of which clusters are made), one
+ * an SM. Maps of rows a stride apart, (B, heads, rows / S, S, D), of which groups of S rows that are whole are read; a map is
+ * not read where there is no such group.
+ */
+struct tamis_pattern_xattn_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; boxes of block_m groups */
+    struct tamis_tensor_map k; /* boxes of block_n groups */
+    struct tamis_tensor_map k_full; /* used where source.k_full.data is given; the same boxes */
+    struct tamis_pattern_xattn_args xattn;
 };
 
 #endif /* TAMIS_PATTERN_ARGS_H */

@@ -128,9 +128,8 @@ ${symbol}(const __grid_constant__ tamis_pattern_xattn_args args)
     __shared__ float2 s_sums[2 * kRows];
     follow_stream();
     float *scratch = args.scratch + static_cast<long long>(blockIdx.x) * kRows * args.lists.tiles;
-    const int items = xattn_items<kRows>(args);
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
-        const XattnTile tile = xattn_tile<kRows>(args, item);
+    xattn_share<kRows, 1>(args, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), [&](int item) {
+        const XattnTile tile = xattn_tile<kRows, 1>(args, item, 0);
         if (tile.first_row < tile.reduced) estimate_tile(args, tile, shared_address(s_memory), s_sums, scratch);
-    }
+    });
 }

@@ -1,35 +1,42 @@
-$ -- pattern_xattn_wgmma: pattern_xattn for Hopper (sm_90a): one warpgroup gathers strided rows of Q and K with cp.async, two
-$ -- multiply 64 rows each. Rows may lie anywhere, and end anywhere, which the tensor copy engine could not be told of a
-$ -- length that the device knows. Tiles of 128 rows by 256 columns: a step takes 48 KiB for 4.2 MFLOP, of which L2, which gives
-$ -- 5.8 TB/s, can feed 490 TFLOP/s.
+$ -- pattern_xattn_wgmma: pattern_xattn for Hopper (sm_90a): one warpgroup loads strided rows of Q and K, two multiply 64 rows
+$ -- each. Two blocks, a cluster, have tiles of rows one below the other and the same tiles of columns, of which each loads half
+$ -- for both: a step of 128 rows by 256 columns takes 32 KiB for 4.2 MFLOP, where L2's 5.5 TB/s can feed 720 TFLOP/s. The
+$ -- tensor copy engine brings a tile's rows if all of their tokens are there, at even distances; of gathered queries, and where a
+$ -- sequence ends, whose length the device alone may know, threads copy each row.
 $ local symbol = "tamis_" .. p.name
 $ local type = p.dtype == "bf16" and "bf16" or "f16"
 $ local count = p.block_n // 2
-$ local stage_bytes = (128 + p.block_n) * 128
-$ local shared = p.stages * stage_bytes + 16 * p.stages
+$ local shared = p.stages * (128 + p.block_n) * 128 + 16 * p.stages
 $ if p.cc ~= 90 then reject("wgmma is an instruction of sm_90a") end
 $ if p.block_n % 32 ~= 0 then reject("block_n must be a multiple of 32: key blocks of any stride end with a tile") end
-$ if shared > p.shared_limit then reject("more shared memory than a block may have") end
+$ if shared + 8 * 128 > p.shared_limit then reject("more shared memory than a block may have") end
 $ if p.producer_registers % 8 ~= 0 or p.consumer_registers % 8 ~= 0 then reject("register counts go in steps of 8") end
 $ local given = use("registers").given(3)
 $ if p.producer_registers + 2 * p.consumer_registers > given then reject("more registers than an SM has") end
 $ if count + 30 > p.consumer_registers then reject("the products and their sums do not fit in consumer_registers") end
-$ entry{stage = "pattern_xattn", symbol = symbol, threads = 384, shared_bytes = shared, block_m = 128, block_n = 1}
+$ entry{stage = "pattern_xattn_tma", symbol = symbol, threads = 384, shared_bytes = shared, block_m = 128,
+$       block_n = p.block_n // 2}
 $ local asm = use("asm")
 #include "pattern_args.h"
+#include "cluster.cuh"
 #include "hopper.cuh"
 #include "xattn.cuh"
 
 constexpr int kHeadDim = ${p.head_dim};
 constexpr int kStages = ${p.stages}; // steps in flight: of 64 elements of each row
 constexpr int kRows = 128, kColumns = ${p.block_n}; // of a tile
-constexpr int kProducts = kColumns / 2;             // a thread
-constexpr int kRowBytes = 128;                      // of a step: 8 chunks of 16 bytes, swizzled
+constexpr int kCluster = TAMIS_PATTERN_XATTN_CLUSTER;
+constexpr int kShare = kColumns / kCluster; // columns that a block loads for its cluster
+constexpr int kProducts = kColumns / 2;     // a thread
+constexpr int kRowBytes = 128;              // of a step: 8 chunks of 16 bytes, swizzled
 constexpr int kStageBytes = (kRows + kColumns) * kRowBytes;
-constexpr int kRowChunks = kHeadDim / 8; // a token
-constexpr int kBehind = 2;               // steps that are still loading when the next one is started
-constexpr int kComputing = 256;          // threads
+constexpr int kRowChunks = kHeadDim / 8;            // a token
+constexpr bool kEngine = kHeadDim % 64 == 0;        // steps lie within a token, as boxes do
+constexpr int kBehind = 2;                          // steps that are still loading when the next one is started
+constexpr int kLoadingWarps = 4;
+constexpr int kComputing = 256; // threads
 static_assert(kStages >= kBehind + 2, "a step is given back one step after its products were started");
+static_assert(kCluster == 2, "each block's half of the columns is a box");
 
 struct Shared {
     unsigned stages, barriers;
@@ -40,9 +47,23 @@ struct Shared {
 
 // S antidiagonals are S * kHeadDim elements deep.
 __device__ __forceinline__ int steps_a_tile(int stride) { return stride * kHeadDim / 64; }
+
+// Tiles of columns that the cluster's rows see, the same in both blocks.
 __device__ __forceinline__ int column_tiles(const XattnTile &tile)
 {
-    return ((tile.tile + 1) * kRows + kColumns - 1) / kColumns;
+    const long long end = (tile.tile / kCluster + 1) * static_cast<long long>(kRows * kCluster);
+    return static_cast<int>((min(end, tile.reduced) + kColumns - 1) / kColumns);
+}
+
+// A cluster's tiles in their order: `take` gets the block's own. Both blocks come by the same ones.
+template <typename Take>
+__device__ __forceinline__ void for_each_tile(const tamis_pattern_xattn_args &args, Take take)
+{
+    const int rank = static_cast<int>(blockIdx.x) % kCluster;
+    xattn_share<kRows, kCluster>(args, blockIdx.x / kCluster, gridDim.x / kCluster, [&](int item) {
+        const XattnTile tile = xattn_tile<kRows, kCluster>(args, item, rank);
+        if (tile.first_row - rank * kRows < tile.reduced) take(tile);
+    });
 }
 
 // ---- the loading warpgroup
@@ -77,50 +98,102 @@ __device__ __forceinline__ void load_rows(unsigned place, const HeadRows &rows, 
     }
 }
 
-// A thread has one chunk of every 16th row, which keeps its place in a swizzled row.
-__device__ __forceinline__ void load_step(const XattnTile &tile, int stride, int column_tile, int within, unsigned s_stage)
+// What is left of a step to threads. A thread has one chunk of every 16th row, which keeps its place in a swizzled row.
+__device__ __forceinline__ void load_step(const XattnTile &tile, int stride, int column_tile, int within, unsigned s_stage,
+                                          bool q, bool k)
 {
     const int thread = static_cast<int>(threadIdx.x), chunk = thread % 8, first = thread / 8;
     const int depth = within * 8 + chunk, t = depth / kRowChunks, bytes = depth % kRowChunks * 16;
     const unsigned place = s_stage + (chunk ^ first % 8) * 16 + first * kRowBytes;
     const int row = static_cast<int>(tile.first_row) + first, column = column_tile * kColumns + first;
     const int rows = static_cast<int>(tile.rows);
-    load_rows<kRows / 16>(place, tile.q, row * stride + stride - 1 - t, 16 * stride, rows, bytes);
-    load_rows<kColumns / 16>(place + kRows * kRowBytes, tile.k, column * stride + t, 16 * stride, rows, bytes);
+    if (q) load_rows<kRows / 16>(place, tile.q, row * stride + stride - 1 - t, 16 * stride, rows, bytes);
+    if (k) load_rows<kColumns / 16>(place + kRows * kRowBytes, tile.k, column * stride + t, 16 * stride, rows, bytes);
     copy_async_commit();
 }
 
-// Everything that came before the last kPending steps is there: tell of the oldest that was not told of.
-template <int kPending>
-__device__ __forceinline__ void publish(const Shared &shared, Ring<kStages> &told)
-{
-    copy_async_wait<kPending>();
-    fence_async_proxy();
-    barrier_arrive(shared.full(told.stage));
-    told.advance();
-}
+// What the copy engine brings of a tile's rows, asked for by one thread: all of the block's of Q, or none, and the block's
+// share of K's for both blocks.
+struct Engine {
+    const tamis_pattern_xattn_tma_args &args;
+    const tamis_tensor_map *keys;
+    int rank, key_head, head, sequence, first_row, last_of_group;
 
-__device__ __forceinline__ void load_tiles(const tamis_pattern_xattn_args &args, const Shared &shared)
+    __device__ __forceinline__ Engine(const tamis_pattern_xattn_tma_args &all, const XattnTile &tile)
+        : args(all), rank(static_cast<int>(blockIdx.x) % kCluster), head(tile.head), sequence(tile.sequence),
+          first_row(static_cast<int>(tile.first_row)), last_of_group(all.xattn.stride - 1)
+    {
+        const tamis_pattern_source &source = all.xattn.source;
+        const bool full = source.k_full.data && tile.rows == source.seq_len; // as key_rows() has it
+        keys = full ? &all.k_full : &all.k;
+        key_head = tile.head / (source.q_heads / (full ? source.kv_heads : source.compact_heads));
+    }
+    __device__ __forceinline__ void bring(int column_tile, int within, unsigned s_stage, unsigned barrier, bool q, bool k) const
+    {
+        const int t = within / (kHeadDim / 64), element = within % (kHeadDim / 64) * 64;
+        barrier_expect_more(barrier, ((q ? kRows : 0) + (k ? kColumns : 0)) * kRowBytes);
+        if (q) strided_load(s_stage, &args.q, barrier, element, last_of_group - t, first_row, head, sequence);
+        if (k)
+            strided_load_shared(s_stage + (kRows + rank * kShare) * kRowBytes, keys, barrier, element, t,
+                                column_tile * kColumns + rank * kShare, key_head, sequence, (1 << kCluster) - 1);
+    }
+};
+
+// Steps whose copies this thread has started and not told of: up to kBehind.
+struct Started {
+    Ring<kStages> oldest;
+    int count = 0;
+    // Everything that came before the last kPending steps is there.
+    template <int kPending>
+    __device__ __forceinline__ void publish(const Shared &shared)
+    {
+        copy_async_wait<kPending>();
+        fence_async_proxy();
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(shared.full(oldest.stage));
+        oldest.advance();
+    }
+    __device__ __forceinline__ void add(const Shared &shared, const Ring<kStages> &ring)
+    {
+        if (count == 0) oldest = ring;
+        if (count < kBehind)
+            ++count;
+        else
+            publish<kBehind>(shared);
+    }
+    __device__ __forceinline__ void publish_all(const Shared &shared)
+    {
+        for (; count > 0; --count) publish<0>(shared);
+    }
+};
+
+__device__ __forceinline__ void load_tiles(const tamis_pattern_xattn_tma_args &args, const Shared &shared)
 {
-    Ring<kStages> ring, told;
-    const int items = xattn_items<kRows>(args), steps = steps_a_tile(args.stride);
-    int started = 0; // up to kBehind
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
-        const XattnTile tile = xattn_tile<kRows>(args, item);
-        if (tile.first_row >= tile.reduced) continue;
+    Ring<kStages> ring;
+    Started started;
+    const int stride = args.xattn.stride, steps = steps_a_tile(stride);
+    for_each_tile(args.xattn, [&](const XattnTile &tile) {
+        const bool q = kEngine && !tile.q.indices && (tile.first_row + kRows) * stride <= tile.rows;
         const int tiles = column_tiles(tile);
-        for (int column_tile = 0; column_tile < tiles; ++column_tile)
+        const Engine engine(args, tile);
+        for (int column_tile = 0; column_tile < tiles; ++column_tile) {
+            const bool k = kEngine && (column_tile + 1LL) * kColumns * stride <= tile.rows;
+            if (q && k) started.publish_all(shared);
             for (int within = 0; within < steps; ++within) {
                 barrier_wait(shared.empty(ring.stage), ring.phase ^ 1);
-                load_step(tile, args.stride, column_tile, within, shared.stage(ring.stage));
+                if ((q || k) && threadIdx.x == 0)
+                    engine.bring(column_tile, within, shared.stage(ring.stage), shared.full(ring.stage), q, k);
+                if (q && k) {
+                    if (threadIdx.x % 32 == 0) barrier_arrive(shared.full(ring.stage));
+                } else {
+                    load_step(tile, stride, column_tile, within, shared.stage(ring.stage), !q, !k);
+                    started.add(shared, ring);
+                }
                 ring.advance();
-                if (started < kBehind)
-                    ++started;
-                else
-                    publish<kBehind>(shared, told);
             }
-    }
-    for (; started > 0; --started) publish<0>(shared, told);
+        }
+    });
+    started.publish_all(shared);
 }
 
 // ---- the computing warpgroups
@@ -144,6 +217,12 @@ $ end
                  : "l"(a), "l"(b), "r"(accumulate));
 }
 
+// A step goes back to both blocks, as either loads for the other.
+__device__ __forceinline__ void give_back(unsigned empty, int lane)
+{
+    if (lane < kCluster) cluster_barrier_arrive(empty, lane);
+}
+
 // Products of a tile of columns, over all of its depth. A step is given back when the next one's products were started and its
 // own are through.
 __device__ __forceinline__ void multiply_tile(float (&s)[kProducts], const Shared &shared, Ring<kStages> &ring, int steps,
@@ -161,14 +240,14 @@ __device__ __forceinline__ void multiply_tile(float (&s)[kProducts], const Share
         wgmma_commit();
         if (step > 0) {
             wgmma_wait<1>();
-            if (lane == 0) barrier_arrive(shared.empty(before));
+            give_back(shared.empty(before), lane);
         }
         before = ring.stage;
         ring.advance();
     }
     wgmma_wait<0>();
     pin_registers(s);
-    if (lane == 0) barrier_arrive(shared.empty(before));
+    give_back(shared.empty(before), lane);
 }
 
 __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &args, const Shared &shared, float2 *s_sums,
@@ -176,12 +255,10 @@ __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &a
 {
     Ring<kStages> ring;
     const int lane = thread % 32, warpgroup = thread / 128, row = thread / 32 * 16 + lane / 4;
-    const int items = xattn_items<kRows>(args), steps = steps_a_tile(args.stride);
+    const int steps = steps_a_tile(args.stride);
     const float scale_log2 = args.source.scale_log2 / static_cast<float>(args.stride);
     float *scratch = args.scratch + static_cast<long long>(blockIdx.x) * kRows * args.lists.tiles;
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
-        const XattnTile tile = xattn_tile<kRows>(args, item);
-        if (tile.first_row >= tile.reduced) continue;
+    for_each_tile(args, [&](const XattnTile &tile) {
         const int tiles = column_tiles(tile);
         XattnSums sums;
         for (int column_tile = 0; column_tile < tiles; ++column_tile) {
@@ -199,12 +276,12 @@ __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &a
         named_sync(1, kComputing);
         xattn_write_estimates<kRows, 1, kComputing>(args, tile, scratch, s_sums, thread, [] { named_sync(1, kComputing); });
         named_sync(1, kComputing); // the next tile's sums take the place of these
-    }
+    });
 }
 
-// grid = (at most the slots of scratch).
+// grid = (clusters of two: at most the slots of scratch).
 extern "C" __global__ void __launch_bounds__(384, 1)
-${symbol}(const __grid_constant__ tamis_pattern_xattn_args args)
+${symbol}(const __grid_constant__ tamis_pattern_xattn_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
     __shared__ float2 s_sums[kRows];
@@ -213,18 +290,19 @@ ${symbol}(const __grid_constant__ tamis_pattern_xattn_args args)
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < kStages; ++stage) {
-            barrier_init(shared.full(stage), 128);
-            barrier_init(shared.empty(stage), kComputing / 32);
+            barrier_init(shared.full(stage), kLoadingWarps);
+            barrier_init(shared.empty(stage), kComputing / 32 * kCluster);
         }
         barrier_init_fence();
     }
     follow_stream();
-    __syncthreads();
+    cluster_sync<kCluster>(); // the barriers of both blocks are there
     if (warpgroup == 0) {
         give_registers<${p.producer_registers}>();
         load_tiles(args, shared);
     } else {
         take_registers<${p.consumer_registers}>();
-        estimate_tiles(args, shared, s_sums, static_cast<int>(threadIdx.x) - 128);
+        estimate_tiles(args.xattn, shared, s_sums, static_cast<int>(threadIdx.x) - 128);
     }
+    cluster_sync<kCluster>(); // the other one may still load into this block's memory, and arrive at its barriers
 }

@@ -16,7 +16,7 @@ enum { LENGTH = 20000, TILES = (LENGTH + 127) / 128, HEADS = 32, KV_HEADS = 8, C
 
 struct seen {
     char stage[32];
-    unsigned grid[3];
+    unsigned grid[3], cluster;
     union {
         struct tamis_pattern_sliding_args sliding;
         struct tamis_pattern_means_args means;
@@ -26,6 +26,7 @@ struct seen {
         struct tamis_pattern_heads_args heads;
         struct tamis_pattern_pairs_args pairs;
         struct tamis_pattern_xattn_args xattn;
+        struct tamis_pattern_xattn_tma_args xattn_tma;
     } args;
 };
 
@@ -50,12 +51,14 @@ static void note_launch(void *payload, const struct fake_cuda_launch *launch)
                  {"pattern_soften", sizeof(struct tamis_pattern_pairs_args)},
                  {"pattern_cut", sizeof(struct tamis_pattern_pairs_args)},
                  {"pattern_lists", sizeof(struct tamis_pattern_pairs_args)},
-                 {"pattern_xattn", sizeof(struct tamis_pattern_xattn_args)}};
+                 {"pattern_xattn", sizeof(struct tamis_pattern_xattn_args)},
+                 {"pattern_xattn_tma", sizeof(struct tamis_pattern_xattn_tma_args)}};
     (void)payload;
     child_expect(seen.count < LAUNCHES_MAX, "more than %d launches", LAUNCHES_MAX);
     struct seen *one = &seen.list[seen.count++];
     memset(one, 0, sizeof *one);
     memcpy(one->grid, launch->grid, sizeof one->grid);
+    one->cluster = launch->cluster[0];
     child_expect(launch->starts_early, "%s: set up only when the kernel before it is through", launch->symbol);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) { /* the longest that the symbol ends with */
         const char *stage = gpu_plan_entries[i].stage;
@@ -220,26 +223,51 @@ static void expect_means(const struct gpu_bench *bench, bool flexprefill, bool d
     expect_apart(bench, ranges, 3);
 }
 
-static void expect_xattention(const struct gpu_bench *bench, bool dense)
+/* Of groups of 16 rows; the box is of one row each of so many groups. */
+static void expect_strided_map(const struct tamis_tensor_map *map, const void *data, int heads, unsigned box)
 {
-    const struct tamis_pattern_xattn_args *args = &find_seen("pattern_xattn")->args.xattn;
+    struct fake_cuda_map made;
+    memcpy(&made, map, sizeof made);
+    const unsigned long long head_bytes = LENGTH * 256ull;
+    child_expect(made.mark == FAKE_CUDA_MAP && made.rank == 5 && made.swizzle == 3, "no map of groups of rows");
+    child_expect(!data || made.address == data, "a map of another tensor");
+    child_expect(made.sizes[0] == 128 && made.sizes[1] == 16 && made.sizes[2] == LENGTH / 16 &&
+                     made.sizes[3] == (unsigned long long)heads && made.sizes[4] == 1,
+                 "a map of another size");
+    child_expect(made.strides[0] == 256 && made.strides[1] == 16 * 256 && made.strides[2] == head_bytes, "rows lie elsewhere");
+    child_expect(made.box[0] == 64 && made.box[1] == 1 && made.box[2] == box && made.box[3] == 1 && made.box[4] == 1,
+                 "boxes of another size");
+}
+
+static void expect_xattention(const struct gpu_bench *bench, bool tma, bool dense)
+{
+    const struct seen *one = find_seen(tma ? "pattern_xattn_tma" : "pattern_xattn");
+    const struct tamis_pattern_xattn_args *args = tma ? &one->args.xattn_tma.xattn : &one->args.xattn;
     const struct tamis_pattern_choose_args *choose = &find_seen("pattern_choose")->args.choose;
-    const unsigned slots = 264; /* of 132 SMs two each; there is scratch for 5 times 256 rows of 32 heads, 128 rows each */
-    expect_grid("pattern_xattn", slots, 1, 1);
+    /* There is scratch for 5 times 256 rows of 32 heads, but at most 256 an SM of 132: of two blocks, or of one. */
+    const unsigned slots = tma ? 132 : 264, rows = tma ? 160 : 128;
+    expect_grid(one->stage, slots, 1, 1);
+    child_expect(one->cluster == (tma ? 2 : 1), "clusters of %u", one->cluster);
     expect_source(&args->source, dense);
     child_expect(args->stride == 16 && choose->threshold == 0.9 && choose->lists.list == args->lists.list, "another pattern");
-    const struct range ranges[] = {{"scratch", (const char *)args->scratch, (size_t)slots * 128 * TILES * sizeof(float)},
+    if (tma) {
+        const struct tamis_pattern_xattn_tma_args *maps = &one->args.xattn_tma;
+        if (dense) expect_strided_map(&maps->q, AT(AT_Q), HEADS, 160);
+        expect_strided_map(&maps->k, args->source.k.data, dense ? KV_HEADS : HEADS, 112);
+        if (!dense) expect_strided_map(&maps->k_full, AT(AT_K), KV_HEADS, 112);
+    }
+    const struct range ranges[] = {{"scratch", (const char *)args->scratch, (size_t)slots * rows * TILES * sizeof(float)},
                                    {"list", (const char *)args->lists.list, (size_t)HEADS * TILES * TILES * sizeof(int)}};
     expect_apart(bench, ranges, 2);
 }
 
-static void expect_kind(const struct gpu_bench *bench, tamis_pattern_kind kind, bool dense)
+static void expect_kind(const struct gpu_bench *bench, tamis_pattern_kind kind, bool tma, bool dense)
 {
     const bool flexprefill = kind == TAMIS_PATTERN_FLEXPREFILL;
     if (kind == TAMIS_PATTERN_SLIDING) expect_sliding(bench);
     if (kind == TAMIS_PATTERN_VERTICAL_SLASH || flexprefill) expect_lines(bench, flexprefill, dense);
     if (kind == TAMIS_PATTERN_TOPK_BLOCKS || flexprefill) expect_means(bench, flexprefill, dense);
-    if (kind == TAMIS_PATTERN_XATTENTION) expect_xattention(bench, dense);
+    if (kind == TAMIS_PATTERN_XATTENTION) expect_xattention(bench, tma, dense);
     if (kind == TAMIS_PATTERN_TOPK_BLOCKS) {
         const struct tamis_pattern_choose_args *choose = &find_seen("pattern_choose")->args.choose;
         expect_grid("pattern_choose", TILES, HEADS, 1);
@@ -254,9 +282,14 @@ static void expect_launches(const char *wanted)
     child_expect(strcmp(all, wanted) == 0, "launched \"%s\" instead of \"%s\"", all, wanted);
 }
 
-static void expect_run(const void *argument)
+/* Where the store has kernels that read by the tensor copy engine, or not. */
+static const char *makers_of(const struct kind_case *one, bool tma)
 {
-    const struct kind_case *one = argument;
+    return tma && one->kind == TAMIS_PATTERN_XATTENTION ? "pattern_xattn_tma pattern_choose " : one->makers;
+}
+
+static void expect_run(const struct kind_case *one, bool tma)
+{
     for (int dense = 0; dense < 2; dense++) {
         struct gpu_bench bench;
         char wanted[600];
@@ -268,20 +301,35 @@ static void expect_run(const void *argument)
         args.output = tensor_at(AT_OUTPUT, &problem, HEADS);
         open_plan(&bench, one->kind, dense);
         bench_must(tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL), "run");
-        expect_kind(&bench, one->kind, dense);
-        snprintf(wanted, sizeof wanted, "%s%sblocks_order attend_blocks_tma ",
-                 dense ? "" : "score_stats_tma score_merge score_sum_tma select_pool select_budget select_tokens compress ",
-                 one->makers);
+        expect_kind(&bench, one->kind, tma, dense);
+        snprintf(wanted, sizeof wanted, "%s%s%s",
+                 dense ? ""
+                 : tma ? "score_stats_tma score_merge score_sum_tma select_pool select_budget select_tokens compress "
+                       : "score_stats score_merge score_sum select_pool select_budget select_tokens compress ",
+                 makers_of(one, tma),
+                 tma     ? "blocks_order attend_blocks_tma "
+                 : dense ? "attend_blocks "
+                         : "attend_blocks decompress ");
         expect_launches(wanted);
         bench_close(&bench);
         bench_expect_closed(&bench);
     }
 }
 
+static void expect_run_tma(const void *argument) { expect_run(argument, true); }
+static void expect_run_portable(const void *argument) { expect_run(argument, false); }
+
 START_TEST(runs)
 {
     gpu_plan_make_store(&(struct store_plan){.tma = true, .patterns = true});
-    child_run(expect_run, &kinds[_i]);
+    child_run(expect_run_tma, &kinds[_i]);
+}
+END_TEST
+
+START_TEST(runs_portable)
+{
+    gpu_plan_make_store(&(struct store_plan){.patterns = true});
+    child_run(expect_run_portable, &kinds[_i]);
 }
 END_TEST
 
@@ -359,6 +407,7 @@ TCase *gpu_patterns_case(void)
     TCase *patterns = tcase_create("patterns");
     tcase_add_checked_fixture(patterns, gpu_plan_set_up, folder_remove);
     tcase_add_loop_test(patterns, runs, 0, KINDS);
+    tcase_add_loop_test(patterns, runs_portable, 0, KINDS);
     tcase_add_loop_test(patterns, steps, 0, KINDS);
     tcase_add_loop_test(patterns, missing_kernels, 0, 7);
     return patterns;

@@ -33,11 +33,12 @@ const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
     {"pattern_lines", "pattern_stats", 256, 70 * 1024, 128, 64}, {"pattern_lines", "pattern_merge", 128, 0, 128, 0},
     {"pattern_lines", "pattern_lines", 256, 100 * 1024, 128, 64}, {"pattern_heads", "pattern_heads", 992, 0, 1, 0},
     {"pattern_heads", "pattern_soften", 192, 0, 1, 0}, {"pattern_heads", "pattern_cut", 992, 0, 1, 0},
-    {"pattern_heads", "pattern_lists", 224, 0, 7, 0}, {"pattern_xattn", "pattern_xattn", 128, 110 * 1024, 128, 2}};
+    {"pattern_heads", "pattern_lists", 224, 0, 7, 0}, {"pattern_xattn", "pattern_xattn", 128, 110 * 1024, 128, 2},
+    {"pattern_xattn", "pattern_xattn_tma", 384, 200 * 1024, 160, 112}};
 
 bool gpu_plan_has(bool tma, const char *stage)
 {
-    const char *const twins[] = {"score_stats", "score_sum", "attend", "attend_blocks"};
+    const char *const twins[] = {"score_stats", "score_sum", "attend", "attend_blocks", "pattern_xattn"};
     const size_t length = strlen(stage);
     if (length > 4 && strcmp(stage + length - 4, "_tma") == 0) return tma;
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)

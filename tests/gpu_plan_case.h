@@ -21,7 +21,7 @@ struct gpu_plan_entry {
     const char *family, *stage;
     int threads, shared_bytes, block_m, block_n;
 };
-#define GPU_PLAN_ENTRIES 29
+#define GPU_PLAN_ENTRIES 30
 extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
 bool gpu_plan_has(bool tma, const char *stage); /* a store with _tma stages, or one without: has it this one? */
 

@@ -49,3 +49,14 @@ __device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
         return own;
     }
 }
+
+/*
+ * Arrive at the mbarrier that the block `rank` has where this block has `barrier`. What it tells is that products which read
+ * shared memory are through: it orders nothing of this thread's for the other block, which would take a fence a call.
+ */
+__device__ __forceinline__ void cluster_barrier_arrive(unsigned barrier, int rank)
+{
+    unsigned other;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(barrier), "r"(rank));
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other) : "memory");
+}

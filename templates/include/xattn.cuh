@@ -19,15 +19,25 @@ struct XattnTile {
     HeadRows q, k;
 };
 
-/* Pair number `item`: the longest tiles first, the heads of one in turn. */
+/* Of kRows reduced rows each, of a head. */
 template <int kRows>
-__device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &args, int item)
+__device__ __forceinline__ int xattn_tiles(const tamis_pattern_xattn_args &args)
+{
+    const long long capacity = (args.source.capacity + args.stride - 1) / args.stride;
+    return static_cast<int>((capacity + kRows - 1) / kRows);
+}
+
+/*
+ * Pair number `item` of a head and kTogether tiles in a row, of which this is number `which`: the longest first, the heads of
+ * one in turn.
+ */
+template <int kRows, int kTogether>
+__device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &args, int item, int which)
 {
     const tamis_pattern_source &source = args.source;
     const int heads = source.batch * source.q_heads, row = item % heads;
-    const long long capacity = (source.capacity + args.stride - 1) / args.stride;
     XattnTile out;
-    out.tile = static_cast<int>((capacity + kRows - 1) / kRows) - 1 - item / heads;
+    out.tile = (xattn_tiles<kRows * kTogether>(args) - 1 - item / heads) * kTogether + which;
     out.sequence = row / source.q_heads;
     out.head = row % source.q_heads;
     out.rows = rows_of(source.kept, out.sequence, source.seq_len);
@@ -38,11 +48,16 @@ __device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &
     return out;
 }
 
-template <int kRows>
-__device__ __forceinline__ int xattn_items(const tamis_pattern_xattn_args &args)
+/*
+ * Of the pairs of kTogether tiles, those that one of `workers` takes, in turn: there and back again, so that nobody has the
+ * longest of every round.
+ */
+template <int kRows, int kTogether, typename Take>
+__device__ __forceinline__ void xattn_share(const tamis_pattern_xattn_args &args, int worker, int workers, Take take)
 {
-    const long long capacity = (args.source.capacity + args.stride - 1) / args.stride;
-    return static_cast<int>((capacity + kRows - 1) / kRows) * args.source.batch * args.source.q_heads;
+    const int items = xattn_tiles<kRows * kTogether>(args) * args.source.batch * args.source.q_heads;
+    for (int first = 0, place = worker; first < items; first += workers, place = workers - 1 - place)
+        if (first + place < items) take(first + place);
 }
 
 /* Of a thread's two rows and the columns that it has seen: the largest logit in log2 units, and the exponentials' sum to it. */
@@ -50,6 +65,19 @@ struct XattnSums {
     float peak[2] = {-kInfinity, -kInfinity};
     float sum[2] = {0.0f, 0.0f};
 };
+
+/*
+ * Of four groups of eight columns, `sums` of the lane's two in each: the whole group number lane % 4, by halves that lanes
+ * exchange.
+ */
+__device__ __forceinline__ float xattn_group_sum(const float (&sums)[4], int lane)
+{
+    const bool odd = lane & 1, upper = lane & 2;
+    float first = odd ? sums[1] : sums[0], second = odd ? sums[3] : sums[2];
+    first += __shfl_xor_sync(0xffffffffu, odd ? sums[0] : sums[1], 1);
+    second += __shfl_xor_sync(0xffffffffu, odd ? sums[2] : sums[3], 1);
+    return (upper ? second : first) + __shfl_xor_sync(0xffffffffu, upper ? first : second, 2);
+}
 
 /*
  * Sums of exponentials of a warp's logits, for each of the thread's rows and key blocks, as logarithms into the rows' scratch,
@@ -71,6 +99,10 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums 
         const float base = peak == -kInfinity ? 0.0f : peak;
         float total = 0.0f;
         float *out = scratch + static_cast<long long>(row + 8 * half) * pitch;
+        const auto store = [&](int column, float sum) { // by the lane whose column is its key block's first
+            const int block = (first_column + column) >> shift;
+            if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2_approx(sum) + base;
+        };
 #pragma unroll
         for (int group = 0; group < kLogits / 16; ++group) { // of 32 columns
             float sums[4];
@@ -79,16 +111,18 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums 
                 const float *pair = s + 16 * group + 4 * n + 2 * half;
                 sums[n] = exp2_approx(fmaf(pair[0], scale_log2, -base)) + exp2_approx(fmaf(pair[1], scale_log2, -base));
                 total += sums[n];
-                if (columns >= 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
-                if (columns >= 8) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 2);
             }
-            if (columns >= 16) sums[0] += sums[1], sums[2] += sums[3];
-            if (columns >= 32) sums[0] += sums[2];
+            if (columns >= 8) {
+                float sum = xattn_group_sum(sums, lane);
+                if (columns >= 16) sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+                if (columns >= 32) sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                store(32 * group + lane % 4 * 8, sum);
+                continue;
+            }
 #pragma unroll
             for (int n = 0; n < 4; ++n) {
-                const int column = 32 * group + 8 * n + 2 * (lane % 4); // the lane's first, which a key block must begin with
-                const int block = (first_column + column) >> shift;
-                if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2f(sums[n]) + base;
+                if (columns == 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
+                store(32 * group + 8 * n + lane % 4 * 2, sums[n]);
             }
         }
         const float most = fmaxf(all.peak[half], peak), to = most == -kInfinity ? 0.0f : most;

@@ -106,6 +106,8 @@ void bulk_store(void *to, unsigned from, unsigned bytes);
 void bulk_commit();
 void bulk_wait(unsigned pending_groups, bool of_reads);
 void tensor_load(unsigned to, const void *map, unsigned barrier, std::initializer_list<int> at);
+/* To each block of the cluster whose bit is set. */
+void tensor_load_shared(unsigned to, const void *map, unsigned barrier, std::initializer_list<int> at, unsigned blocks);
 
 /* ---- matrices (matrix.cpp, wgmma.cpp) */
 

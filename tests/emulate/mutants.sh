@@ -38,4 +38,9 @@ mutants=(
     'a ring of scores filled before it is empty|sm_90a|score_wgmma.cu.lua|s/barrier_wait(tiles.empty(ring.stage), ring.phase ^ 1);//'
     'a ring whose phase does not turn|sm_90a|include/hopper.cuh|s/phase ^= 1;//'
     'another byte count than is copied|sm_90a|score_wgmma.cu.lua|s/barrier_expect(barrier, kTileBytes<kRows>)/barrier_expect(barrier, kTileBytes<kRows> - 16)/'
+    'keys that both blocks of a cluster load|sm_90a|pattern_xattn_wgmma.cu.lua|s/column_tile \* kColumns + rank \* kShare/column_tile * kColumns/'
+    'a step that is given back to one block alone|sm_90a|pattern_xattn_wgmma.cu.lua|s/if (lane < kCluster) cluster_barrier_arrive/if (lane == 0) cluster_barrier_arrive/'
+    'a block that ends while another one loads into it|sm_90a|pattern_xattn_wgmma.cu.lua|/the other one may still load/d'
+    'rows of a group taken from its near end|sm_90a|pattern_xattn_wgmma.cu.lua|s/last_of_group - t, first_row/t, first_row/'
+    'sums that lanes exchange the wrong way|sm_90a|include/xattn.cuh|s/odd ? sums\[2\] : sums\[3\], 1/odd ? sums[3] : sums[2], 1/'
 )

@@ -72,6 +72,17 @@ inline void cp_async_bulk_tensor_4d_shared_cluster_global_mbarrier_complete_tx_b
 {
     emulate::tensor_load(to, map, barrier, at);
 }
+inline void cp_async_bulk_tensor_5d_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *map,
+                                                                                     std::initializer_list<int> at,
+                                                                                     unsigned barrier)
+{
+    emulate::tensor_load(to, map, barrier, at);
+}
+inline void cp_async_bulk_tensor_5d_shared_cluster_global_mbarrier_complete_tx_bytes_multicast_cluster(
+    unsigned to, const void *map, std::initializer_list<int> at, unsigned barrier, unsigned short blocks)
+{
+    emulate::tensor_load_shared(to, map, barrier, at, blocks);
+}
 inline void cp_async_bulk_tensor_3d_shared_cluster_global_mbarrier_complete_tx_bytes(unsigned to, const void *map,
                                                                                      std::initializer_list<int> at,
                                                                                      unsigned barrier)

@@ -280,6 +280,14 @@ __device__ __forceinline__ float exp2_approx(float x)
     return y;
 }
 
+/* log2 in the same unit: absolute error below 2^-22; of 0 and of subnormals -inf. */
+__device__ __forceinline__ float log2_approx(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
     static constexpr unsigned kOne = 0x3f80;   /* the number 1 */

@@ -280,6 +280,14 @@ __device__ __forceinline__ float exp2_approx(float x)
     return y;
 }
 
+/* log2 in the same unit: absolute error below 2^-22; of 0 and of subnormals -inf. */
+__device__ __forceinline__ float log2_approx(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
     static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
@@ -495,6 +503,12 @@ __device__ __forceinline__ void barrier_expect(unsigned barrier, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
+/* Announce such bytes without arriving. */
+__device__ __forceinline__ void barrier_expect_more(unsigned barrier, int bytes)
+{
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
 /* Named barriers: `id` from 1 to 15, `threads` how many take part. */
 __device__ __forceinline__ void named_sync(int id, int threads)
 {
@@ -532,6 +546,30 @@ __device__ __forceinline__ void tensor_load(unsigned shared, const void *map, un
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared),
                  "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(sequence)
+                 : "memory");
+}
+
+/*
+ * The same of a map of rows a stride apart, (B, H, groups, stride, D): boxes of rows `within` their group, one a group from
+ * `group` on.
+ */
+__device__ __forceinline__ void strided_load(unsigned shared, const void *map, unsigned barrier, int column, int within,
+                                             int group, int head, int sequence)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(shared),
+                 "l"(map), "r"(barrier), "r"(column), "r"(within), "r"(group), "r"(head), "r"(sequence)
+                 : "memory");
+}
+
+/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same place. */
+__device__ __forceinline__ void strided_load_shared(unsigned shared, const void *map, unsigned barrier, int column, int within,
+                                                    int group, int head, int sequence, int blocks)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(shared),
+                 "l"(map), "r"(barrier), "r"(column), "r"(within), "r"(group), "r"(head), "r"(sequence),
+                 "h"(static_cast<unsigned short>(blocks))
                  : "memory");
 }
 

@@ -278,7 +278,8 @@ struct tamis_attend_blocks_tma_args {
 #define TAMIS_PATTERN_ABI 1
 
 #define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
-#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM: block_m times block_n */
+#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM */
+#define TAMIS_PATTERN_XATTN_CLUSTER 2 /* blocks of pattern_xattn_tma */
 #define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
 
 /* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
@@ -393,6 +394,18 @@ struct tamis_pattern_xattn_args {
     struct tamis_block_lists lists;
     float *scratch; /* (slots, block_m, T) */
     int stride;     /* S: 4 to 64 */
+};
+
+/*
+ * pattern_xattn_tma: the same with the tensor copy engine (sm_90a). grid = (at most `slots`, of which clusters are made), one
+ * an SM. Maps of rows a stride apart, (B, heads, rows / S, S, D), of which groups of S rows that are whole are read; a map is
+ * not read where there is no such group.
+ */
+struct tamis_pattern_xattn_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; boxes of block_m groups */
+    struct tamis_tensor_map k; /* boxes of block_n groups */
+    struct tamis_tensor_map k_full; /* used where source.k_full.data is given; the same boxes */
+    struct tamis_pattern_xattn_args xattn;
 };
 
 /*
@@ -515,6 +528,14 @@ __device__ __forceinline__ float exp2_approx(float x)
 {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* log2 in the same unit: absolute error below 2^-22; of 0 and of subnormals -inf. */
+__device__ __forceinline__ float log2_approx(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
@@ -817,6 +838,17 @@ __device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
     } else {
         return own;
     }
+}
+
+/*
+ * Arrive at the mbarrier that the block `rank` has where this block has `barrier`. What it tells is that products which read
+ * shared memory are through: it orders nothing of this thread's for the other block, which would take a fence a call.
+ */
+__device__ __forceinline__ void cluster_barrier_arrive(unsigned barrier, int rank)
+{
+    unsigned other;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(barrier), "r"(rank));
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other) : "memory");
 }
 
 constexpr unsigned kAllLanes = 0xffffffffu;

@@ -276,7 +276,8 @@ struct tamis_attend_blocks_tma_args {
 #define TAMIS_PATTERN_ABI 1
 
 #define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
-#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM: block_m times block_n */
+#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM */
+#define TAMIS_PATTERN_XATTN_CLUSTER 2 /* blocks of pattern_xattn_tma */
 #define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
 
 /* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
@@ -394,6 +395,18 @@ struct tamis_pattern_xattn_args {
 };
 
 /*
+ * pattern_xattn_tma: the same with the tensor copy engine (sm_90a). grid = (at most `slots`, of which clusters are made), one
+ * an SM. Maps of rows a stride apart, (B, heads, rows / S, S, D), of which groups of S rows that are whole are read; a map is
+ * not read where there is no such group.
+ */
+struct tamis_pattern_xattn_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; boxes of block_m groups */
+    struct tamis_tensor_map k; /* boxes of block_n groups */
+    struct tamis_tensor_map k_full; /* used where source.k_full.data is given; the same boxes */
+    struct tamis_pattern_xattn_args xattn;
+};
+
+/*
  * xattn.cuh: what the kernels of XAttention's estimates share (runtime/cpu_pattern.h): which tile of reduced rows a block is
  * at, where its tokens are, and the way from products to estimates. A row of a reduced tile is the sum over an S by S tile's
  * antidiagonal, so that a query block has 128 / S rows, and a key block as many columns.
@@ -503,6 +516,17 @@ __device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
     } else {
         return own;
     }
+}
+
+/*
+ * Arrive at the mbarrier that the block `rank` has where this block has `barrier`. What it tells is that products which read
+ * shared memory are through: it orders nothing of this thread's for the other block, which would take a fence a call.
+ */
+__device__ __forceinline__ void cluster_barrier_arrive(unsigned barrier, int rank)
+{
+    unsigned other;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(barrier), "r"(rank));
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other) : "memory");
 }
 
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -1028,6 +1052,14 @@ __device__ __forceinline__ float exp2_approx(float x)
     return y;
 }
 
+/* log2 in the same unit: absolute error below 2^-22; of 0 and of subnormals -inf. */
+__device__ __forceinline__ float log2_approx(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
     static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
@@ -1233,15 +1265,25 @@ struct XattnTile {
     HeadRows q, k;
 };
 
-/* Pair number `item`: the longest tiles first, the heads of one in turn. */
+/* Of kRows reduced rows each, of a head. */
 template <int kRows>
-__device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &args, int item)
+__device__ __forceinline__ int xattn_tiles(const tamis_pattern_xattn_args &args)
+{
+    const long long capacity = (args.source.capacity + args.stride - 1) / args.stride;
+    return static_cast<int>((capacity + kRows - 1) / kRows);
+}
+
+/*
+ * Pair number `item` of a head and kTogether tiles in a row, of which this is number `which`: the longest first, the heads of
+ * one in turn.
+ */
+template <int kRows, int kTogether>
+__device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &args, int item, int which)
 {
     const tamis_pattern_source &source = args.source;
     const int heads = source.batch * source.q_heads, row = item % heads;
-    const long long capacity = (source.capacity + args.stride - 1) / args.stride;
     XattnTile out;
-    out.tile = static_cast<int>((capacity + kRows - 1) / kRows) - 1 - item / heads;
+    out.tile = (xattn_tiles<kRows * kTogether>(args) - 1 - item / heads) * kTogether + which;
     out.sequence = row / source.q_heads;
     out.head = row % source.q_heads;
     out.rows = rows_of(source.kept, out.sequence, source.seq_len);
@@ -1252,11 +1294,16 @@ __device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &
     return out;
 }
 
-template <int kRows>
-__device__ __forceinline__ int xattn_items(const tamis_pattern_xattn_args &args)
+/*
+ * Of the pairs of kTogether tiles, those that one of `workers` takes, in turn: there and back again, so that nobody has the
+ * longest of every round.
+ */
+template <int kRows, int kTogether, typename Take>
+__device__ __forceinline__ void xattn_share(const tamis_pattern_xattn_args &args, int worker, int workers, Take take)
 {
-    const long long capacity = (args.source.capacity + args.stride - 1) / args.stride;
-    return static_cast<int>((capacity + kRows - 1) / kRows) * args.source.batch * args.source.q_heads;
+    const int items = xattn_tiles<kRows * kTogether>(args) * args.source.batch * args.source.q_heads;
+    for (int first = 0, place = worker; first < items; first += workers, place = workers - 1 - place)
+        if (first + place < items) take(first + place);
 }
 
 /* Of a thread's two rows and the columns that it has seen: the largest logit in log2 units, and the exponentials' sum to it. */
@@ -1264,6 +1311,19 @@ struct XattnSums {
     float peak[2] = {-kInfinity, -kInfinity};
     float sum[2] = {0.0f, 0.0f};
 };
+
+/*
+ * Of four groups of eight columns, `sums` of the lane's two in each: the whole group number lane % 4, by halves that lanes
+ * exchange.
+ */
+__device__ __forceinline__ float xattn_group_sum(const float (&sums)[4], int lane)
+{
+    const bool odd = lane & 1, upper = lane & 2;
+    float first = odd ? sums[1] : sums[0], second = odd ? sums[3] : sums[2];
+    first += __shfl_xor_sync(0xffffffffu, odd ? sums[0] : sums[1], 1);
+    second += __shfl_xor_sync(0xffffffffu, odd ? sums[2] : sums[3], 1);
+    return (upper ? second : first) + __shfl_xor_sync(0xffffffffu, upper ? first : second, 2);
+}
 
 /*
  * Sums of exponentials of a warp's logits, for each of the thread's rows and key blocks, as logarithms into the rows' scratch,
@@ -1285,6 +1345,10 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums 
         const float base = peak == -kInfinity ? 0.0f : peak;
         float total = 0.0f;
         float *out = scratch + static_cast<long long>(row + 8 * half) * pitch;
+        const auto store = [&](int column, float sum) { // by the lane whose column is its key block's first
+            const int block = (first_column + column) >> shift;
+            if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2_approx(sum) + base;
+        };
 #pragma unroll
         for (int group = 0; group < kLogits / 16; ++group) { // of 32 columns
             float sums[4];
@@ -1293,16 +1357,18 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums 
                 const float *pair = s + 16 * group + 4 * n + 2 * half;
                 sums[n] = exp2_approx(fmaf(pair[0], scale_log2, -base)) + exp2_approx(fmaf(pair[1], scale_log2, -base));
                 total += sums[n];
-                if (columns >= 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
-                if (columns >= 8) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 2);
             }
-            if (columns >= 16) sums[0] += sums[1], sums[2] += sums[3];
-            if (columns >= 32) sums[0] += sums[2];
+            if (columns >= 8) {
+                float sum = xattn_group_sum(sums, lane);
+                if (columns >= 16) sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+                if (columns >= 32) sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                store(32 * group + lane % 4 * 8, sum);
+                continue;
+            }
 #pragma unroll
             for (int n = 0; n < 4; ++n) {
-                const int column = 32 * group + 8 * n + 2 * (lane % 4); // the lane's first, which a key block must begin with
-                const int block = (first_column + column) >> shift;
-                if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2f(sums[n]) + base;
+                if (columns == 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
+                store(32 * group + 8 * n + lane % 4 * 2, sums[n]);
             }
         }
         const float most = fmaxf(all.peak[half], peak), to = most == -kInfinity ? 0.0f : most;
@@ -1470,9 +1536,8 @@ tamis_pattern_xattn_bf16_d128_b2_d32_s4(const __grid_constant__ tamis_pattern_xa
     __shared__ float2 s_sums[2 * kRows];
     follow_stream();
     float *scratch = args.scratch + static_cast<long long>(blockIdx.x) * kRows * args.lists.tiles;
-    const int items = xattn_items<kRows>(args);
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
-        const XattnTile tile = xattn_tile<kRows>(args, item);
+    xattn_share<kRows, 1>(args, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), [&](int item) {
+        const XattnTile tile = xattn_tile<kRows, 1>(args, item, 0);
         if (tile.first_row < tile.reduced) estimate_tile(args, tile, shared_address(s_memory), s_sums, scratch);
-    }
+    });
 }

@@ -276,7 +276,8 @@ struct tamis_attend_blocks_tma_args {
 #define TAMIS_PATTERN_ABI 1
 
 #define TAMIS_PATTERN_QUERIES 128     /* the most that lines are estimated by; rows of lse2 */
-#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM: block_m times block_n */
+#define TAMIS_PATTERN_XATTN_ROWS 256  /* reduced rows, at most, that pattern_xattn has at work an SM */
+#define TAMIS_PATTERN_XATTN_CLUSTER 2 /* blocks of pattern_xattn_tma */
 #define TAMIS_PATTERN_SLASH_BITS 50   /* behind the point, of sums over diagonals */
 
 /* pattern_sliding: lists and masks. grid = (ceil(T / warps), Hq, B), a warp a list; the first block writes the masks. */
@@ -392,6 +393,80 @@ struct tamis_pattern_xattn_args {
     float *scratch; /* (slots, block_m, T) */
     int stride;     /* S: 4 to 64 */
 };
+
+/*
+ * pattern_xattn_tma: the same with the tensor copy engine (sm_90a). grid = (at most `slots`, of which clusters are made), one
+ * an SM. Maps of rows a stride apart, (B, heads, rows / S, S, D), of which groups of S rows that are whole are read; a map is
+ * not read where there is no such group.
+ */
+struct tamis_pattern_xattn_tma_args {
+    struct tamis_tensor_map q; /* read where there are no indices; boxes of block_m groups */
+    struct tamis_tensor_map k; /* boxes of block_n groups */
+    struct tamis_tensor_map k_full; /* used where source.k_full.data is given; the same boxes */
+    struct tamis_pattern_xattn_args xattn;
+};
+
+/*
+ * cluster.cuh: a cluster of thread blocks that read each other's shared memory (sm_90 and newer). A cluster of one block
+ * compiles for every architecture, to the barriers of a block.
+ */
+
+/*
+ * Every thread of the cluster arrives, then waits. What was written to shared memory before an arrival can be read by the
+ * whole cluster behind the wait. A block must not end while others may still read its shared memory.
+ */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+
+/* The same, but nothing that was written is published: what is left to say is that this block has read all it wanted. */
+template <int kCluster>
+__device__ __forceinline__ void cluster_arrive_relaxed()
+{
+    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+
+template <int kCluster>
+__device__ __forceinline__ void cluster_wait()
+{
+    if constexpr (kCluster > 1)
+        asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+    else
+        __syncthreads();
+}
+
+template <int kCluster>
+__device__ __forceinline__ void cluster_sync()
+{
+    cluster_arrive<kCluster>();
+    cluster_wait<kCluster>();
+}
+
+/* Where the block `rank` of the cluster has what this block has at `own`, in shared memory. */
+template <int kCluster, typename T>
+__device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
+{
+    if constexpr (kCluster > 1) {
+        const T *other;
+        asm volatile("mapa.u64 %0, %1, %2;" : "=l"(other) : "l"(own), "r"(rank));
+        return other;
+    } else {
+        return own;
+    }
+}
+
+/*
+ * Arrive at the mbarrier that the block `rank` has where this block has `barrier`. What it tells is that products which read
+ * shared memory are through: it orders nothing of this thread's for the other block, which would take a fence a call.
+ */
+__device__ __forceinline__ void cluster_barrier_arrive(unsigned barrier, int rank)
+{
+    unsigned other;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(barrier), "r"(rank));
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other) : "memory");
+}
 
 /*
  * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
@@ -521,6 +596,14 @@ __device__ __forceinline__ float exp2_approx(float x)
     return y;
 }
 
+/* log2 in the same unit: absolute error below 2^-22; of 0 and of subnormals -inf. */
+__device__ __forceinline__ float log2_approx(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
     static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
@@ -573,6 +656,12 @@ __device__ __forceinline__ void barrier_expect(unsigned barrier, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
+/* Announce such bytes without arriving. */
+__device__ __forceinline__ void barrier_expect_more(unsigned barrier, int bytes)
+{
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
 /* Named barriers: `id` from 1 to 15, `threads` how many take part. */
 __device__ __forceinline__ void named_sync(int id, int threads)
 {
@@ -610,6 +699,30 @@ __device__ __forceinline__ void tensor_load(unsigned shared, const void *map, un
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared),
                  "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(sequence)
+                 : "memory");
+}
+
+/*
+ * The same of a map of rows a stride apart, (B, H, groups, stride, D): boxes of rows `within` their group, one a group from
+ * `group` on.
+ */
+__device__ __forceinline__ void strided_load(unsigned shared, const void *map, unsigned barrier, int column, int within,
+                                             int group, int head, int sequence)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(shared),
+                 "l"(map), "r"(barrier), "r"(column), "r"(within), "r"(group), "r"(head), "r"(sequence)
+                 : "memory");
+}
+
+/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same place. */
+__device__ __forceinline__ void strided_load_shared(unsigned shared, const void *map, unsigned barrier, int column, int within,
+                                                    int group, int head, int sequence, int blocks)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(shared),
+                 "l"(map), "r"(barrier), "r"(column), "r"(within), "r"(group), "r"(head), "r"(sequence),
+                 "h"(static_cast<unsigned short>(blocks))
                  : "memory");
 }
 
@@ -719,57 +832,6 @@ __device__ __forceinline__ T warps_exclusive_scan(T value, T *s_warps, T &total)
     const T upto = warp_inclusive_scan(lane < kWarps ? s_warps[lane] : T(0));
     total = __shfl_sync(0xffffffffu, upto, 31);
     return __shfl_sync(0xffffffffu, upto, warp) - value;
-}
-
-/*
- * cluster.cuh: a cluster of thread blocks that read each other's shared memory (sm_90 and newer). A cluster of one block
- * compiles for every architecture, to the barriers of a block.
- */
-
-/*
- * Every thread of the cluster arrives, then waits. What was written to shared memory before an arrival can be read by the
- * whole cluster behind the wait. A block must not end while others may still read its shared memory.
- */
-template <int kCluster>
-__device__ __forceinline__ void cluster_arrive()
-{
-    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-}
-
-/* The same, but nothing that was written is published: what is left to say is that this block has read all it wanted. */
-template <int kCluster>
-__device__ __forceinline__ void cluster_arrive_relaxed()
-{
-    if constexpr (kCluster > 1) asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
-}
-
-template <int kCluster>
-__device__ __forceinline__ void cluster_wait()
-{
-    if constexpr (kCluster > 1)
-        asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-    else
-        __syncthreads();
-}
-
-template <int kCluster>
-__device__ __forceinline__ void cluster_sync()
-{
-    cluster_arrive<kCluster>();
-    cluster_wait<kCluster>();
-}
-
-/* Where the block `rank` of the cluster has what this block has at `own`, in shared memory. */
-template <int kCluster, typename T>
-__device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
-{
-    if constexpr (kCluster > 1) {
-        const T *other;
-        asm volatile("mapa.u64 %0, %1, %2;" : "=l"(other) : "l"(own), "r"(rank));
-        return other;
-    } else {
-        return own;
-    }
 }
 
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -1337,15 +1399,25 @@ struct XattnTile {
     HeadRows q, k;
 };
 
-/* Pair number `item`: the longest tiles first, the heads of one in turn. */
+/* Of kRows reduced rows each, of a head. */
 template <int kRows>
-__device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &args, int item)
+__device__ __forceinline__ int xattn_tiles(const tamis_pattern_xattn_args &args)
+{
+    const long long capacity = (args.source.capacity + args.stride - 1) / args.stride;
+    return static_cast<int>((capacity + kRows - 1) / kRows);
+}
+
+/*
+ * Pair number `item` of a head and kTogether tiles in a row, of which this is number `which`: the longest first, the heads of
+ * one in turn.
+ */
+template <int kRows, int kTogether>
+__device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &args, int item, int which)
 {
     const tamis_pattern_source &source = args.source;
     const int heads = source.batch * source.q_heads, row = item % heads;
-    const long long capacity = (source.capacity + args.stride - 1) / args.stride;
     XattnTile out;
-    out.tile = static_cast<int>((capacity + kRows - 1) / kRows) - 1 - item / heads;
+    out.tile = (xattn_tiles<kRows * kTogether>(args) - 1 - item / heads) * kTogether + which;
     out.sequence = row / source.q_heads;
     out.head = row % source.q_heads;
     out.rows = rows_of(source.kept, out.sequence, source.seq_len);
@@ -1356,11 +1428,16 @@ __device__ __forceinline__ XattnTile xattn_tile(const tamis_pattern_xattn_args &
     return out;
 }
 
-template <int kRows>
-__device__ __forceinline__ int xattn_items(const tamis_pattern_xattn_args &args)
+/*
+ * Of the pairs of kTogether tiles, those that one of `workers` takes, in turn: there and back again, so that nobody has the
+ * longest of every round.
+ */
+template <int kRows, int kTogether, typename Take>
+__device__ __forceinline__ void xattn_share(const tamis_pattern_xattn_args &args, int worker, int workers, Take take)
 {
-    const long long capacity = (args.source.capacity + args.stride - 1) / args.stride;
-    return static_cast<int>((capacity + kRows - 1) / kRows) * args.source.batch * args.source.q_heads;
+    const int items = xattn_tiles<kRows * kTogether>(args) * args.source.batch * args.source.q_heads;
+    for (int first = 0, place = worker; first < items; first += workers, place = workers - 1 - place)
+        if (first + place < items) take(first + place);
 }
 
 /* Of a thread's two rows and the columns that it has seen: the largest logit in log2 units, and the exponentials' sum to it. */
@@ -1368,6 +1445,19 @@ struct XattnSums {
     float peak[2] = {-kInfinity, -kInfinity};
     float sum[2] = {0.0f, 0.0f};
 };
+
+/*
+ * Of four groups of eight columns, `sums` of the lane's two in each: the whole group number lane % 4, by halves that lanes
+ * exchange.
+ */
+__device__ __forceinline__ float xattn_group_sum(const float (&sums)[4], int lane)
+{
+    const bool odd = lane & 1, upper = lane & 2;
+    float first = odd ? sums[1] : sums[0], second = odd ? sums[3] : sums[2];
+    first += __shfl_xor_sync(0xffffffffu, odd ? sums[0] : sums[1], 1);
+    second += __shfl_xor_sync(0xffffffffu, odd ? sums[2] : sums[3], 1);
+    return (upper ? second : first) + __shfl_xor_sync(0xffffffffu, upper ? first : second, 2);
+}
 
 /*
  * Sums of exponentials of a warp's logits, for each of the thread's rows and key blocks, as logarithms into the rows' scratch,
@@ -1389,6 +1479,10 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums 
         const float base = peak == -kInfinity ? 0.0f : peak;
         float total = 0.0f;
         float *out = scratch + static_cast<long long>(row + 8 * half) * pitch;
+        const auto store = [&](int column, float sum) { // by the lane whose column is its key block's first
+            const int block = (first_column + column) >> shift;
+            if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2_approx(sum) + base;
+        };
 #pragma unroll
         for (int group = 0; group < kLogits / 16; ++group) { // of 32 columns
             float sums[4];
@@ -1397,16 +1491,18 @@ __device__ __forceinline__ void xattn_store_sums(float (&s)[kLogits], XattnSums 
                 const float *pair = s + 16 * group + 4 * n + 2 * half;
                 sums[n] = exp2_approx(fmaf(pair[0], scale_log2, -base)) + exp2_approx(fmaf(pair[1], scale_log2, -base));
                 total += sums[n];
-                if (columns >= 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
-                if (columns >= 8) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 2);
             }
-            if (columns >= 16) sums[0] += sums[1], sums[2] += sums[3];
-            if (columns >= 32) sums[0] += sums[2];
+            if (columns >= 8) {
+                float sum = xattn_group_sum(sums, lane);
+                if (columns >= 16) sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+                if (columns >= 32) sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                store(32 * group + lane % 4 * 8, sum);
+                continue;
+            }
 #pragma unroll
             for (int n = 0; n < 4; ++n) {
-                const int column = 32 * group + 8 * n + 2 * (lane % 4); // the lane's first, which a key block must begin with
-                const int block = (first_column + column) >> shift;
-                if ((column & (columns - 1)) == 0 && block < pitch) out[block] = log2f(sums[n]) + base;
+                if (columns == 4) sums[n] += __shfl_xor_sync(0xffffffffu, sums[n], 1);
+                store(32 * group + 8 * n + lane % 4 * 2, sums[n]);
             }
         }
         const float most = fmaxf(all.peak[half], peak), to = most == -kInfinity ? 0.0f : most;
@@ -1463,13 +1559,18 @@ __device__ __forceinline__ void xattn_write_estimates(const tamis_pattern_xattn_
 constexpr int kHeadDim = 128;
 constexpr int kStages = 4; // steps in flight: of 64 elements of each row
 constexpr int kRows = 128, kColumns = 256; // of a tile
-constexpr int kProducts = kColumns / 2;             // a thread
-constexpr int kRowBytes = 128;                      // of a step: 8 chunks of 16 bytes, swizzled
+constexpr int kCluster = TAMIS_PATTERN_XATTN_CLUSTER;
+constexpr int kShare = kColumns / kCluster; // columns that a block loads for its cluster
+constexpr int kProducts = kColumns / 2;     // a thread
+constexpr int kRowBytes = 128;              // of a step: 8 chunks of 16 bytes, swizzled
 constexpr int kStageBytes = (kRows + kColumns) * kRowBytes;
-constexpr int kRowChunks = kHeadDim / 8; // a token
-constexpr int kBehind = 2;               // steps that are still loading when the next one is started
-constexpr int kComputing = 256;          // threads
+constexpr int kRowChunks = kHeadDim / 8;            // a token
+constexpr bool kEngine = kHeadDim % 64 == 0;        // steps lie within a token, as boxes do
+constexpr int kBehind = 2;                          // steps that are still loading when the next one is started
+constexpr int kLoadingWarps = 4;
+constexpr int kComputing = 256; // threads
 static_assert(kStages >= kBehind + 2, "a step is given back one step after its products were started");
+static_assert(kCluster == 2, "each block's half of the columns is a box");
 
 struct Shared {
     unsigned stages, barriers;
@@ -1480,9 +1581,23 @@ struct Shared {
 
 // S antidiagonals are S * kHeadDim elements deep.
 __device__ __forceinline__ int steps_a_tile(int stride) { return stride * kHeadDim / 64; }
+
+// Tiles of columns that the cluster's rows see, the same in both blocks.
 __device__ __forceinline__ int column_tiles(const XattnTile &tile)
 {
-    return ((tile.tile + 1) * kRows + kColumns - 1) / kColumns;
+    const long long end = (tile.tile / kCluster + 1) * static_cast<long long>(kRows * kCluster);
+    return static_cast<int>((min(end, tile.reduced) + kColumns - 1) / kColumns);
+}
+
+// A cluster's tiles in their order: `take` gets the block's own. Both blocks come by the same ones.
+template <typename Take>
+__device__ __forceinline__ void for_each_tile(const tamis_pattern_xattn_args &args, Take take)
+{
+    const int rank = static_cast<int>(blockIdx.x) % kCluster;
+    xattn_share<kRows, kCluster>(args, blockIdx.x / kCluster, gridDim.x / kCluster, [&](int item) {
+        const XattnTile tile = xattn_tile<kRows, kCluster>(args, item, rank);
+        if (tile.first_row - rank * kRows < tile.reduced) take(tile);
+    });
 }
 
 // ---- the loading warpgroup
@@ -1517,50 +1632,102 @@ __device__ __forceinline__ void load_rows(unsigned place, const HeadRows &rows, 
     }
 }
 
-// A thread has one chunk of every 16th row, which keeps its place in a swizzled row.
-__device__ __forceinline__ void load_step(const XattnTile &tile, int stride, int column_tile, int within, unsigned s_stage)
+// What is left of a step to threads. A thread has one chunk of every 16th row, which keeps its place in a swizzled row.
+__device__ __forceinline__ void load_step(const XattnTile &tile, int stride, int column_tile, int within, unsigned s_stage,
+                                          bool q, bool k)
 {
     const int thread = static_cast<int>(threadIdx.x), chunk = thread % 8, first = thread / 8;
     const int depth = within * 8 + chunk, t = depth / kRowChunks, bytes = depth % kRowChunks * 16;
     const unsigned place = s_stage + (chunk ^ first % 8) * 16 + first * kRowBytes;
     const int row = static_cast<int>(tile.first_row) + first, column = column_tile * kColumns + first;
     const int rows = static_cast<int>(tile.rows);
-    load_rows<kRows / 16>(place, tile.q, row * stride + stride - 1 - t, 16 * stride, rows, bytes);
-    load_rows<kColumns / 16>(place + kRows * kRowBytes, tile.k, column * stride + t, 16 * stride, rows, bytes);
+    if (q) load_rows<kRows / 16>(place, tile.q, row * stride + stride - 1 - t, 16 * stride, rows, bytes);
+    if (k) load_rows<kColumns / 16>(place + kRows * kRowBytes, tile.k, column * stride + t, 16 * stride, rows, bytes);
     copy_async_commit();
 }
 
-// Everything that came before the last kPending steps is there: tell of the oldest that was not told of.
-template <int kPending>
-__device__ __forceinline__ void publish(const Shared &shared, Ring<kStages> &told)
-{
-    copy_async_wait<kPending>();
-    fence_async_proxy();
-    barrier_arrive(shared.full(told.stage));
-    told.advance();
-}
+// What the copy engine brings of a tile's rows, asked for by one thread: all of the block's of Q, or none, and the block's
+// share of K's for both blocks.
+struct Engine {
+    const tamis_pattern_xattn_tma_args &args;
+    const tamis_tensor_map *keys;
+    int rank, key_head, head, sequence, first_row, last_of_group;
 
-__device__ __forceinline__ void load_tiles(const tamis_pattern_xattn_args &args, const Shared &shared)
+    __device__ __forceinline__ Engine(const tamis_pattern_xattn_tma_args &all, const XattnTile &tile)
+        : args(all), rank(static_cast<int>(blockIdx.x) % kCluster), head(tile.head), sequence(tile.sequence),
+          first_row(static_cast<int>(tile.first_row)), last_of_group(all.xattn.stride - 1)
+    {
+        const tamis_pattern_source &source = all.xattn.source;
+        const bool full = source.k_full.data && tile.rows == source.seq_len; // as key_rows() has it
+        keys = full ? &all.k_full : &all.k;
+        key_head = tile.head / (source.q_heads / (full ? source.kv_heads : source.compact_heads));
+    }
+    __device__ __forceinline__ void bring(int column_tile, int within, unsigned s_stage, unsigned barrier, bool q, bool k) const
+    {
+        const int t = within / (kHeadDim / 64), element = within % (kHeadDim / 64) * 64;
+        barrier_expect_more(barrier, ((q ? kRows : 0) + (k ? kColumns : 0)) * kRowBytes);
+        if (q) strided_load(s_stage, &args.q, barrier, element, last_of_group - t, first_row, head, sequence);
+        if (k)
+            strided_load_shared(s_stage + (kRows + rank * kShare) * kRowBytes, keys, barrier, element, t,
+                                column_tile * kColumns + rank * kShare, key_head, sequence, (1 << kCluster) - 1);
+    }
+};
+
+// Steps whose copies this thread has started and not told of: up to kBehind.
+struct Started {
+    Ring<kStages> oldest;
+    int count = 0;
+    // Everything that came before the last kPending steps is there.
+    template <int kPending>
+    __device__ __forceinline__ void publish(const Shared &shared)
+    {
+        copy_async_wait<kPending>();
+        fence_async_proxy();
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(shared.full(oldest.stage));
+        oldest.advance();
+    }
+    __device__ __forceinline__ void add(const Shared &shared, const Ring<kStages> &ring)
+    {
+        if (count == 0) oldest = ring;
+        if (count < kBehind)
+            ++count;
+        else
+            publish<kBehind>(shared);
+    }
+    __device__ __forceinline__ void publish_all(const Shared &shared)
+    {
+        for (; count > 0; --count) publish<0>(shared);
+    }
+};
+
+__device__ __forceinline__ void load_tiles(const tamis_pattern_xattn_tma_args &args, const Shared &shared)
 {
-    Ring<kStages> ring, told;
-    const int items = xattn_items<kRows>(args), steps = steps_a_tile(args.stride);
-    int started = 0; // up to kBehind
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
-        const XattnTile tile = xattn_tile<kRows>(args, item);
-        if (tile.first_row >= tile.reduced) continue;
+    Ring<kStages> ring;
+    Started started;
+    const int stride = args.xattn.stride, steps = steps_a_tile(stride);
+    for_each_tile(args.xattn, [&](const XattnTile &tile) {
+        const bool q = kEngine && !tile.q.indices && (tile.first_row + kRows) * stride <= tile.rows;
         const int tiles = column_tiles(tile);
-        for (int column_tile = 0; column_tile < tiles; ++column_tile)
+        const Engine engine(args, tile);
+        for (int column_tile = 0; column_tile < tiles; ++column_tile) {
+            const bool k = kEngine && (column_tile + 1LL) * kColumns * stride <= tile.rows;
+            if (q && k) started.publish_all(shared);
             for (int within = 0; within < steps; ++within) {
                 barrier_wait(shared.empty(ring.stage), ring.phase ^ 1);
-                load_step(tile, args.stride, column_tile, within, shared.stage(ring.stage));
+                if ((q || k) && threadIdx.x == 0)
+                    engine.bring(column_tile, within, shared.stage(ring.stage), shared.full(ring.stage), q, k);
+                if (q && k) {
+                    if (threadIdx.x % 32 == 0) barrier_arrive(shared.full(ring.stage));
+                } else {
+                    load_step(tile, stride, column_tile, within, shared.stage(ring.stage), !q, !k);
+                    started.add(shared, ring);
+                }
                 ring.advance();
-                if (started < kBehind)
-                    ++started;
-                else
-                    publish<kBehind>(shared, told);
             }
-    }
-    for (; started > 0; --started) publish<0>(shared, told);
+        }
+    });
+    started.publish_all(shared);
 }
 
 // ---- the computing warpgroups
@@ -1609,6 +1776,12 @@ __device__ __forceinline__ void wgmma(float (&s)[kProducts], unsigned long long 
                  : "l"(a), "l"(b), "r"(accumulate));
 }
 
+// A step goes back to both blocks, as either loads for the other.
+__device__ __forceinline__ void give_back(unsigned empty, int lane)
+{
+    if (lane < kCluster) cluster_barrier_arrive(empty, lane);
+}
+
 // Products of a tile of columns, over all of its depth. A step is given back when the next one's products were started and its
 // own are through.
 __device__ __forceinline__ void multiply_tile(float (&s)[kProducts], const Shared &shared, Ring<kStages> &ring, int steps,
@@ -1626,14 +1799,14 @@ __device__ __forceinline__ void multiply_tile(float (&s)[kProducts], const Share
         wgmma_commit();
         if (step > 0) {
             wgmma_wait<1>();
-            if (lane == 0) barrier_arrive(shared.empty(before));
+            give_back(shared.empty(before), lane);
         }
         before = ring.stage;
         ring.advance();
     }
     wgmma_wait<0>();
     pin_registers(s);
-    if (lane == 0) barrier_arrive(shared.empty(before));
+    give_back(shared.empty(before), lane);
 }
 
 __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &args, const Shared &shared, float2 *s_sums,
@@ -1641,12 +1814,10 @@ __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &a
 {
     Ring<kStages> ring;
     const int lane = thread % 32, warpgroup = thread / 128, row = thread / 32 * 16 + lane / 4;
-    const int items = xattn_items<kRows>(args), steps = steps_a_tile(args.stride);
+    const int steps = steps_a_tile(args.stride);
     const float scale_log2 = args.source.scale_log2 / static_cast<float>(args.stride);
     float *scratch = args.scratch + static_cast<long long>(blockIdx.x) * kRows * args.lists.tiles;
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
-        const XattnTile tile = xattn_tile<kRows>(args, item);
-        if (tile.first_row >= tile.reduced) continue;
+    for_each_tile(args, [&](const XattnTile &tile) {
         const int tiles = column_tiles(tile);
         XattnSums sums;
         for (int column_tile = 0; column_tile < tiles; ++column_tile) {
@@ -1664,12 +1835,12 @@ __device__ __forceinline__ void estimate_tiles(const tamis_pattern_xattn_args &a
         named_sync(1, kComputing);
         xattn_write_estimates<kRows, 1, kComputing>(args, tile, scratch, s_sums, thread, [] { named_sync(1, kComputing); });
         named_sync(1, kComputing); // the next tile's sums take the place of these
-    }
+    });
 }
 
-// grid = (at most the slots of scratch).
+// grid = (clusters of two: at most the slots of scratch).
 extern "C" __global__ void __launch_bounds__(384, 1)
-tamis_pattern_xattn_wgmma_bf16_d128_bn256_cr208_pr88_s4(const __grid_constant__ tamis_pattern_xattn_args args)
+tamis_pattern_xattn_wgmma_bf16_d128_bn256_cr208_pr88_s4(const __grid_constant__ tamis_pattern_xattn_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
     __shared__ float2 s_sums[kRows];
@@ -1678,18 +1849,19 @@ tamis_pattern_xattn_wgmma_bf16_d128_bn256_cr208_pr88_s4(const __grid_constant__ 
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < kStages; ++stage) {
-            barrier_init(shared.full(stage), 128);
-            barrier_init(shared.empty(stage), kComputing / 32);
+            barrier_init(shared.full(stage), kLoadingWarps);
+            barrier_init(shared.empty(stage), kComputing / 32 * kCluster);
         }
         barrier_init_fence();
     }
     follow_stream();
-    __syncthreads();
+    cluster_sync<kCluster>(); // the barriers of both blocks are there
     if (warpgroup == 0) {
         give_registers<88>();
         load_tiles(args, shared);
     } else {
         take_registers<208>();
-        estimate_tiles(args, shared, s_sums, static_cast<int>(threadIdx.x) - 128);
+        estimate_tiles(args.xattn, shared, s_sums, static_cast<int>(threadIdx.x) - 128);
     }
+    cluster_sync<kCluster>(); // the other one may still load into this block's memory, and arrive at its barriers
 }

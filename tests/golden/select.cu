@@ -282,6 +282,14 @@ __device__ __forceinline__ float exp2_approx(float x)
     return y;
 }
 
+/* log2 in the same unit: absolute error below 2^-22; of 0 and of subnormals -inf. */
+__device__ __forceinline__ float log2_approx(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The storage types. Both hold 16 bits; what differs is how two floats are packed and which tensor core path is taken. */
 struct Bf16 {
     static constexpr unsigned kOne = 0x3f80;   /* the number 1 */
@@ -413,6 +421,17 @@ __device__ __forceinline__ const T *cluster_shared(const T *own, int rank)
     } else {
         return own;
     }
+}
+
+/*
+ * Arrive at the mbarrier that the block `rank` has where this block has `barrier`. What it tells is that products which read
+ * shared memory are through: it orders nothing of this thread's for the other block, which would take a fence a call.
+ */
+__device__ __forceinline__ void cluster_barrier_arrive(unsigned barrier, int rank)
+{
+    unsigned other;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(other) : "r"(barrier), "r"(rank));
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(other) : "memory");
 }
 
 /*

@@ -315,7 +315,7 @@ static void check_some_patterns(const int *numbers, size_t n)
 /* Head dim 128 alone; of each kind one. */
 static void check_head_dim_patterns(void)
 {
-    static const int numbers[] = {24, 25, 32, 33, 41};
+    static const int numbers[] = {24, 25, 32, 41, 48}; /* the last one with whole tiles of XAttention */
     check_some_patterns(numbers, sizeof numbers / sizeof *numbers);
 }
 
@@ -466,6 +466,8 @@ static void check_few(void)
     const struct gpu_case climb = {.sharpness = 1.0, .climb = 4000};
     check_case("few, climb", &p, climb, 32);
     check_blocks(1, 34, 16, 0); /* lists, rows and bits */
+    static const int whole_tiles[] = {3}; /* of XAttention */
+    check_some_patterns(whole_tiles, 1);
 }
 
 static void check_emulated(void)
@@ -481,7 +483,7 @@ static void check_emulated(void)
     check_layouts(longest / 2);
     check_batch(longest / 2);
     check_blocks(0, 24, 1, 1);
-    static const int numbers[] = {45, 51, 53, 64, 67}; /* one of each kind, at most 640 positions */
+    static const int numbers[] = {3, 45, 51, 53, 64, 67}; /* one of each kind, at most 640 positions; whole tiles of XAttention */
     check_some_patterns(numbers, sizeof numbers / sizeof *numbers);
 }
 

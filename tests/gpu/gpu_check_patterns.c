@@ -34,7 +34,7 @@ static int below(unsigned long long *state, int count) { return (int)(gpu_random
 
 static unsigned long long seed_of(int number) { return 0x510e527full + (unsigned long long)number * 0x9b05688c2b3e6c1full; }
 
-static void make_pattern(tamis_pattern *pattern, int number, unsigned long long *state)
+static void make_pattern(tamis_pattern *pattern, long long seq_len, int number, unsigned long long *state)
 {
     static const double parts[] = {0.5, 0.8, 0.9, 0.95, 1.0};
     static const int64_t tokens[] = {0, 1, 100, 128, 300, 1024};
@@ -50,7 +50,7 @@ static void make_pattern(tamis_pattern *pattern, int number, unsigned long long 
     pattern->flexprefill.tau = below(state, 3) ? 0.1 : 1.0;
     pattern->flexprefill.min_tokens = tokens[below(state, 6)];
     pattern->flexprefill.max_tokens = below(state, 4) ? 0 : 512;
-    pattern->xattention.stride = 4 << below(state, 5);
+    pattern->xattention.stride = seq_len > 1024 ? 4 : 4 << below(state, 5); /* of 4, so that there are whole tiles */
     pattern->xattention.threshold = 0.3 + 0.1 * below(state, 7);
     pattern->topk_blocks.blocks = below(state, 5);
     pattern->topk_blocks.ratio = parts[below(state, 5)] / 3;
@@ -67,14 +67,15 @@ static void make_problem(tamis_problem *p, tamis_pattern *pattern, int number)
     p->batch = 1 + below(&state, 2);
     p->kv_heads = 1 + below(&state, 2);
     p->q_heads = p->kv_heads * groups[below(&state, 3)];
-    p->seq_len = lengths[number < 5 ? 8 : below(&state, 11)];
+    p->seq_len = lengths[number < 5 ? 8 : below(&state, 11)]; /* the first of each kind are long, and their lists too */
     p->selection.window = 24;
     p->selection.min_tokens = 8;
-    p->selection.policy = number / 3 % 3 == 0 ? TAMIS_DENSE : number / 3 % 3 == 1 ? TAMIS_RATIO : TAMIS_COVERAGE;
+    static const tamis_policy policies[] = {TAMIS_DENSE, TAMIS_RATIO, TAMIS_COVERAGE};
+    p->selection.policy = policies[number < 5 ? 2 : number / 3 % 3];
     p->selection.scope = (tamis_scope)below(&state, 3);
     p->selection.ratio = 0.7;
     p->selection.coverage = below(&state, 3) ? 0.1 : 1e-9; /* the latter finds out on the device that it drops nothing */
-    make_pattern(pattern, number, &state);
+    make_pattern(pattern, p->seq_len, number, &state);
 }
 
 void gpu_patterns_name(char *out, size_t size, int number)
