@@ -4,13 +4,12 @@
 #include "tune.h"
 
 #include "error.h"
+#include "tune_times.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_ROUNDS 64 /* that are kept of one contender */
 
 static const struct effort {
     int first_rounds, second_rounds, final_rounds; /* together */
@@ -32,9 +31,9 @@ enum place {
 
 struct contender {
     enum place place;
-    double us[MAX_ROUNDS], cold_us[MAX_ROUNDS], warm_us[MAX_ROUNDS];
-    int rounds, dropped, sm_mhz;
-    double median_us; /* of the rounds so far */
+    struct tune_times times;
+    int dropped, sm_mhz;
+    double median_us; /* of the rounds so far, beside the default's */
     bool fresh;       /* nothing was known of it before */
     bool known_good;  /* its result of an earlier run stands */
 };
@@ -67,34 +66,13 @@ static struct tamisi_timing row_of(const struct contest *contest, size_t i, enum
     return row;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    const double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
-/* Leaves the values as they are. The lower of two middle ones counts half. */
-static double median(const double *values, int count)
-{
-    double sorted[MAX_ROUNDS];
-    memcpy(sorted, values, (size_t)count * sizeof *sorted);
-    qsort(sorted, (size_t)count, sizeof *sorted, compare_doubles);
-    return count % 2 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
-}
-
 static struct tamisi_timing result_of(const struct contest *contest, size_t i, enum tamisi_timing_state state)
 {
-    const struct contender *contender = &contest->contenders[i];
+    const struct contender *contender = &contest->contenders[i], *first = &contest->contenders[0];
     struct tamisi_timing row = row_of(contest, i, state);
-    double deviations[MAX_ROUNDS];
-    row.rounds = contender->rounds;
     row.dropped = contender->dropped;
     row.sm_mhz = contender->sm_mhz;
-    row.median_us = contender->median_us;
-    for (int r = 0; r < contender->rounds; r++) deviations[r] = fabs(contender->us[r] - row.median_us);
-    row.mad_us = median(deviations, contender->rounds);
-    row.cold_us = median(contender->cold_us, contender->rounds);
-    row.warm_us = median(contender->warm_us, contender->rounds);
+    tune_times_result(&row, &contender->times, first->place == RUNNING ? &first->times : NULL);
     return row;
 }
 
@@ -175,12 +153,10 @@ static tamis_status time_one(struct contest *contest, size_t i)
     if (verdict == TUNE_BROKEN) return broken();
     if (verdict != TUNE_RIGHT) return condemn(contest, i, verdict, why);
     contender->sm_mhz = round.sm_mhz;
-    if (round.throttled) contender->dropped++;
-    if (round.throttled || contender->rounds == MAX_ROUNDS) return TAMIS_OK;
-    contender->us[contender->rounds] = round.us;
-    contender->cold_us[contender->rounds] = round.cold_us;
-    contender->warm_us[contender->rounds++] = round.warm_us;
-    contender->median_us = median(contender->us, contender->rounds);
+    if (round.throttled)
+        contender->dropped++;
+    else
+        tune_times_add(&contender->times, &round, contest->turn);
     return TAMIS_OK;
 }
 
@@ -191,23 +167,35 @@ static size_t count_running(const struct contest *contest)
     return running;
 }
 
-/* All that run and have fewer than `rounds` run once, each time another one first. A GPU that is throttled for good would
-   never come to an end: after so many turns what there is must do. */
-static tamis_status run_rounds(struct contest *contest, int rounds)
+/* Has one of those that run fewer than `rounds`? */
+static bool is_due(const struct contest *contest, int rounds)
+{
+    for (size_t i = 0; i < contest->task->count; i++)
+        if (contest->contenders[i].place == RUNNING && contest->contenders[i].times.rounds < rounds) return true;
+    return false;
+}
+
+/* All that run and have fewer than `rounds` run once, each time another one first, and the default with them. */
+static tamis_status run_turn(struct contest *contest, int rounds)
 {
     const size_t count = contest->task->count;
-    const int most_turns = contest->turn + 3 * rounds + 3;
-    bool more = true;
-    while (more && contest->turn < most_turns && !stopped(contest)) {
-        more = false;
-        for (size_t k = 0; k < count && !stopped(contest); k++) {
-            const size_t i = (k + (size_t)contest->turn) % count;
-            if (contest->contenders[i].place != RUNNING || contest->contenders[i].rounds >= rounds) continue;
-            TAMIS_TRY(time_one(contest, i));
-            more = true;
-        }
-        contest->turn++;
+    for (size_t k = 0; k < count && !stopped(contest); k++) {
+        const size_t i = (k + (size_t)contest->turn) % count;
+        const struct contender *contender = &contest->contenders[i];
+        if (contender->place == RUNNING && (i == 0 || contender->times.rounds < rounds)) TAMIS_TRY(time_one(contest, i));
     }
+    contest->turn++;
+    for (size_t i = 0; i < count; i++) /* the unit is another one now */
+        if (contest->contenders[i].times.rounds > 0)
+            contest->contenders[i].median_us = result_of(contest, i, TAMISI_TIMED).median_us;
+    return TAMIS_OK;
+}
+
+/* A GPU that is throttled for good would never come to an end: after so many turns what there is must do. */
+static tamis_status run_rounds(struct contest *contest, int rounds)
+{
+    const int most_turns = contest->turn + 3 * rounds + 3;
+    while (is_due(contest, rounds) && contest->turn < most_turns && !stopped(contest)) TAMIS_TRY(run_turn(contest, rounds));
     return TAMIS_OK;
 }
 
@@ -217,7 +205,7 @@ static size_t find_best(const struct contest *contest)
     size_t best = contest->task->count;
     for (size_t i = 0; i < contest->task->count; i++) {
         const struct contender *contender = &contest->contenders[i];
-        if (contender->place != RUNNING || contender->rounds == 0) continue;
+        if (contender->place != RUNNING || contender->times.rounds == 0) continue;
         if (best == contest->task->count || contender->median_us < contest->contenders[best].median_us) best = i;
     }
     return best;
@@ -256,7 +244,7 @@ static bool stop_beaten(struct contest *contest)
     const struct tamisi_timing first = result_of(contest, best, TAMISI_TIMED);
     for (size_t i = 0; i < count; i++) {
         struct contender *contender = &contest->contenders[i];
-        if (i == best || contender->place != RUNNING || contender->rounds == 0) continue;
+        if (i == best || contender->place != RUNNING || contender->times.rounds == 0) continue;
         const struct tamisi_timing timing = result_of(contest, i, TAMISI_TIMED);
         const bool beaten = !tamisi_timing_tie(&first, &timing);
         open = open || !beaten;
@@ -404,8 +392,8 @@ static tamis_status write_results(struct contest *contest)
     for (size_t i = 0; i < contest->task->count; i++) {
         const struct contender *contender = &contest->contenders[i];
         if (contender->place == OUTSIDE) continue;
-        if (contender->place == RUNNING) whole = whole && contender->rounds >= least;
-        if (contender->rounds > 0)
+        if (contender->place == RUNNING) whole = whole && contender->times.rounds >= least;
+        if (contender->times.rounds > 0)
             rows[count++] = result_of(contest, i, contender->place == RUNNING ? TAMISI_TIMED : TAMISI_STOPPED);
         if (contest->out->interrupted && count > 0) rows[count - 1].rigor = TAMISI_QUICK;
     }

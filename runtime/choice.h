@@ -64,7 +64,7 @@ struct tamisi_timing {
     enum tamisi_rigor rigor;
     int rounds, dropped; /* that count; that the GPU was throttled in */
     int sm_mhz;          /* in the last round; 0: unknown */
-    double median_us, mad_us; /* of the rounds; and their median absolute deviation */
+    double median_us, mad_us; /* of the rounds, and their median absolute deviation, beside the default of the same turns */
     double cold_us, warm_us;  /* medians, with an emptied L2 cache and with what the run before left in it */
     int64_t when;             /* seconds since 1970 */
     char note[160];           /* what is wrong, or "" */

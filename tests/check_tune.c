@@ -14,6 +14,7 @@
 #include <string.h>
 
 Suite *tune_suite(void);
+TCase *tune_times_case(void); /* check_tune_times.c */
 TCase *tune_trial_case(void); /* check_tune_trial.c */
 
 #define MOST 400
@@ -26,6 +27,8 @@ static struct fiction {
     int checked[MOST], timed[MOST];
     int throttled[MOST]; /* rounds to come in which the GPU is slow */
     double noise, drift; /* of a round, relative; of all rounds, upwards for each */
+    double wave;         /* by how much the GPU is slower, for some turns, then not for some */
+    bool slow;
     int rounds, stop_after; /* rounds after which it is interrupted; 0: never */
     int die_at; /* checks after which the tuner is killed in the midst of one; 0: never */
     unsigned random;
@@ -80,7 +83,9 @@ static enum tune_verdict time_round(void *payload, const struct tune_task *of, c
     ck_assert_int_gt(fiction.checked[i], 0); /* numbers first */
     fiction.timed[i]++;
     fiction.rounds++;
-    const double us = fiction.us[i] * (1 + fiction.noise * random_part()) * (1 + fiction.drift * fiction.rounds);
+    if (fiction.wave > 0 && random_part() > 0.9) fiction.slow = !fiction.slow;
+    const double slow = fiction.slow ? 1 + fiction.wave : 1;
+    const double us = fiction.us[i] * (1 + fiction.noise * random_part()) * (1 + fiction.drift * fiction.rounds) * slow;
     *out = (struct tune_round){.us = us, .cold_us = us * 1.1, .warm_us = us * 0.9, .sm_mhz = 1980};
     if (fiction.throttled[i] > 0) {
         fiction.throttled[i]--;
@@ -283,6 +288,22 @@ START_TEST(stops_losers)
     run();
     expect_state(0, TAMISI_TIMED);
     ck_assert_int_ge(fiction.timed[0], 5);
+}
+END_TEST
+
+/* A clock that falls by a tenth for a while, and comes back, decides nothing between kernels that are 1 % apart. */
+START_TEST(waves)
+{
+    for (int k = 0; k < 40; k++) {
+        set_task(4, 1);
+        fiction.wave = 0.1;
+        fiction.noise = 0.002;
+        fiction.random = (unsigned)k;
+        fiction.us[1] = 99;
+        run();
+        ck_assert_msg(strcmp(outcome.chosen, "attend_1") == 0, "run %d chooses %s", k, outcome.chosen);
+        ck_assert_double_eq_tol(outcome.chosen_us / outcome.default_us, 0.99, 0.003);
+    }
 }
 END_TEST
 
@@ -636,6 +657,7 @@ Suite *tune_suite(void)
     tcase_add_loop_test(search, finds_the_fastest, 0, 3);
     tcase_add_test(search, times_all);
     tcase_add_test(search, stops_losers);
+    tcase_add_test(search, waves);
     tcase_add_test(search, bounds_finals);
     tcase_add_test(search, leaves_out);
     tcase_add_test(search, runs_agree);
@@ -650,6 +672,7 @@ Suite *tune_suite(void)
     tcase_add_test(search, beside);
     tcase_add_test(search, tasks_of_shapes);
     suite_add_tcase(suite, search);
+    suite_add_tcase(suite, tune_times_case());
     suite_add_tcase(suite, tune_trial_case());
     return suite;
 }
