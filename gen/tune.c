@@ -22,6 +22,7 @@ static const struct effort {
 
 #define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */
 #define SURE_ROUNDS 5  /* after so many the noise is known well enough to tell who is beaten */
+#define SHARP_ROUNDS 9 /* and after so many, that there is next to none */
 
 enum place {
     OUTSIDE, /* not entered: known already, not in the sample, or bad */
@@ -36,6 +37,7 @@ struct contender {
     double median_us; /* of the rounds so far, beside the default's */
     bool fresh;       /* nothing was known of it before */
     bool known_good;  /* its result of an earlier run stands */
+    bool resting;     /* beaten for certain where all are finalists: its place stays, its rounds are enough */
 };
 
 struct contest {
@@ -167,11 +169,15 @@ static size_t count_running(const struct contest *contest)
     return running;
 }
 
-/* Has one of those that run fewer than `rounds`? */
-static bool is_due(const struct contest *contest, int rounds)
+static bool is_due(const struct contender *contender, int rounds)
+{
+    return contender->place == RUNNING && !contender->resting && contender->times.rounds < rounds;
+}
+
+static bool is_any_due(const struct contest *contest, int rounds)
 {
     for (size_t i = 0; i < contest->task->count; i++)
-        if (contest->contenders[i].place == RUNNING && contest->contenders[i].times.rounds < rounds) return true;
+        if (is_due(&contest->contenders[i], rounds)) return true;
     return false;
 }
 
@@ -182,7 +188,7 @@ static tamis_status run_turn(struct contest *contest, int rounds)
     for (size_t k = 0; k < count && !stopped(contest); k++) {
         const size_t i = (k + (size_t)contest->turn) % count;
         const struct contender *contender = &contest->contenders[i];
-        if (contender->place == RUNNING && (i == 0 || contender->times.rounds < rounds)) TAMIS_TRY(time_one(contest, i));
+        if (is_due(contender, rounds) || (i == 0 && contender->place == RUNNING)) TAMIS_TRY(time_one(contest, i));
     }
     contest->turn++;
     for (size_t i = 0; i < count; i++) /* the unit is another one now */
@@ -195,7 +201,7 @@ static tamis_status run_turn(struct contest *contest, int rounds)
 static tamis_status run_rounds(struct contest *contest, int rounds)
 {
     const int most_turns = contest->turn + 3 * rounds + 3;
-    while (is_due(contest, rounds) && contest->turn < most_turns && !stopped(contest)) TAMIS_TRY(run_turn(contest, rounds));
+    while (is_any_due(contest, rounds) && contest->turn < most_turns && !stopped(contest)) TAMIS_TRY(run_turn(contest, rounds));
     return TAMIS_OK;
 }
 
@@ -232,8 +238,9 @@ static void stop_losers(struct contest *contest, size_t keep, double give_up)
 }
 
 /*
- * Stop those whose time and the best one's are farther apart than both are uncertain. Is anyone left beside the best who is
- * not beaten? The default stays in any case, and everyone does where all are finalists: their times are what was asked for.
+ * Stop those whose time and the best one's are farther apart than both are uncertain. Is anyone left beside the best of whom
+ * more rounds would tell more? The default stays in any case, and where all are finalists everyone keeps the place, as their
+ * times are what was asked for.
  */
 static bool stop_beaten(struct contest *contest)
 {
@@ -242,12 +249,14 @@ static bool stop_beaten(struct contest *contest)
     bool open = false;
     if (best == count) return false;
     const struct tamisi_timing first = result_of(contest, best, TAMISI_TIMED);
+    contest->contenders[best].resting = false;
     for (size_t i = 0; i < count; i++) {
         struct contender *contender = &contest->contenders[i];
         if (i == best || contender->place != RUNNING || contender->times.rounds == 0) continue;
         const struct tamisi_timing timing = result_of(contest, i, TAMISI_TIMED);
         const bool beaten = !tamisi_timing_tie(&first, &timing);
-        open = open || !beaten;
+        open = open || !(beaten || (timing.rounds >= SHARP_ROUNDS && tamisi_timing_sharp(&first, &timing)));
+        contender->resting = beaten && spare;
         if (beaten && i > 0 && !spare) contender->place = STOPPED;
     }
     return open;

@@ -104,12 +104,21 @@ static double squared_error(const struct tamisi_timing *timing)
     return error * error / (timing->rounds > 0 ? timing->rounds : 1);
 }
 
+static double noise_between(const struct tamisi_timing *a, const struct tamisi_timing *b)
+{
+    return CERTAINTY * sqrt(squared_error(a) + squared_error(b));
+}
+
 bool tamisi_timing_tie(const struct tamisi_timing *a, const struct tamisi_timing *b)
 {
-    const double least = a->median_us < b->median_us ? a->median_us : b->median_us;
-    const double noise = CERTAINTY * sqrt(squared_error(a) + squared_error(b));
+    const double least = fmin(a->median_us, b->median_us);
 
-    return fabs(a->median_us - b->median_us) <= fmax(LEAST_NOISE * least, noise);
+    return fabs(a->median_us - b->median_us) <= fmax(LEAST_NOISE * least, noise_between(a, b));
+}
+
+bool tamisi_timing_sharp(const struct tamisi_timing *a, const struct tamisi_timing *b)
+{
+    return noise_between(a, b) <= LEAST_NOISE / 2 * fmin(a->median_us, b->median_us);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- choice */

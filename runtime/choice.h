@@ -82,6 +82,8 @@ bool tamisi_timing_same_key(const struct tamisi_timing *a, const struct tamisi_t
 bool tamisi_timing_supersedes(const struct tamisi_timing *a, const struct tamisi_timing *b);
 /* Is the difference of two medians within their noise? */
 bool tamisi_timing_tie(const struct tamisi_timing *a, const struct tamisi_timing *b);
+/* Is their noise so small that further rounds would hardly make another tie, or none, of them? */
+bool tamisi_timing_sharp(const struct tamisi_timing *a, const struct tamisi_timing *b);
 
 /* The values are shown to hosts in text; new ones are appended. */
 enum tamisi_reason {

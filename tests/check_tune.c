@@ -270,6 +270,17 @@ START_TEST(times_all)
         ck_assert_int_eq(fiction.timed[i], i == 9 ? 3 : 15);
         expect_state(i, i == 9 ? TAMISI_STOPPED : TAMISI_TIMED);
     }
+
+    set_task(4, 3);
+    fiction.us[7] = 80;
+    fiction.us[8] = 80.2; /* what is near takes more, with the default beside it; what is beaten does not */
+    fiction.noise = 0.02;
+    options.rigor = TAMISI_EXHAUSTIVE;
+    run();
+    for (size_t i = 0; i < task.count; i++) {
+        ck_assert_int_eq(fiction.timed[i], i == 0 || i == 7 || i == 8 ? 25 : 15);
+        expect_state(i, TAMISI_TIMED);
+    }
 }
 END_TEST
 
@@ -310,17 +321,21 @@ END_TEST
 /* Twenty-five rounds are for those that noise does not tell apart; who is beaten for certain costs no more of them. */
 START_TEST(bounds_finals)
 {
-    set_task(4, 3);
-    for (int i = 0; i < 12; i++) fiction.us[i] = i == 5 ? 90 : i == 6 ? 90.1 : 100 + i;
-    run();
-    ck_assert_str_eq(outcome.chosen, "attend_5");
-    ck_assert_int_eq(fiction.timed[5], 25);
-    ck_assert_int_eq(fiction.timed[6], 25); /* within half a percent */
-    expect_state(6, TAMISI_TIMED);
-    ck_assert_int_eq(fiction.timed[1], 5); /* third of four finalists */
-    expect_state(1, TAMISI_STOPPED);
-    ck_assert_int_eq(fiction.timed[0], 25);
-    expect_state(0, TAMISI_TIMED);
+    for (int noisy = 0; noisy < 2; noisy++) {
+        const int rounds = noisy ? 25 : 9; /* who is within half a percent for certain needs no more either */
+        set_task(4, 3);
+        for (int i = 0; i < 12; i++) fiction.us[i] = i == 5 ? 90 : i == 6 ? 90.1 : 100 + i;
+        fiction.noise = noisy * 0.02;
+        run();
+        ck_assert_str_eq(outcome.chosen, "attend_5");
+        ck_assert_int_eq(fiction.timed[5], rounds);
+        ck_assert_int_eq(fiction.timed[6], rounds);
+        expect_state(6, TAMISI_TIMED);
+        ck_assert_int_eq(fiction.timed[1], 5); /* third of four finalists */
+        expect_state(1, TAMISI_STOPPED);
+        ck_assert_int_eq(fiction.timed[0], rounds);
+        expect_state(0, TAMISI_TIMED);
+    }
 
     set_task(4, 3);
     fiction.us[5] = 90;
