@@ -21,8 +21,7 @@ static const struct effort {
                [TAMISI_EXHAUSTIVE] = {3, 15, 25, (size_t)-1, 1.5, INFINITY}};
 
 #define LEAST_ROUNDS 3 /* of an interrupted task's finalists, to be worth writing down */
-#define SURE_ROUNDS 5  /* after so many the noise is known well enough to tell who is beaten */
-#define SHARP_ROUNDS 9 /* and after so many, that there is next to none */
+#define SURE_ROUNDS 9  /* after so many the noise is known well enough; of 5 rounds three may agree by chance */
 
 enum place {
     OUTSIDE, /* not entered: known already, not in the sample, or bad */
@@ -255,7 +254,7 @@ static bool stop_beaten(struct contest *contest)
         if (i == best || contender->place != RUNNING || contender->times.rounds == 0) continue;
         const struct tamisi_timing timing = result_of(contest, i, TAMISI_TIMED);
         const bool beaten = !tamisi_timing_tie(&first, &timing);
-        open = open || !(beaten || (timing.rounds >= SHARP_ROUNDS && tamisi_timing_sharp(&first, &timing)));
+        open = open || !(beaten || tamisi_timing_sharp(&first, &timing));
         contender->resting = beaten && spare;
         if (beaten && i > 0 && !spare) contender->place = STOPPED;
     }
@@ -266,7 +265,7 @@ static bool stop_beaten(struct contest *contest)
 static tamis_status run_finals(struct contest *contest)
 {
     const int most = contest->effort->final_rounds, had = contest->effort->second_rounds;
-    int rounds = had > SURE_ROUNDS ? had : SURE_ROUNDS;
+    int rounds = had > SURE_ROUNDS ? had : SURE_ROUNDS < most ? SURE_ROUNDS : most;
     TAMIS_TRY(run_rounds(contest, rounds));
     while (rounds < most && !stopped(contest) && stop_beaten(contest)) TAMIS_TRY(run_rounds(contest, ++rounds));
     return TAMIS_OK;

@@ -331,7 +331,7 @@ START_TEST(bounds_finals)
         ck_assert_int_eq(fiction.timed[5], rounds);
         ck_assert_int_eq(fiction.timed[6], rounds);
         expect_state(6, TAMISI_TIMED);
-        ck_assert_int_eq(fiction.timed[1], 5); /* third of four finalists */
+        ck_assert_int_eq(fiction.timed[1], 9); /* third of four finalists */
         expect_state(1, TAMISI_STOPPED);
         ck_assert_int_eq(fiction.timed[0], rounds);
         expect_state(0, TAMISI_TIMED);
@@ -340,8 +340,8 @@ START_TEST(bounds_finals)
     set_task(4, 3);
     fiction.us[5] = 90;
     run();
-    ck_assert_int_eq(fiction.timed[5], 5); /* nobody is near */
-    ck_assert_int_eq(fiction.timed[0], 5);
+    ck_assert_int_eq(fiction.timed[5], 9); /* nobody is near */
+    ck_assert_int_eq(fiction.timed[0], 9);
     expect_state(0, TAMISI_TIMED);
     ck_assert_double_eq_tol(outcome.default_us / outcome.chosen_us, 100.0 / 90, 1e-9);
 }
