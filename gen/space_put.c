@@ -9,12 +9,17 @@
 
 static tamis_status put_spec(tamis_store *store, const struct spec *spec)
 {
+    struct tamisi_buf pattern = TAMISI_BUF_INIT;
     char name[64], layers[256];
     memcpy(name, spec->name, sizeof name);
     memcpy(layers, spec->sparse_layers, sizeof layers);
-    const struct tamisi_spec_row row = {
-        .name = name, .problem = spec->problem, .layers = spec->layers, .sparse_layers = layers, .text = spec->text};
-    return tamisi_store_put_spec(store, &row);
+    tamisi_pattern_write(&pattern, &spec->pattern);
+    const struct tamisi_spec_row row = {.name = name, .problem = spec->problem, .layers = spec->layers,
+                                        .sparse_layers = layers, .text = spec->text, .pattern = pattern.data};
+    const tamis_status status = pattern.failed ? tamisi_fail(TAMIS_ENOMEM, "out of memory for spec %s", name)
+                                               : tamisi_store_put_spec(store, &row);
+    tamisi_buf_free(&pattern);
+    return status;
 }
 
 tamis_status space_put(tamis_store *store, const struct spec *spec, const struct space *space, const char *const *archs)

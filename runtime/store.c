@@ -62,7 +62,8 @@ static tamis_status check_schema(tamis_store *store)
         const struct tamisi_table_info *info = tamisi_table_info((enum tamisi_table)rows);
 
         matching += column_is(statement, 0, "table") && column_is(statement, 1, info->name) &&
-                    column_is(statement, 2, info->name) && column_is(statement, 3, info->create);
+                    column_is(statement, 2, info->name) &&
+                    tamisi_table_is((enum tamisi_table)rows, store->format, (const char *)sqlite3_column_text(statement, 3));
         code = sqlite3_step(statement);
     }
     sqlite3_finalize(statement);
@@ -93,11 +94,11 @@ static tamis_status write_schema(tamis_store *store)
     char sql[96];
 
     snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d", TAMISI_STORE_APPLICATION,
-             TAMISI_STORE_FORMAT);
+             TAMISI_STORE_NEW_FORMAT);
     TAMIS_TRY(tamisi_store_execute(store, sql, "create"));
     for (int i = 0; i < TAMISI_TABLES; i++)
         TAMIS_TRY(tamisi_store_execute(store, tamisi_table_info((enum tamisi_table)i)->create, "create"));
-    store->format = TAMISI_STORE_FORMAT;
+    store->format = TAMISI_STORE_NEW_FORMAT;
     return TAMIS_OK;
 }
 

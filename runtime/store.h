@@ -16,7 +16,9 @@
 #include "hash.h"
 #include "tamis.h"
 
-#define TAMISI_STORE_FORMAT 2             /* PRAGMA user_version; a newer one is TAMIS_EVERSION. 1: no timings */
+#define TAMISI_STORE_FORMAT 3             /* PRAGMA user_version; a newer one is TAMIS_EVERSION. 1: no timings; 2: no
+                                             patterns, which a file gets with the first spec that names one */
+#define TAMISI_STORE_NEW_FORMAT 2         /* of a file until then, so that an older tamis reads it too */
 #define TAMISI_STORE_APPLICATION 0x54414d53 /* PRAGMA application_id, "TAMS" */
 
 #define TAMISI_ANY (-1) /* dtype of a variant that does not depend on it */
@@ -28,6 +30,7 @@ struct tamisi_spec_row {
     int layers;            /* 0: unknown */
     char *sparse_layers;   /* "15-30", "" if not published */
     char *text;
+    char *pattern;         /* as tamisi_pattern_write() has it; "" or NULL if the spec names none */
 };
 
 /* How one kernel of a variant is launched. Declared by its template. */
@@ -73,6 +76,7 @@ tamis_status tamisi_store_begin(tamis_store *store); /* group puts in one transa
 tamis_status tamisi_store_commit(tamis_store *store);
 void tamisi_store_rollback(tamis_store *store);
 tamis_status tamisi_store_put_spec(tamis_store *store, const struct tamisi_spec_row *spec);
+void tamisi_pattern_write(struct tamisi_buf *out, const tamis_pattern *pattern); /* for a row; nothing of none */
 tamis_status tamisi_store_put_source(tamis_store *store, const struct tamisi_hash *hash, const char *name,
                                      const char *text);
 tamis_status tamisi_store_put_variant(tamis_store *store, const struct tamisi_variant *variant);

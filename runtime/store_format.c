@@ -13,21 +13,25 @@
 #include <string.h>
 
 static const struct tamisi_table_info tables[TAMISI_TABLES] = {
-    [TAMISI_SPECS] = {"spec", "tnnnnrnnnnirrintt",
+    [TAMISI_SPECS] = {"spec", "tnnnnrnnnnirrinttt",
                       "CREATE TABLE spec(id INTEGER PRIMARY KEY, checksum, name, dtype, q_heads, kv_heads, head_dim, scale, "
-                      "policy, scope, window, pool, min_tokens, coverage, ratio, count, layers, sparse_layers, text)"},
-    [TAMISI_SOURCES] = {"source", "htt", "CREATE TABLE source(id INTEGER PRIMARY KEY, checksum, hash, name, text)"},
+                      "policy, scope, window, pool, min_tokens, coverage, ratio, count, layers, sparse_layers, text)",
+                      "pattern"},
+    [TAMISI_SOURCES] = {"source", "htt", "CREATE TABLE source(id INTEGER PRIMARY KEY, checksum, hash, name, text)", NULL},
     [TAMISI_VARIANTS] = {"variant", "ttttnnnntht",
                          "CREATE TABLE variant(id INTEGER PRIMARY KEY, checksum, spec, family, name, arch, dtype, head_dim, "
-                         "rank, abi, params, source, entries)"},
+                         "rank, abi, params, source, entries)",
+                         NULL},
     [TAMISI_CUBINS] = {"cubin", "httttb",
                        "CREATE TABLE cubin(id INTEGER PRIMARY KEY, checksum, source, arch, options, nvrtc, resources, "
-                       "data)"},
+                       "data)",
+                       NULL},
     [TAMISI_TIMINGS] = {"timing", "htttnnnnniinnnnnintnnnnnrrrrit",
                         "CREATE TABLE timing(id INTEGER PRIMARY KEY, checksum, source, family, variant, arch, dtype, "
                         "head_dim, q_heads, kv_heads, batch, seq_len, kept, dense, scope, window, cc, sm_count, l2_bytes, "
                         "driver, gpu, state, rigor, rounds, dropped, sm_mhz, median_us, mad_us, cold_us, warm_us, "
-                        "measured, note)"},
+                        "measured, note)",
+                        NULL},
 };
 
 const struct tamisi_table_info *tamisi_table_info(enum tamisi_table table)
@@ -38,6 +42,24 @@ const struct tamisi_table_info *tamisi_table_info(enum tamisi_table table)
 int tamisi_table_format(enum tamisi_table table)
 {
     return table == TAMISI_TIMINGS ? 2 : 1;
+}
+
+int tamisi_table_columns(enum tamisi_table table, int format)
+{
+    const bool lacks = tables[table].added != NULL && format < TAMISI_STORE_FORMAT;
+
+    return (int)strlen(tables[table].kinds) - lacks;
+}
+
+/* ALTER TABLE has put ", name" before the closing parenthesis. */
+bool tamisi_table_is(enum tamisi_table table, int format, const char *sql)
+{
+    const struct tamisi_table_info *info = &tables[table];
+    const size_t length = strlen(info->create) - 1;
+    char end[32] = ")";
+
+    if (info->added != NULL && format >= TAMISI_STORE_FORMAT) snprintf(end, sizeof end, ", %s)", info->added);
+    return sql != NULL && strncmp(sql, info->create, length) == 0 && strcmp(sql + length, end) == 0;
 }
 
 /* ------------------------------------------------------------------------------------------------- building rows */
@@ -103,6 +125,7 @@ struct tamisi_hash tamisi_row_checksum(const struct tamisi_row *row)
 
 bool tamisi_row_agree(const struct tamisi_row *a, const struct tamisi_row *b, int values)
 {
+    if (a->count != b->count && (values >= a->count || values >= b->count)) return false;
     for (int i = 0; i < values; i++) {
         const struct tamisi_value *x = &a->values[i], *y = &b->values[i];
 
@@ -291,6 +314,7 @@ void tamisi_row_from_spec(struct tamisi_row *row, const struct tamisi_spec_row *
     add_integer(row, spec->layers);
     add_text(row, spec->sparse_layers != NULL ? spec->sparse_layers : "");
     add_text(row, spec->text != NULL ? spec->text : "");
+    if (spec->pattern != NULL && *spec->pattern != '\0') add_text(row, spec->pattern);
 }
 
 void tamisi_row_to_problem(tamis_problem *out, const struct tamisi_row *row)

@@ -3,9 +3,9 @@
  *
  * From the bottom: store_format.c (what a row is: columns, checksum, text forms; no SQL), store_path.c (file names),
  * store_scan.c (reading rows), store_table.c (writing them, transactions), store.c (opening and modes), store_rows.c,
- * store_layers.c, store_kernels.c, store_timings.c, store_admin.c and store_merge.c (what store.h promises). There are no
- * indices: a row's id is made from its key, so that a lookup walks one tree and a damaged page costs the rows on it and no
- * others.
+ * store_layers.c, store_pattern.c, store_kernels.c, store_timings.c, store_admin.c and store_merge.c (what store.h promises).
+ * There are no indices: a row's id is made from its key, so that a lookup walks one tree and a damaged page costs the rows on
+ * it and no others.
  */
 #ifndef TAMISI_STORE_INTERNAL_H
 #define TAMISI_STORE_INTERNAL_H
@@ -41,7 +41,7 @@ struct tamis_store {
     struct tamisi_log log;
     pthread_mutex_t lock; /* recursive: held by every call, and from begin to commit */
     atomic_bool writable;
-    int format;      /* of the file when it was last looked at; TAMISI_TIMINGS came with 2 */
+    int format;      /* of the file when it was last looked at; TAMISI_TIMINGS came with 2, a spec's pattern with 3 */
     bool in_transaction;
     bool sound;      /* the structure was checked, once, before the first write */
     bool cut_short;  /* opened although pages are missing at its end */
@@ -85,13 +85,17 @@ struct tamisi_table_info {
     const char *name;
     const char *kinds;
     const char *create;
+    const char *added; /* the last column, where `create` lacks it and files of TAMISI_STORE_FORMAT have it; else NULL */
 };
 const struct tamisi_table_info *tamisi_table_info(enum tamisi_table table);
+int tamisi_table_columns(enum tamisi_table table, int format); /* id and checksum not counted */
+bool tamisi_table_is(enum tamisi_table table, int format, const char *sql); /* does that make it, as files of the format do? */
 
 void tamisi_row_init(struct tamisi_row *row, enum tamisi_table table, int64_t id);
 struct tamisi_hash tamisi_row_checksum(const struct tamisi_row *row);
 bool tamisi_row_well_formed(const struct tamisi_row *row); /* given right types: lengths, and text forms that parse */
-bool tamisi_row_agree(const struct tamisi_row *a, const struct tamisi_row *b, int values); /* in that many first ones */
+/* In that many first values; where these are all of one row, the other has no more. */
+bool tamisi_row_agree(const struct tamisi_row *a, const struct tamisi_row *b, int values);
 void tamisi_row_label(const struct tamisi_row *row, char *out, size_t size); /* printable, of damaged rows too */
 
 int tamisi_table_format(enum tamisi_table table); /* the first format that has it */
@@ -118,7 +122,13 @@ bool tamisi_row_to_cubin(struct tamisi_cubin *out, const struct tamisi_row *row)
 bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *row);
 
 /* Places of values that other files look at. */
-enum { TAMISI_SPEC_NAME = 0, TAMISI_SPEC_LAYERS = 14, TAMISI_SPEC_SPARSE = 15, TAMISI_SPEC_TEXT = 16 };
+enum {
+    TAMISI_SPEC_NAME = 0,
+    TAMISI_SPEC_LAYERS = 14,
+    TAMISI_SPEC_SPARSE = 15,
+    TAMISI_SPEC_TEXT = 16,
+    TAMISI_SPEC_PATTERN = 17 /* in rows of specs that name one, and no others: these are what they were before */
+};
 enum { TAMISI_SOURCE_HASH = 0, TAMISI_SOURCE_NAME = 1, TAMISI_SOURCE_TEXT = 2 };
 enum { TAMISI_VARIANT_SPEC = 0, TAMISI_VARIANT_NAME = 2, TAMISI_VARIANT_ARCH = 3, TAMISI_VARIANT_SOURCE = 9 };
 enum {
@@ -147,7 +157,9 @@ tamis_status tamisi_store_fail(tamis_store *store, const char *what);
 tamis_status tamisi_store_execute(tamis_store *store, const char *sql, const char *what);
 
 /* A file of an older format lacks tables that came later: it has none of their rows until the first one is put. */
+bool tamisi_store_has_format(tamis_store *store, int format); /* or a newer one */
 bool tamisi_table_exists(tamis_store *store, enum tamisi_table table);
+tamis_status tamisi_store_upgrade(tamis_store *store, int format); /* in a transaction; to that one at least */
 
 void tamisi_timings_forget(tamis_store *store); /* store_timings.c: before each write */
 

@@ -33,6 +33,7 @@ void tamisi_spec_row_free(struct tamisi_spec_row *spec)
     free(spec->name);
     free(spec->sparse_layers);
     free(spec->text);
+    free(spec->pattern);
     *spec = (struct tamisi_spec_row){.name = NULL};
 }
 
@@ -57,7 +58,8 @@ static bool visit_spec(void *payload, const struct tamisi_row *row)
     spec->name = strdup(row->values[TAMISI_SPEC_NAME].data);
     spec->sparse_layers = strdup(row->values[TAMISI_SPEC_SPARSE].data);
     spec->text = strdup(row->values[TAMISI_SPEC_TEXT].data);
-    search->failed = spec->name == NULL || spec->sparse_layers == NULL || spec->text == NULL;
+    spec->pattern = strdup(row->count > TAMISI_SPEC_PATTERN ? row->values[TAMISI_SPEC_PATTERN].data : "");
+    search->failed = spec->name == NULL || spec->sparse_layers == NULL || spec->text == NULL || spec->pattern == NULL;
     return search->failed;
 }
 

@@ -26,18 +26,23 @@ int tamisi_table_prepare(tamis_store *store, sqlite3_stmt **out, const char *for
 }
 
 /* In a transaction the answer may be rolled back, so it is not kept. */
-bool tamisi_table_exists(tamis_store *store, enum tamisi_table table)
+bool tamisi_store_has_format(tamis_store *store, int wanted)
 {
     sqlite3_stmt *statement = NULL;
     int format = store->format;
 
-    if (store->format >= tamisi_table_format(table)) return true;
+    if (store->format >= wanted) return true;
     if (sqlite3_prepare_v2(store->db, "PRAGMA user_version", -1, &statement, NULL) == SQLITE_OK &&
         sqlite3_step(statement) == SQLITE_ROW)
         format = sqlite3_column_int(statement, 0);
     sqlite3_finalize(statement);
     if (sqlite3_get_autocommit(store->db)) store->format = format;
-    return format >= tamisi_table_format(table);
+    return format >= wanted;
+}
+
+bool tamisi_table_exists(tamis_store *store, enum tamisi_table table)
+{
+    return tamisi_store_has_format(store, tamisi_table_format(table));
 }
 
 /* ------------------------------------------------------------------------------------------------------- warnings */
@@ -94,11 +99,14 @@ static bool load_value(struct tamisi_value *value, sqlite3_stmt *statement, int 
 static void load_row(struct tamisi_row *row, sqlite3_stmt *statement, enum tamisi_table table)
 {
     const char *kinds = tamisi_table_info(table)->kinds;
+    const int least = tamisi_table_columns(table, 1);
     const void *checksum = sqlite3_column_blob(statement, 1);
     struct tamisi_hash wanted, found;
 
     tamisi_row_init(row, table, sqlite3_column_int64(statement, 0));
-    row->count = (int)strlen(kinds);
+    row->count = sqlite3_column_count(statement) - 2;
+    /* The column that came later is NULL where a row does without. */
+    if (row->count > least && sqlite3_column_type(statement, row->count + 1) == SQLITE_NULL) row->count = least;
     for (int i = 0; i < row->count; i++)
         if (!load_value(&row->values[i], statement, i + 2, kinds[i])) row->intact = false;
 
@@ -128,9 +136,11 @@ struct scan {
 /* Visit one row. Ids that do not run one way mean a damaged tree, in which a walk need not end. */
 static int scan_row(struct scan *scan, sqlite3_stmt *statement, const int64_t *previous, bool down)
 {
+    const int columns = sqlite3_column_count(statement) - 2; /* of any format: who else has the file open may upgrade it */
     struct tamisi_row row;
 
-    if (sqlite3_column_count(statement) != (int)strlen(tamisi_table_info(scan->table)->kinds) + 2) return SQLITE_CORRUPT;
+    if (columns < tamisi_table_columns(scan->table, 1) || columns > tamisi_table_columns(scan->table, TAMISI_STORE_FORMAT))
+        return SQLITE_CORRUPT;
     load_row(&row, statement, scan->table);
     if (sqlite3_errcode(scan->store->db) == SQLITE_NOMEM) return SQLITE_NOMEM;
     if (previous != NULL && (down ? row.id >= *previous : row.id <= *previous)) return SQLITE_CORRUPT;

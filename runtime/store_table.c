@@ -189,6 +189,32 @@ static int bind_value(sqlite3_stmt *statement, int place, const struct tamisi_va
     }
 }
 
+tamis_status tamisi_store_upgrade(tamis_store *store, int format)
+{
+    char sql[64];
+
+    if (tamisi_store_has_format(store, format)) return TAMIS_OK;
+    if (!tamisi_table_exists(store, TAMISI_TIMINGS))
+        TAMIS_TRY(tamisi_store_execute(store, tamisi_table_info(TAMISI_TIMINGS)->create, "write"));
+    if (format > TAMISI_STORE_NEW_FORMAT) {
+        snprintf(sql, sizeof sql, "ALTER TABLE spec ADD COLUMN %s", tamisi_table_info(TAMISI_SPECS)->added);
+        TAMIS_TRY(tamisi_store_execute(store, sql, "write"));
+    }
+    snprintf(sql, sizeof sql, "PRAGMA user_version=%d", format);
+    return tamisi_store_execute(store, sql, "write");
+}
+
+/* How many columns the row's table has in the file, which gets the one that came later with the first row to need it. */
+static tamis_status make_room(int *columns, tamis_store *store, const struct tamisi_row *row)
+{
+    const int all = tamisi_table_columns(row->table, TAMISI_STORE_FORMAT);
+    const bool added = tamisi_table_info(row->table)->added != NULL;
+
+    if (added && row->count == all) TAMIS_TRY(tamisi_store_upgrade(store, TAMISI_STORE_FORMAT));
+    *columns = added && !tamisi_store_has_format(store, TAMISI_STORE_FORMAT) ? row->count : all;
+    return TAMIS_OK;
+}
+
 static tamis_status insert(tamis_store *store, const struct tamisi_row *row)
 {
     const char *kinds = tamisi_table_info(row->table)->kinds;
@@ -197,9 +223,10 @@ static tamis_status insert(tamis_store *store, const struct tamisi_row *row)
     char sql[128] = "INSERT OR REPLACE INTO %s VALUES(?,?";
     size_t length = strlen(sql);
     tamis_status status = TAMIS_OK;
-    int code;
+    int code, columns;
 
-    for (int i = 0; i < row->count; i++) length += (size_t)snprintf(sql + length, sizeof sql - length, ",?");
+    TAMIS_TRY(make_room(&columns, store, row));
+    for (int i = 0; i < columns; i++) length += (size_t)snprintf(sql + length, sizeof sql - length, ",?");
     snprintf(sql + length, sizeof sql - length, ")");
 
     code = tamisi_table_prepare(store, &statement, sql, row->table);

@@ -21,17 +21,6 @@ static tamis_status check_timing(const struct tamisi_timing *timing, const struc
     return TAMIS_OK;
 }
 
-/* In a transaction: a file of format 1 gets the table. */
-static tamis_status require_table(tamis_store *store)
-{
-    char sql[64];
-
-    if (tamisi_table_exists(store, TAMISI_TIMINGS)) return TAMIS_OK;
-    TAMIS_TRY(tamisi_store_execute(store, tamisi_table_info(TAMISI_TIMINGS)->create, "write"));
-    sqlite3_snprintf(sizeof sql, sql, "PRAGMA user_version=%d", TAMISI_STORE_FORMAT);
-    return tamisi_store_execute(store, sql, "write");
-}
-
 struct rival {
     const struct tamisi_timing *timing;
     bool stays; /* what is there is not superseded */
@@ -52,7 +41,7 @@ static tamis_status put_row(tamis_store *store, struct tamisi_row *row, const st
     struct tamisi_range range = {row->id, row->id};
     struct rival rival = {timing, false};
 
-    TAMIS_TRY(require_table(store));
+    TAMIS_TRY(tamisi_store_upgrade(store, tamisi_table_format(TAMISI_TIMINGS)));
     TAMIS_TRY(tamisi_table_scan(store, TAMISI_TIMINGS, range, 0, visit_rival, &rival));
     return rival.stays ? TAMIS_OK : tamisi_table_put(store, row, range, row->count);
 }

@@ -300,6 +300,18 @@ typedef struct tamis_pattern {
     }
 
 /**
+ * The block pattern that a spec in the store names, for the `pattern` of a plan's options: of every layer, on all tokens of
+ * a dense one and on those that are kept of a sparse one. A plan has the pattern of its options, not of its store's spec.
+ *
+ * @param out   Must come with `struct_size` set (TAMIS_PATTERN_INIT). The kind and its parameters become the spec's, or as
+ *              published; kind TAMIS_PATTERN_NONE where the spec names none, or was stored by a tamis that did not keep it.
+ *              The parameters of the other kinds become the published ones.
+ * @param name  The spec's name; NULL: the store's only spec.
+ * @return as tamis_store_problem(); TAMIS_EVERSION: a pattern that only a newer tamis knows.
+ */
+TAMIS_API tamis_status tamis_store_pattern(tamis_pattern *out, tamis_store *store, const char *name);
+
+/**
  * The blocks of one run, in device memory, in the form that the plan's pattern names; the other forms' members are NULL. They
  * are data, as Q and K are: nothing is looked at before the kernels run. Blocks behind a query block's own count as absent. A
  * list that breaks the rules in another way makes the result undefined, but no memory access outside of the tensors and of

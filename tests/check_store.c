@@ -147,8 +147,8 @@ static const struct {
      TAMIS_ECORRUPT, "is not a tamis store"},
     {"CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT, "is not a tamis store"},
     {"PRAGMA journal_mode=WAL; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT, "it has a write-ahead log"},
-    {"PRAGMA application_id=1413565779; PRAGMA user_version=3; CREATE TABLE t(a)", NULL, TAMIS_EVERSION,
-     "has format 3, but this tamis knows formats up to 2"},
+    {"PRAGMA application_id=1413565779; PRAGMA user_version=4; CREATE TABLE t(a)", NULL, TAMIS_EVERSION,
+     "has format 4, but this tamis knows formats up to 3"},
     {"PRAGMA application_id=1413565779; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT, "has format 0"},
     {"PRAGMA application_id=1413565779; PRAGMA user_version=1; CREATE TABLE t(a)", NULL, TAMIS_ECORRUPT,
      "its tables are not those of format 1"},
@@ -312,6 +312,7 @@ Suite *store_suite(void)
     suite_add_tcase(suite, store_damage_case());
     suite_add_tcase(suite, store_layers_case());
     suite_add_tcase(suite, store_merge_case());
+    suite_add_tcase(suite, store_pattern_case());
     suite_add_tcase(suite, store_timings_case());
     return suite;
 }

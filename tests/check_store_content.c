@@ -73,7 +73,7 @@ END_TEST
 START_TEST(test_spec)
 {
     char name[] = "one", text[] = "a: 1\n";
-    struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 32, NULL, text}, found;
+    struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 32, NULL, text, NULL}, found;
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
 
     store_expect(tamisi_store_get_spec(&found, store, NULL), TAMIS_ENOTFOUND, "has no spec");

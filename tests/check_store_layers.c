@@ -9,7 +9,7 @@
 static tamis_store *open_with(const char *layers)
 {
     char name[] = "model", text[] = "a: 1\n", sparse[64];
-    struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 40, sparse, text};
+    struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 40, sparse, text, NULL};
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
 
     snprintf(sparse, sizeof sparse, "%s", layers);

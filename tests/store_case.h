@@ -20,6 +20,7 @@ TCase *store_content_case(void); /* check_store_content.c */
 TCase *store_damage_case(void);  /* check_store_damage.c */
 TCase *store_layers_case(void);  /* check_store_layers.c */
 TCase *store_merge_case(void);   /* check_store_merge.c */
+TCase *store_pattern_case(void); /* check_store_pattern.c */
 TCase *store_timings_case(void); /* check_store_timings.c */
 
 void store_set_up(void);

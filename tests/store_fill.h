@@ -116,7 +116,7 @@ static inline tamis_status fill_put_source(tamis_store *store, int i)
 static inline tamis_status fill_put_spec(tamis_store *store, int i)
 {
     char name[16], text[] = "head_dim: 128\n", layers[] = "15-30";
-    struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 32, layers, text};
+    struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 32, layers, text, NULL};
 
     snprintf(name, sizeof name, "spec_%d", i);
     spec.problem.q_heads = 32;

@@ -55,6 +55,7 @@ static void make_inputs(void)
 static void check_problem(const tamis_problem *problem, tamis_store *store)
 {
     tamis_problem other = TAMIS_PROBLEM_INIT;
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
     int32_t layers;
     size_t count;
     NEED(problem->q_heads == Q_HEADS && problem->kv_heads == KV_HEADS && problem->head_dim == DIM);
@@ -62,6 +63,7 @@ static void check_problem(const tamis_problem *problem, tamis_store *store)
     NEED(problem->selection.policy == TAMIS_COUNT && problem->selection.count == COUNT);
     NEED(problem->selection.window == WINDOW && problem->selection.pool == 1 && problem->selection.min_tokens == 0);
     NEED(tamis_store_layers(&layers, NULL, 0, &count, store, NULL) == TAMIS_OK && layers == 3 && count == 0);
+    NEED(tamis_store_pattern(&pattern, store, NULL) == TAMIS_OK && pattern.kind == TAMIS_PATTERN_NONE);
     NEED(tamis_store_problem(&other, store, "another") == TAMIS_ENOTFOUND);
     NEED(strstr(tamis_last_error(), "consumer") != NULL);
 }

@@ -79,6 +79,7 @@ static void use(tamis_store *store)
     struct tamisi_timing *timings = NULL;
     tamis_problem problem = TAMIS_PROBLEM_INIT;
     long long bytes = 0;
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
     int32_t layers, sparse[4];
     size_t count = 0;
 
@@ -99,6 +100,7 @@ static void use(tamis_store *store)
     tamis_store_problem(&problem, store, NULL);
     tamis_store_problem(&problem, store, "spec_0");
     tamis_store_layers(&layers, sparse, 4, &count, store, "spec_0");
+    tamis_store_pattern(&pattern, store, "spec_0");
 }
 
 /* The bytes as a file: opened for reading and for writing, used, written to, cleaned. */
