@@ -31,6 +31,7 @@ struct job {
     char arch[16]; /* whose kernels; "": the CPU, which has none */
 
     tamis_problem problem;
+    tamis_pattern pattern; /* that the spec names: it is told, and no more */
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
     struct explain_kernels kernels;
@@ -59,7 +60,8 @@ static int open_operand(struct job *job)
         job->problem = row.problem;
         snprintf(job->spec_name, sizeof job->spec_name, "%s", row.name);
         tamisi_spec_row_free(&row);
-        return CLI_OK;
+        status = tamis_store_pattern(&job->pattern, job->store, job->spec_name);
+        return status == TAMIS_OK ? CLI_OK : cli_fail(job->cli, status);
     }
     struct data data;
     char path[PATH_MAX + 80];
@@ -71,6 +73,7 @@ static int open_operand(struct job *job)
     if (status != TAMIS_OK) return cli_fail_as(job->cli, status == TAMIS_EINVAL ? CLI_SPEC : CLI_FAILED);
     job->has_spec = true;
     job->problem = job->spec.problem;
+    job->pattern = job->spec.pattern;
     snprintf(job->spec_name, sizeof job->spec_name, "%s", job->spec.name);
     return CLI_OK;
 }
@@ -227,6 +230,16 @@ static void print_policy(struct job *job)
               spec_scope_name(s->scope), s->window, s->pool, (long long)s->min_tokens);
 }
 
+static void print_pattern(struct job *job)
+{
+    struct tamisi_buf text = TAMISI_BUF_INIT;
+    if (job->pattern.kind == TAMIS_PATTERN_NONE) return;
+    tamisi_pattern_describe(&text, &job->pattern);
+    if (!text.failed)
+        cli_print(job->cli, "pattern: %s: what follows is without it, as a plan is whose options name none\n", text.data);
+    tamisi_buf_free(&text);
+}
+
 static void print_facts(struct job *job)
 {
     const tamis_problem *p = &job->problem;
@@ -235,6 +248,7 @@ static void print_facts(struct job *job)
               spec_dtype_name(p->dtype), p->batch, p->q_heads, p->kv_heads, p->head_dim, (long long)p->seq_len,
               job->arch[0] ? "kernels for " : "the CPU, which runs no kernels", job->arch);
     print_policy(job);
+    print_pattern(job);
     cli_print(job->cli, "candidates, N: %lld\n", f->candidates);
     if (f->dense)
         cli_print(job->cli, "kept: all %lld, whatever the data: a dense plan\n", job->kept.tokens);
@@ -373,6 +387,7 @@ static void print_json(struct job *job, bool all)
     json_int(&json, "seq_len", p->seq_len);
     json_string(&json, "policy", spec_policy_name(p->selection.policy));
     json_string(&json, "scope", spec_scope_name(p->selection.scope));
+    json_string(&json, "pattern", tamisi_pattern_name(job->pattern.kind));
     json_int(&json, "candidates", f->candidates);
     json_int(&json, "capacity", f->capacity);
     json_int(&json, "index_heads", f->index_heads);
@@ -394,7 +409,7 @@ static void print_json(struct job *job, bool all)
 
 static int run(struct cli *cli)
 {
-    struct job job = {.cli = cli};
+    struct job job = {.cli = cli, .pattern = TAMIS_PATTERN_INIT};
     const bool all = cli_given(cli, "explain");
     int code = open_operand(&job);
     if (code == CLI_OK) code = read_problem(&job);
@@ -450,8 +465,8 @@ const struct cli_command cmd_plan = {
         "With --explain also the workspace in parts, which variant of each kernel is taken and by what, the "
         "launches of tamis_run in order, and floors: what each stage "
         "must read, write and compute by the operator's definition, each input read once a pass and each result "
-        "written once. Model and selection are the spec's unless options say otherwise. Needs no GPU: nothing is "
-        "compiled or run. Registers are told where the store has the compiled kernel.",
+        "written once. Model and selection are the spec's unless options say otherwise; a block pattern that it names "
+        "is told, but not counted. Needs no GPU: nothing is compiled or run. Registers are told where the store has the compiled kernel.",
     .options = options,
     .exits = exits,
     .examples = "tamis plan llama.tamis --seq-len 131072 --ratio 0.5\n"

@@ -11,8 +11,6 @@
 #include "runner.h"
 #include "selection_options.h"
 #include "spec.h"
-#include "spec_pattern.h"
-#include "store.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -36,16 +34,6 @@ struct job {
 
 /* ---- what to compute */
 
-/* The pattern that a spec of the store names, if it names one. */
-static tamis_status read_stored_pattern(struct job *job, const char *name)
-{
-    struct tamisi_spec_row row;
-    TAMIS_TRY(tamisi_store_get_spec(&row, job->device.store, name));
-    const tamis_status status = spec_pattern_parse(&job->pattern, row.name, row.text, strlen(row.text));
-    tamisi_spec_row_free(&row);
-    return status;
-}
-
 /* A case.yaml is complete in itself, so the store's spec counts without one only, or where --spec names it. */
 static int base_problem(struct job *job, const char *folder, tamis_problem *base)
 {
@@ -53,7 +41,7 @@ static int base_problem(struct job *job, const char *folder, tamis_problem *base
     if (name && !job->device.store) return cli_usage(job->cli, "--spec needs --store");
     if (!name && (!job->device.store || case_has_yaml(folder))) return CLI_OK;
     tamis_status status = tamis_store_problem(base, job->device.store, name);
-    if (status == TAMIS_OK) status = read_stored_pattern(job, name);
+    if (status == TAMIS_OK) status = tamis_store_pattern(&job->pattern, job->device.store, name);
     return status == TAMIS_OK ? CLI_OK : cli_fail(job->cli, status);
 }
 

@@ -71,46 +71,6 @@ tamis_status spec_pattern_finish(const struct spec_reader *reader, const struct 
     return TAMIS_OK;
 }
 
-/* The value of the root's key `pattern`; NULL: there is none. */
-static const yaml_node_t *find_pattern(const struct spec_yaml *yaml)
-{
-    const yaml_node_t *root = spec_yaml_root(yaml);
-    if (root->type != YAML_MAPPING_NODE) return NULL;
-    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++) {
-        const yaml_node_t *key = spec_yaml_node(yaml, pair->key);
-        if (key->type == YAML_SCALAR_NODE && strcmp((const char *)key->data.scalar.value, "pattern") == 0)
-            return spec_yaml_node(yaml, pair->value);
-    }
-    return NULL;
-}
-
-static tamis_status read_pattern(struct spec *spec, const struct spec_yaml *yaml)
-{
-    const struct spec_reader reader = {.spec = spec, .yaml = yaml};
-    struct spec_seen seen = {{NULL}};
-    const yaml_node_t *node = find_pattern(yaml);
-    if (!node) return TAMIS_OK;
-    seen.nodes[schema_find(SCHEMA_SPEC, "pattern")] = node;
-    TAMIS_TRY(spec_mapping_read(&reader, spec, SCHEMA_PATTERN, node, &seen));
-    return spec_pattern_finish(&reader, &seen);
-}
-
-tamis_status spec_pattern_parse(tamis_pattern *out, const char *name, const char *text, size_t bytes)
-{
-    struct spec_yaml yaml;
-    struct spec *spec = calloc(1, sizeof *spec);
-    if (!spec) return tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", name);
-    spec->pattern = (tamis_pattern)TAMIS_PATTERN_INIT;
-    tamis_status status = spec_yaml_parse(&yaml, name, text, bytes);
-    if (status == TAMIS_OK) {
-        status = read_pattern(spec, &yaml);
-        spec_yaml_close(&yaml);
-    }
-    if (status == TAMIS_OK) *out = spec->pattern;
-    free(spec);
-    return status;
-}
-
 /* ---- on a command line */
 
 static bool read_kind(tamis_pattern *out, const char *text, size_t bytes, char *wrong, size_t wrong_bytes)

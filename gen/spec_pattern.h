@@ -9,12 +9,6 @@
 /* The value of a key of SCHEMA_PATTERN, if it is one of the pattern's own kind, and not its kind itself. */
 bool spec_pattern_member(double *out, const tamis_pattern *pattern, const struct schema_key *key);
 
-/*
- * The pattern that a spec's text names, without reading what else it says; kind NONE where it names none. TAMIS_EINVAL with a
- * message as spec_parse()'s, TAMIS_ENOMEM.
- */
-tamis_status spec_pattern_parse(tamis_pattern *out, const char *name, const char *text, size_t bytes);
-
 /* "none", or as "flexprefill,gamma=0.9" a kind and parameters of it; others are as published. false: `wrong` says what would be right. */
 bool spec_pattern_read(tamis_pattern *out, const char *text, char *wrong, size_t wrong_bytes);
 

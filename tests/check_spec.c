@@ -155,8 +155,6 @@ START_TEST(sparse_layers)
 }
 END_TEST
 
-#define MODEL "name: m\nattention: {q_heads: 1, kv_heads: 1, head_dim: 64}\nselection: {count: 1}\ntiles: []\n"
-
 /* Of one kind, and the same parameters of it. */
 static void assert_same_pattern(const tamis_pattern *a, const tamis_pattern *b)
 {
@@ -182,9 +180,12 @@ START_TEST(patterns)
                  {"layers: 3", "none"}};
     for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
         tamis_pattern of_spec, of_option, published = TAMIS_PATTERN_INIT;
-        char text[400], wrong[320] = "";
-        snprintf(text, sizeof text, MODEL "%s\n", cases[i].yaml);
-        ck_assert_msg(spec_pattern_parse(&of_spec, "m", text, strlen(text)) == TAMIS_OK, "%s", tamis_last_error());
+        struct spec spec;
+        char text[600], wrong[320] = "";
+        snprintf(text, sizeof text, MINIMAL "%s\n", cases[i].yaml);
+        parse(&spec, text);
+        of_spec = spec.pattern;
+        spec_free(&spec);
         ck_assert_msg(spec_pattern_read(&of_option, cases[i].option, wrong, sizeof wrong), "%s", wrong);
         assert_same_pattern(&of_spec, &of_option);
         ck_assert_int_eq(of_spec.kind, i < 5 ? TAMIS_PATTERN_SLIDING + i : TAMIS_PATTERN_NONE);

@@ -12,6 +12,7 @@ out_has 'candidates, N: 130944'
 out_has 'kept: 65600 of 131072, the window included'
 out_has 'capacity, C: 65600; lists, Hi: 32; compact heads, Hc: 32'
 out_lacks STAGE
+out_lacks pattern
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --explain
 out_has 'kept: by coverage, known on the device only; 65600 are assumed here (--assume-kept 0.5)'
 out_has 'capacity, C: 131072'
@@ -57,7 +58,7 @@ out_has 'AT LEAST'
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --count 5000 --batch 3 --seq-len 20000 --explain --json
 json_ok plan
 [ "$(wc -l <out)" -eq 1 ] || fail "one plan, not one line"
-out_has '"batch":3,"q_heads":32,"kv_heads":8,"head_dim":128,"seq_len":20000,"policy":"count","scope":"head","candidates":19872,"capacity":5128,'
+out_has '"batch":3,"q_heads":32,"kv_heads":8,"head_dim":128,"seq_len":20000,"policy":"count","scope":"head","pattern":"none","candidates":19872,"capacity":5128,'
 out_has '"dense":false,"kept":5128,"kept_is_assumed":false,"workspace_bytes":'
 out_has '{"stage":"compress","what":"K, V",'
 out_has '"variants":[{"family":"score","name":"score_'
@@ -88,6 +89,17 @@ want 2 "$tamis" plan two.tamis --spec qwen3-8b
 err_has 'choose with --arch: two.tamis has kernels for several, as '
 want 1 "$tamis" plan one.tamis --arch sm_90a
 err_has 'no score kernel for head_dim 128, bf16, sm_90a: run tamis gen with --arch sm_90a'
+# The spec's pattern is told, of a spec as of its store; what is counted is without it.
+want 0 "$tamis" gen llama-3.1-8b-flexprefill -o patterned.tamis --no-compile --arch sm_80 --defaults-only
+want 0 "$tamis" plan llama-3.1-8b-flexprefill --arch sm_80 --explain
+out_has 'pattern: flexprefill, gamma 0.95, tau 0.1, min_tokens 1024, max_tokens 0: what follows is without it'
+out_lacks attend_blocks
+cp out stored
+want 0 "$tamis" plan patterned.tamis --explain
+same out stored
+want 0 "$tamis" plan patterned.tamis --json
+json_ok plan
+out_has '"pattern":"flexprefill"'
 if can_compile; then
     want 0 "$tamis" gen llama-3.1-8b -o built.tamis --arch sm_80 --defaults-only
     want 0 "$tamis" plan built.tamis --explain

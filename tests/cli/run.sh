@@ -83,6 +83,7 @@ want 0 "$tamis" run --input "$short" --output options --no-steps --store small.t
 out_has '"kept":[511,493]'
 sed 's/^name: .*/name: other/' small.yaml >other.yaml
 want 0 "$tamis" gen other.yaml -o small.tamis --no-compile --defaults-only --arch sm_80
+want 0 "$tamis" gen other.yaml -o other.tamis --no-compile --defaults-only --arch sm_80
 want 1 "$tamis" run --input bare --output options --store small.tamis --device cpu
 err_has other
 want 0 "$tamis" run --input bare --output options --no-steps --store small.tamis --device cpu --spec other
@@ -140,6 +141,27 @@ err_has 'stride is "9", 4, 8, 16, 32 or 64 would be right'
 want 2 "$tamis" run --input "$short" --output o --pattern flexprefill,gamma
 err_has '"gamma" is no name=value'
 absent o
+
+# ---- the pattern of a store's spec: what the option says, unless the option says otherwise; bundles and unions keep it
+sed 's/^name: .*/name: patterned/' small.yaml >patterned.yaml
+echo 'pattern: {kind: topk_blocks, ratio: 0.15}' >>patterned.yaml
+want 0 "$tamis" gen patterned.yaml -o patterned.tamis --no-compile --defaults-only --arch sm_80
+want 0 "$tamis" export patterned.tamis -o bundle.tamis --sources-only
+want 0 "$tamis" import bundle.tamis --into small.tamis
+want 0 "$tamis" merge other.tamis bundle.tamis -o merged.tamis
+want 0 "$tamis" run --input bare --output wanted --store other.tamis --device cpu --pattern topk_blocks,ratio=0.15
+for store in patterned bundle small merged; do
+    want 0 "$tamis" run --input bare --output found --store $store.tamis --device cpu --spec patterned
+    out_has 'pattern: topk_blocks, ratio 0.15'
+    same wanted/output.npy found/output.npy
+done
+want 0 "$tamis" run --input bare --output wanted --store other.tamis --device cpu
+out_lacks pattern
+want 0 "$tamis" run --input bare --output found --store merged.tamis --device cpu --spec other
+out_lacks pattern
+want 0 "$tamis" run --input bare --output found --store bundle.tamis --device cpu --pattern none
+out_lacks pattern
+same wanted/output.npy found/output.npy
 
 # ---- patterns that are made of Q and K: the steps give the bits of the one call, or the tool says so and fails
 for pattern in sliding,sink_tokens=4,window_tokens=200 vertical_slash,vertical_lines=100,slash_lines=100 \
