@@ -25,7 +25,7 @@ struct prefill {
     void *angles;    /* (tokens, head_dim / 2, 2) float */
     void *ids;       /* (tokens) int32 */
     void *logits;    /* (vocabulary) float */
-    tamis_plan *dense, *sparse;
+    tamis_plan *dense, *sparse, *blocks; /* blocks: of the pattern on all tokens; NULL without one */
     void *workspace;
     size_t workspace_bytes, bytes;
     tamis_drift *drift;
@@ -39,10 +39,11 @@ static void *allocate(struct prefill *p, int64_t rows, int64_t columns, size_t e
     return device_alloc(p->backend, bytes);
 }
 
-static tamis_plan *make_plan(struct prefill *p, const tamis_selection *selection)
+static tamis_plan *make_plan(struct prefill *p, const tamis_selection *selection, const tamis_pattern *pattern)
 {
     const struct model *m = p->model;
     tamis_problem problem = TAMIS_PROBLEM_INIT;
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
     tamis_plan *plan;
     problem.dtype = m->dtype;
     problem.q_heads = m->heads;
@@ -50,7 +51,8 @@ static tamis_plan *make_plan(struct prefill *p, const tamis_selection *selection
     problem.head_dim = m->head_dim;
     problem.seq_len = p->options.tokens;
     if (selection) problem.selection = *selection;
-    need(tamis_plan_create(&plan, p->backend->context, p->options.store, &problem), "plan");
+    options.pattern = pattern;
+    need(tamis_plan_create_with(&plan, p->backend->context, p->options.store, &problem, &options), "plan");
     if (tamis_plan_workspace_bytes(plan) > p->workspace_bytes) p->workspace_bytes = tamis_plan_workspace_bytes(plan);
     return plan;
 }
@@ -74,8 +76,10 @@ struct prefill *prefill_open(struct backend *backend, const struct model *model,
     if (options->chunk < 1 || options->chunk > tokens) die("the MLP's chunk must be from 1 to %lld tokens", (long long)tokens);
     *p = (struct prefill){.backend = backend, .model = model, .weights = weights, .options = *options,
                           .qkv_width = (int64_t)(model->heads + 2 * model->kv_heads) * model->head_dim};
-    p->dense = make_plan(p, NULL);
-    p->sparse = make_plan(p, &options->selection);
+    const tamis_pattern *pattern = options->pattern.kind != TAMIS_PATTERN_NONE ? &options->pattern : NULL;
+    p->dense = make_plan(p, NULL, NULL);
+    p->sparse = make_plan(p, &options->selection, pattern);
+    if (pattern) p->blocks = make_plan(p, NULL, pattern);
     if (p->workspace_bytes > 0) p->workspace = device_alloc(backend, p->workspace_bytes);
     p->hidden = allocate(p, tokens, model->width, 2);
     p->normed = allocate(p, tokens, model->width, 2);
@@ -98,6 +102,7 @@ void prefill_free(struct prefill *p)
     tamis_drift_free(p->drift);
     tamis_plan_free(p->dense);
     tamis_plan_free(p->sparse);
+    tamis_plan_free(p->blocks);
     free(p);
 }
 
@@ -123,7 +128,13 @@ static tamis_tensor heads_of(void *rows, int64_t first, int64_t stride, int head
     return (tamis_tensor){(uint16_t *)rows + first, 0, head_dim, stride};
 }
 
-static void attend(struct prefill *p, bool sparse)
+static const tamis_plan *plan_of(const struct prefill *p, int layer, bool sparse)
+{
+    if (sparse && p->options.sparse[layer]) return p->sparse;
+    return sparse && p->blocks ? p->blocks : p->dense;
+}
+
+static void attend(struct prefill *p, const tamis_plan *plan)
 {
     const struct model *m = p->model;
     const int64_t q = (int64_t)m->heads * m->head_dim, kv = (int64_t)m->kv_heads * m->head_dim;
@@ -132,7 +143,7 @@ static void attend(struct prefill *p, bool sparse)
     args.k = heads_of(p->qkv, q, p->qkv_width, m->head_dim);
     args.v = heads_of(p->qkv, q + kv, p->qkv_width, m->head_dim);
     args.output = heads_of(p->attention, 0, q, m->head_dim);
-    need(tamis_run(sparse ? p->sparse : p->dense, &args, p->workspace, p->workspace_bytes, p->backend->stream), "attention");
+    need(tamis_run(plan, &args, p->workspace, p->workspace_bytes, p->backend->stream), "attention");
 }
 
 static void add_output(struct prefill *p, const struct layer_weights *layer)
@@ -212,7 +223,7 @@ static void run_layer(struct prefill *p, int index, bool sparse, bool drift, str
     if (drift) backend->table->copy(backend, p->before, p->hidden, 2 * (size_t)p->options.tokens * (size_t)p->model->width);
     project(p, layer);
     backend->table->mark(backend, slot + 1);
-    attend(p, sparse);
+    attend(p, plan_of(p, index, sparse));
     if (p->options.hash_attention) result->attention_hash[index] = hash_attention(p);
     backend->table->mark(backend, slot + 2);
     add_output(p, layer);
@@ -263,7 +274,7 @@ void prefill_run(struct prefill *p, const int32_t *ids, bool sparse, bool drift,
     backend->table->mark(backend, ends);
     backend->table->embed(backend, p->hidden, p->weights->embedding, p->ids, tokens, m->width);
     backend->table->mark(backend, 0);
-    for (int i = 0; i < m->layers; i++) run_layer(p, i, sparse && p->options.sparse[i], drift, result);
+    for (int i = 0; i < m->layers; i++) run_layer(p, i, sparse, drift, result);
     run_head(p);
     read_logits(p, logits, result);
     backend->table->mark(backend, ends + 1);

@@ -18,7 +18,8 @@ static const char usage[] =
     "Usage: prefill [--store STORE] [option...]\n"
     "\n"
     "Run the prefill of a Llama-family decoder, by cuBLAS and libtamis on a GPU or in plain C on the CPU, all layers dense\n"
-    "and then some of them sparse, and print the time to the first token, what each layer's stages take, and memory.\n"
+    "and then some of them sparse, with the spec's block pattern, if it names one, in all of them, and print the time to the\n"
+    "first token, what each layer's stages take, and memory.\n"
     "\n"
     "      --store STORE    kernels and the spec, as 'tamis gen' writes them; needed on a GPU\n"
     "      --spec NAME      the spec of a store of several\n"
@@ -29,6 +30,7 @@ static const char usage[] =
     "      --ratio R        keep this part of the tokens before the window; default: the spec's own selection\n"
     "      --min-tokens N   never keep fewer before the window; default: the spec's\n"
     "      --layers LIST    sparse layers, as in 14,15,20-37; default: the spec's\n"
+    "      --no-pattern     leave the spec's block pattern out\n"
     "      --mode MODE      dense, sparse or both, which is the default\n"
     "      --peer-ms X      what a layer's dense attention takes elsewhere, as examples/bench/peers.py measures it: prints the\n"
     "                       first token's time with that in place of ours\n"
@@ -45,7 +47,7 @@ struct arguments {
     const char *store, *spec, *weights, *config, *ids, *layers, *mode, *drift;
     long long tokens, chunk, repeat, device, seed, min_tokens; /* device -1: the CPU; min_tokens -1: not given */
     double ratio, peer_ms;                                     /* 0: not given */
-    bool json, hash_attention;
+    bool json, hash_attention, no_pattern;
 };
 
 void die(const char *format, ...)
@@ -87,14 +89,14 @@ static double real(const char *option, const char *value, double most)
 }
 
 enum { STORE = 256, SPEC, WEIGHTS, CONFIG, TOKENS, IDS, RATIO, LEAST, LAYERS, MODE, DRIFT, CHUNK, REPEAT, HASHES, DEVICE,
-      SEED, JSON, FIND, PEER };
+      SEED, JSON, FIND, PEER, NO_PATTERN };
 static const struct option options[] = {
     {"store", 1, NULL, STORE},       {"spec", 1, NULL, SPEC},     {"weights", 1, NULL, WEIGHTS}, {"config", 1, NULL, CONFIG},
     {"tokens", 1, NULL, TOKENS},     {"ids", 1, NULL, IDS},       {"ratio", 1, NULL, RATIO},     {"min-tokens", 1, NULL, LEAST},
     {"layers", 1, NULL, LAYERS},     {"mode", 1, NULL, MODE},     {"drift", 1, NULL, DRIFT},     {"chunk", 1, NULL, CHUNK},
     {"repeat", 1, NULL, REPEAT},     {"hash-attention", 0, NULL, HASHES}, {"device", 1, NULL, DEVICE}, {"seed", 1, NULL, SEED},
     {"json", 0, NULL, JSON},         {"find-cublas", 0, NULL, FIND}, {"peer-ms", 1, NULL, PEER}, {"help", 0, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+    {"no-pattern", 0, NULL, NO_PATTERN}, {NULL, 0, NULL, 0}};
 
 static void find_cublas(void)
 {
@@ -123,6 +125,7 @@ static void read_option(struct arguments *given, int option, const char *value)
     case DEVICE: given->device = strcmp(value, "cpu") == 0 ? -1 : whole("device", value, 0, 1023); break;
     case HASHES: given->hash_attention = true; break;
     case JSON: given->json = true; break;
+    case NO_PATTERN: given->no_pattern = true; break;
     case 'h': fputs(usage, stdout); exit(0);
     case FIND: find_cublas(); exit(0);
     default: fputs("prefill: --help tells what there is\n", stderr); exit(2);
@@ -172,7 +175,7 @@ static void mark_layers(bool *sparse, int layers, const char *list)
     }
 }
 
-/* Selection and sparse layers from the spec, as far as options do not say otherwise. */
+/* Selection, pattern and sparse layers from the spec, as far as options do not say otherwise. */
 static void read_spec(struct prefill_options *out, const struct model *model, const struct arguments *given)
 {
     tamis_problem problem = TAMIS_PROBLEM_INIT;
@@ -183,9 +186,11 @@ static void read_spec(struct prefill_options *out, const struct model *model, co
         fprintf(stderr, "prefill: the spec is of %d and %d heads of %d, the model of %d and %d of %d: its selection is taken\n",
                 problem.q_heads, problem.kv_heads, problem.head_dim, model->heads, model->kv_heads, model->head_dim);
     out->selection = problem.selection;
+    if (!given->no_pattern) need(tamis_store_pattern(&out->pattern, out->store, given->spec), "the spec");
     if (given->layers) return;
     need(tamis_store_layers(&layers, sparse, MOST_LAYERS, &count, out->store, given->spec), "the spec");
-    if (count == 0 && strcmp(given->mode, "dense") != 0) die("the spec names no sparse layers: --layers would");
+    if (count == 0 && out->pattern.kind == TAMIS_PATTERN_NONE && strcmp(given->mode, "dense") != 0)
+        die("the spec names no sparse layers: --layers would");
     for (size_t i = 0; i < count && i < MOST_LAYERS; i++) {
         if (sparse[i] >= model->layers)
             die("the spec has a sparse layer %d, the model %d layers", (int)sparse[i], model->layers);
@@ -196,8 +201,9 @@ static void read_spec(struct prefill_options *out, const struct model *model, co
 static void read_options(struct prefill_options *out, const struct model *model, const struct arguments *given)
 {
     const tamis_problem published = TAMIS_PROBLEM_INIT;
+    const tamis_pattern none = TAMIS_PATTERN_INIT;
     *out = (struct prefill_options){.tokens = given->tokens, .chunk = given->chunk, .hash_attention = given->hash_attention,
-                                    .selection = published.selection};
+                                    .selection = published.selection, .pattern = none};
     if (given->chunk > given->tokens) out->chunk = given->tokens;
     if (given->store) need(tamis_store_open(&out->store, given->store, NULL), "--store");
     if (given->store) read_spec(out, model, given);

@@ -127,6 +127,7 @@ struct prefill_options {
     int64_t tokens;
     tamis_store *store;        /* NULL: on the CPU alone */
     tamis_selection selection; /* of the sparse layers */
+    tamis_pattern pattern;     /* of all layers of a sparse run; kind TAMIS_PATTERN_NONE: none */
     bool sparse[MOST_LAYERS];
     int64_t chunk;             /* tokens that the MLP handles at a time */
     bool hash_attention;
@@ -149,7 +150,7 @@ struct prefill *prefill_open(struct backend *backend, const struct model *model,
 void prefill_free(struct prefill *prefill);
 size_t prefill_bytes(const struct prefill *prefill);     /* of activations */
 size_t prefill_workspace(const struct prefill *prefill); /* of attention */
-/* `ids` (tokens) on the host. `sparse`: the layers of the options, else all dense. `logits` (vocabulary) or NULL. */
+/* `ids` (tokens) on the host. `sparse`: the options' layers and pattern, else all is dense. `logits` (vocabulary) or NULL. */
 void prefill_run(struct prefill *prefill, const int32_t *ids, bool sparse, bool drift, float *logits,
                  struct prefill_result *result);
 

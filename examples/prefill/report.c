@@ -23,6 +23,17 @@ static double with_peer(const struct report *report)
 
 static double gib(size_t bytes) { return (double)bytes / (1 << 30); }
 
+static const char *pattern_name(const struct report *report)
+{
+    static const char *const names[] = {[TAMIS_PATTERN_NONE] = "none",
+                                        [TAMIS_PATTERN_SLIDING] = "sliding",
+                                        [TAMIS_PATTERN_VERTICAL_SLASH] = "vertical_slash",
+                                        [TAMIS_PATTERN_FLEXPREFILL] = "flexprefill",
+                                        [TAMIS_PATTERN_XATTENTION] = "xattention",
+                                        [TAMIS_PATTERN_TOPK_BLOCKS] = "topk_blocks"};
+    return names[report->options->pattern.kind]; /* of a store, which has no others */
+}
+
 static void print_run(const struct report *report, const char *name, const struct prefill_result *result)
 {
     printf("%-6s  %10.2f ms to the first token", name, result->milliseconds);
@@ -66,6 +77,8 @@ static void print_text(const struct report *report)
         printf("peer    %10.2f ms to the first token, dense with attention of %.3f ms a layer\n", with_peer(report),
                report->peer_ms);
     if (report->ran[1]) print_run(report, "sparse", sparse);
+    if (report->ran[1] && report->options->pattern.kind != TAMIS_PATTERN_NONE)
+        printf("sparse: with the block pattern %s, of the spec, in all layers\n", pattern_name(report));
     if (report->ran[0] && report->ran[1])
         printf("sparse: attention %.2fx as fast over all layers, the first token %.2fx as soon\n",
                sum_stage(report, dense, 1) / sum_stage(report, sparse, 1), dense->milliseconds / sparse->milliseconds);
@@ -97,10 +110,11 @@ static void print_json(const struct report *report)
     bool first = true;
     printf("{\"schema\":1,\"type\":\"prefill\",\"device\":\"%s\",\"layers\":%d,\"width\":%d,\"q_heads\":%d,\"kv_heads\":%d,"
            "\"head_dim\":%d,\"inner\":%d,\"vocabulary\":%d,\"dtype\":\"%s\",\"tokens\":%lld,\"weight_bytes\":%zu,"
-           "\"activation_bytes\":%zu,\"workspace_bytes\":%zu,\"device_used_bytes\":%zu,\"sparse_layers\":[",
+           "\"activation_bytes\":%zu,\"workspace_bytes\":%zu,\"device_used_bytes\":%zu,\"pattern\":\"%s\","
+           "\"sparse_layers\":[",
            report->device, m->layers, m->width, m->heads, m->kv_heads, m->head_dim, m->inner, m->vocabulary,
            m->dtype == TAMIS_BF16 ? "bf16" : "fp16", (long long)report->options->tokens, report->weight_bytes,
-           report->activation_bytes, report->workspace_bytes, report->used_bytes);
+           report->activation_bytes, report->workspace_bytes, report->used_bytes, pattern_name(report));
     for (int i = 0; i < m->layers; i++) {
         if (!report->options->sparse[i]) continue;
         printf("%s%d", first ? "" : ",", i);

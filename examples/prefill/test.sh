@@ -106,6 +106,45 @@ want 2 "$prefill" --device cpu --peer-ms 0
 want 1 small --store "$store"
 has err 'the spec has a sparse layer 15, the model 2 layers'
 
+# ---- the spec's pattern: in all layers of a sparse run, among the kept tokens of the sparse ones; a wide window is none
+spec() { # spec SPARSE_LAYERS WINDOW
+    cat >pattern.yaml <<END
+name: pattern
+layers: 2
+$1
+attention: {q_heads: 2, kv_heads: 1, head_dim: 64}
+selection: {ratio: 0.5, min_tokens: 16}
+pattern: {kind: sliding, sink_tokens: 4, window_tokens: $2}
+archs: [sm_80]
+tiles: [tiles/portable.yaml, tiles/pattern.yaml]
+END
+    want 0 "$tamis" gen pattern.yaml -o pattern.tamis --defaults-only --no-compile
+}
+patterned() { want 0 small --store pattern.tamis --tokens 200 --json --hash-attention "$@"; }
+attention() { sed 's/.*"sparse":{//; s/.*"attention_hash":\[\([^]]*\)\].*/\1/' out; } # of the sparse run, a layer after the other
+spec 'sparse_layers: [1]' 4096
+patterned
+has out '"pattern":"sliding","sparse_layers":[1]'
+attention >wide
+patterned --no-pattern
+has out '"pattern":"none","sparse_layers":[1]'
+attention >without
+cmp -s wide without || fail "a window of all tokens is not the run without it"
+spec 'sparse_layers: [1]' 20
+patterned
+attention >narrow
+[ "$(cut -d, -f1 narrow)" != "$(cut -d, -f1 without)" ] || fail "the pattern is not in the dense layer"
+spec '' 20
+patterned
+has out '"pattern":"sliding","sparse_layers":[]'
+attention >alone
+[ "$(cut -d, -f1 narrow)" = "$(cut -d, -f1 alone)" ] || fail "the dense layer has not the pattern alone"
+[ "$(cut -d, -f2 narrow)" != "$(cut -d, -f2 alone)" ] || fail "the sparse layer has not both"
+want 0 small --store pattern.tamis --tokens 200
+has out 'with the block pattern sliding, of the spec, in all layers'
+want 1 small --store pattern.tamis --tokens 200 --no-pattern
+has err 'names no sparse layers'
+
 # ---- what is asked of a GPU, by libraries that are none: sizes, strides and launches; nothing is computed
 if [ -z "${TAMIS_FAKE_CUDA:-}" ] || [ -z "${TAMIS_FAKE_CUBLAS:-}" ] ||
     ! "$tamis" doctor --json 2>/dev/null | grep -q '"can_compile":true'; then
