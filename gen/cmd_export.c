@@ -100,9 +100,9 @@ const struct cli_command cmd_export = {
         "Copy specs, variants, sources, cubins and timings of STORE into a bundle: a store of its own, compacted, which "
         "replaces PATH when it is whole. A host opens it like any store, on a read-only medium too. Each variant "
         "must be compiled, so that hosts need no NVRTC; of cubins by several compilers the newest goes along.\n"
-        "With --c PATH is a folder, absent or empty, that gets C11 sources with the cubins embedded, kernel_args.h "
-        "and a launcher that loads the kernels and launches a stage on the caller's grid: a host needs the driver "
-        "alone, but makes its own plan.",
+        "With --c PATH is a folder, absent or empty, that gets C11 sources with the cubins embedded, the headers of "
+        "their arguments and a launcher that loads the kernels, launches a stage on the caller's grid, and makes the "
+        "lists of a block pattern: a host needs the driver alone, but makes its own plan.",
     .options = options,
     .exits = exits,
     .examples = "tamis export my.tamis -o bundle.tamis --arch sm_80,sm_90a\n"

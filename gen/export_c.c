@@ -1,13 +1,14 @@
 /*
  * export_c.c: a choice of a store as C sources: the launcher of templates/launcher under the prefix that is asked for,
- * kernel_args.h, the table of kernels, and a file a cubin. The same store gives the same bytes.
+ * what it includes of runtime/, the table of kernels, and a file a cubin. The same store gives the same bytes.
  */
 #define _GNU_SOURCE
 #include "export.h"
 
 #include "data.h"
 #include "error.h"
-#include "kernel_args.h"
+#include "pattern_args.h"
+#include "plan.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -77,13 +78,19 @@ static int copy_file(struct writer *writer, const char *dir, const char *file, c
     return code;
 }
 
+/* What the launcher includes, as it is. */
+static const char *const shared_files[] = {"kernel_args.h", "block_args.h", "pattern_args.h", "pattern_stages.inc"};
+#define SHARED_FILES (sizeof shared_files / sizeof *shared_files)
+
 static int write_launcher(struct writer *writer)
 {
     char dir[PATH_MAX + 64];
     struct data data;
+    int code = CLI_OK;
     if (data_find(&data) != TAMIS_OK) return cli_fail_as(writer->cli, CLI_FAILED);
     snprintf(dir, sizeof dir, "%s/launcher", data.templates_dir);
-    int code = copy_file(writer, data.abi_dir, "kernel_args.h", NULL);
+    for (size_t i = 0; i < SHARED_FILES && code == CLI_OK; i++)
+        code = copy_file(writer, data.abi_dir, shared_files[i], NULL);
     if (code == CLI_OK) code = copy_file(writer, dir, EXPORT_PREFIX ".h", ".h");
     if (code == CLI_OK) code = copy_file(writer, dir, EXPORT_PREFIX ".c", ".c");
     return code;
@@ -170,8 +177,9 @@ static int write_table(struct writer *writer)
     struct tamisi_buf text = TAMISI_BUF_INIT;
     snprintf(file, sizeof file, "%s_table.c", writer->prefix);
     put_head(writer, &text, file, "what kernels there are");
-    tamisi_buf_printf(&text, "#if TAMIS_KERNEL_ABI != %d\n", TAMIS_KERNEL_ABI);
-    tamisi_buf_puts(&text, "#error \"kernel_args.h is of another interface than the kernels\"\n#endif\n");
+    tamisi_buf_printf(&text, "#if TAMIS_KERNEL_ABI != %d || TAMIS_BLOCK_ABI != %d || TAMIS_PATTERN_ABI != %d\n",
+                      TAMIS_KERNEL_ABI, TAMIS_BLOCK_ABI, TAMIS_PATTERN_ABI);
+    tamisi_buf_puts(&text, "#error \"the headers of arguments are of another interface than the kernels\"\n#endif\n");
     tamisi_buf_puts(&text, "#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
                            "#error \"the cubins are words of a little-endian machine\"\n#endif\n\n");
     for (long long i = 0; i < writer->image_count; i++)
@@ -190,11 +198,14 @@ static int write_table(struct writer *writer)
 
 static int check_interface(struct cli *cli, const struct export_set *set)
 {
-    for (size_t i = 0; i < set->variant_count; i++)
-        if (set->variants[i].abi != TAMIS_KERNEL_ABI)
+    for (size_t i = 0; i < set->variant_count; i++) {
+        const struct tamisi_variant *variant = &set->variants[i];
+        const int abi = tamisi_family_abi(variant->family);
+        if (variant->abi != abi)
             return cli_error(cli, CLI_FAILED,
                              "%s: %s is for another tamis (interface %d, this one has %d): run tamis gen again",
-                             tamisi_store_path(set->store), set->variants[i].name, set->variants[i].abi, TAMIS_KERNEL_ABI);
+                             tamisi_store_path(set->store), variant->name, variant->abi, abi);
+    }
     return CLI_OK;
 }
 
@@ -240,7 +251,7 @@ static void remove_folder(const struct writer *writer)
     static const char *const suffixes[] = {".h", ".c", "_table.c"};
     char file[80];
     if (!writer->folder[0]) return;
-    remove_one(writer, "kernel_args.h");
+    for (size_t i = 0; i < SHARED_FILES; i++) remove_one(writer, shared_files[i]);
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         snprintf(file, sizeof file, "%s%s", writer->prefix, suffixes[i]);
         remove_one(writer, file);

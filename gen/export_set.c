@@ -72,10 +72,10 @@ static int choose_specs(struct cli *cli, struct export_set *set, const struct ex
 
 /* ---- variants */
 
-/* Families of every plan, that is; drift and block patterns have arguments in headers of their own. */
+/* Families of plans, that is, and no others, as drift. */
 static bool is_operators(const char *family)
 {
-    for (int i = 0; i < TAMISI_FAMILY_COUNT; i++)
+    for (int i = 0; i < TAMISI_ALL_FAMILIES; i++)
         if (strcmp(family, tamisi_gpu_families[i]) == 0) return true;
     return false;
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # export_c.sh: tamis export --c: the sources compile as C and as C++ without a warning, are the same each time, and load and
-# launch every stage through a libcuda that is none.
+# launch every stage, and those of a pattern in their order, through a libcuda that is none.
 # shellcheck source=tests/cli/lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
@@ -18,13 +18,13 @@ sanitize=$(printf %s "${TAMIS_SANITIZE:-}" | tr + ,)
 ln -s "$TAMIS_FAKE_CUDA" libcuda.so.1
 gen() { want 0 env TAMIS_LIBNVRTC="$TAMIS_FAKE_CUDA" "$tamis" gen "$@"; }
 
-gen llama-3.1-8b -o s.tamis --arch sm_80,sm_90a
+gen llama-3.1-8b-flexprefill -o s.tamis --arch sm_80,sm_90a
 want 0 "$tamis" export --c s.tamis -o k --json
 json_ok export
 out_has '"c":true,"specs":1'
 want 0 "$tamis" export --c s.tamis -o k2
 diff -r k k2 >/dev/null || fail "two exports differ"
-same "$source_dir/runtime/kernel_args.h" k/kernel_args.h
+for file in kernel_args.h block_args.h pattern_args.h pattern_stages.inc; do same "$source_dir/runtime/$file" "k/$file"; done
 want 0 "$tamis" export s.tamis -o b.tamis
 want 0 "$tamis" export --c b.tamis -o k3
 diff -r k k3 >/dev/null || fail "the export of a bundle of the store differs from the store's"
@@ -46,15 +46,20 @@ launch k "$c11" 0 128 8 0 sm_80
 for stage in score_stats score_merge score_sum select_pool select_budget select_tokens compress attend decompress; do
     out_has "$stage tamis_"
 done
-out_lacks attend_tma
-out_lacks drift # its arguments are not of kernel_args.h, nor are those of block patterns
-out_lacks blocks
-out_lacks pattern
+for stage in blocks_bits blocks_rows blocks_order attend_blocks; do out_has "$stage tamis_"; done
+lines='pattern_stats pattern_merge pattern_lines pattern_heads'
+out_has 'sliding: pattern_sliding'
+out_has "vertical_slash: $lines pattern_lists"
+out_has "flexprefill: pattern_means $lines pattern_products pattern_soften pattern_cut pattern_lists"
+out_has 'xattention: pattern_xattn pattern_choose'
+out_has 'topk_blocks: pattern_means pattern_products pattern_choose'
+out_lacks _tma
+out_lacks drift # is of no plan
 out_lacks sm_90a
 # The defaults are what is loaded of all variants.
-cut -d' ' -f2 out | sort >loaded
+grep -v : out | cut -d' ' -f2 | sort >loaded
 want 0 "$tamis" show s.tamis --arch sm_80 --json
-grep '"rank":0' out | grep -v -e fp16 -e '"stage":"drift"' -e '"stage":"[a-z_]*blocks' -e '"stage":"pattern_' | sed 's/.*"symbol":"\([^"]*\)".*/\1/' | sort -u >wanted
+grep '"rank":0' out | grep -v -e fp16 -e '"stage":"drift"' | sed 's/.*"symbol":"\([^"]*\)".*/\1/' | sort -u >wanted
 [ -s wanted ] || fail "no defaults are listed"
 same loaded wanted
 # On a GPU between two architectures the lower one runs; on Hopper the persistent kernel attends.
@@ -62,7 +67,16 @@ launch k "$cpp17" 1 128 8 9 sm_80
 out_has 'attend tamis_attend_fp16'
 launch k "$c11" 0 128 9 0 sm_90a
 out_has 'attend_tma tamis_attend_wgmma_bf16'
+out_has 'attend_blocks_tma tamis_attend_blocks_wgmma_bf16'
+out_has 'xattention: pattern_xattn_tma pattern_choose'
 out_lacks sm_80
+
+# A store without kernels for patterns makes none, and says so.
+gen llama-3.1-8b -o plain.tamis --arch sm_80 --defaults-only
+want 0 "$tamis" export --c plain.tamis -o plain
+launch plain "$c11" 0 128 8 0 sm_80
+out_lacks pattern
+out_lacks blocks
 
 # ---- another prefix: nothing of the first one is left
 gen llama-3.1-8b qwen3-8b -o two.tamis --arch sm_80 --defaults-only

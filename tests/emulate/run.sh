@@ -72,6 +72,14 @@ check "default: steps and one call give the same bits" "$tamis" run --store "$wo
 check_all default "$check_gpu" "$work/default.tamis" emulated
 check "default: ways to choose tokens" "$tamis" bench ablate "$work/default.tamis" --head-dims 64 --q-heads 4 --kv-heads 2 \
     --lengths 300 --window 32 --min-tokens 16 --layers 2 --ratios 0.5 --rounds 1
+# What tamis export --c writes, on the same GPU as libtamis.
+ln -s "$emulator" "$work/libcuda.so.1"
+check "export --c: generate" generate "$work/exported.tamis" "$root/tests/emulate/specs/small.yaml"
+check "export --c: write" "$tamis" export --c "$work/exported.tamis" -o "$work/exported"
+check "export --c: build a host" "${CC:-cc}" -std=c11 -O1 -Wall -Wextra -Wpedantic -Werror -I"$work/exported" \
+    -I"$root/runtime" -o "$work/host" "$root/tests/emulate/launch_patterns.c" "$work/exported"/*.c "$build/libtamis.so" \
+    -Wl,-rpath,"$build" -ldl -lm
+check_all "export --c" env LD_LIBRARY_PATH="$work" "$work/host" "$work/exported.tamis"
 for spec in "$root/tests/emulate/specs"/*.yaml; do
     name=$(basename "$spec" .yaml)
     grep -q "^# .*$arch" "$spec" || continue

@@ -6,7 +6,8 @@
 # every head dim; "portable" from specs that know the sm_80 tiles only, so that those kernels are run on newer GPUs too. Then on
 # each: the reference cases, check_gpu in full, and check_gpu's small cases under compute-sanitizer where that tool works. Then
 # the prefill of whole models, where cuBLAS is found: small ones on both stores, one of a model's true sizes. All these run side
-# by side, on one GPU, and each one's lines come once it is done. Last, by itself, "tuned" from nothing.
+# by side, on one GPU, and each one's lines come once it is done; so does a host of what tamis export --c writes, where there
+# is a C compiler. Last, by itself, "tuned" from nothing.
 #
 # Writes OUT_DIR/record.json (tests/gpu/record.json unless told): device, driver, date, results, and the hash of what was
 # tested. Ends with "N passed, N failed"; what could not be run is recorded as not run, and counts as neither.
@@ -180,6 +181,24 @@ check_models() {
     check "prefill: Llama-3.1-8B's sizes, 8192 tokens" runs_model || true
 }
 
+# ---- block patterns by the launcher of exported sources, which give the library's bits
+
+builds_host() {
+    "$tamis" gen "$root/tests/emulate/specs/small.yaml" -o "$scratch/small.tamis" --arch "$arch" --defaults-only &&
+        "$tamis" export --c "$scratch/small.tamis" -o "$scratch/c" &&
+        cc -std=c11 -O1 -I"$scratch/c" -I"$root/runtime" -o "$scratch/host" "$root/tests/emulate/launch_patterns.c" \
+            "$scratch/c"/*.c "$build/libtamis.so" -Wl,-rpath,"$build" -ldl -lm
+}
+check_exported() {
+    if ! command -v cc >/dev/null 2>&1; then
+        record_not_run "exported" "no C compiler here"
+        return
+    fi
+    check "exported: a host is built" builds_host || return 0
+    check_lines exported "$scratch/host" "$scratch/small.tamis"
+}
+
+job exported check_exported
 for store in default portable; do
     [ -e "$work/$store.tamis" ] || continue
     job "$store" check_store "$store"
@@ -190,7 +209,7 @@ for store in default portable; do
     [ -e "$work/$store.tamis" ] || continue
     finish "$store" "$store.memcheck" "$store.racecheck" "$store.synccheck"
 done
-finish models
+finish models exported
 
 # Tuning, of one short length: every candidate of a model is right; what was timed is known, and plans go by it.
 tune() { "$tamis" tune "$work/tuned.tamis" --spec llama-3.1-8b --lengths 4096 --ratios 0.5 --rigor quick --json; }

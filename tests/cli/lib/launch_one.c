@@ -1,6 +1,7 @@
 /*
- * launch_one.c: a host of the sources that tamis export --c writes: choose, load, launch every stage, unload, on the
- * libcuda that is none. C11 and C++17. Arguments: the dtype (0, 1), head dim, compute capability and architecture wanted.
+ * launch_one.c: a host of the sources that tamis export --c writes: choose, load, launch every stage, make the lists of every
+ * pattern, unload, on the libcuda that is none. C11 and C++17. Arguments: the dtype (0, 1), head dim, compute capability and
+ * architecture wanted.
  */
 #include "fake_cuda.h"
 #include "tamis_kernels.h"
@@ -12,6 +13,8 @@
 
 static const struct fake_cuda_launch *seen;
 static struct fake_cuda_launch last;
+static const struct tamis_kernels *listing; /* whose stages are printed as they are launched */
+static long long launches;
 
 static void need(int truth, const char *what)
 {
@@ -33,6 +36,9 @@ static void watch(void *payload, const struct fake_cuda_launch *launch)
     (void)payload;
     last = *launch;
     seen = &last;
+    launches++;
+    for (int i = 0; listing && i < listing->count; i++)
+        if (strcmp(listing->entries[i]->symbol, launch->symbol) == 0) printf(" %s", listing->entries[i]->stage);
 }
 
 /* A context, made current as a host does it. */
@@ -81,7 +87,7 @@ static void check_failure(void *library, const struct tamis_kernels_driver *driv
 
 static void launch_stage(const struct tamis_kernels *kernels, const struct tamis_kernels_entry *entry)
 {
-    static struct tamis_attend_tma_args args; /* the largest, all zeros */
+    static struct tamis_attend_blocks_tma_args args; /* the largest, all zeros */
     const size_t bytes = tamis_kernels_args_bytes(entry->stage);
 
     need(tamis_kernels_find(kernels, entry->stage) == entry, "a stage is served by another kernel");
@@ -93,6 +99,61 @@ static void launch_stage(const struct tamis_kernels *kernels, const struct tamis
     need(last.grid[0] == 5 && last.grid[1] == 3 && last.grid[2] == 2, "another grid");
     need(last.block[0] == (unsigned)entry->threads && last.shared_bytes == (unsigned)entry->shared_bytes, "another block");
     printf("%s %s %s\n", entry->stage, entry->symbol, entry->arch);
+}
+
+/* Where there are clusters. */
+static void launch_cluster(const struct tamis_kernels *kernels)
+{
+    static struct tamis_budget_args args;
+    const struct tamis_kernels_entry *entry = tamis_kernels_find(kernels, "select_budget");
+
+    need(entry != NULL, "no select_budget");
+    need(tamis_kernels_launch_clusters(kernels, "select_budgt", 8, 8, 1, 1, &args, sizeof args, NULL) ==
+             TAMIS_KERNELS_NO_KERNEL, "clusters of a wrong stage");
+    need(tamis_kernels_launch_clusters(kernels, "select_budget", 8, 8, 1, 1, &args, sizeof args - 1, NULL) ==
+             TAMIS_KERNELS_ARGUMENTS, "clusters of another size");
+    need(tamis_kernels_launch_clusters(kernels, "select_budget", 8, 16, 3, 1, &args, sizeof args, NULL) == 0, "no clusters");
+    need(strcmp(last.symbol, entry->symbol) == 0 && last.cluster[0] == 8 && last.grid[0] == 16 && last.grid[1] == 3 &&
+             last.block[0] == (unsigned)entry->threads && last.shared_bytes == (unsigned)entry->shared_bytes,
+         "another launch of clusters");
+}
+
+/* Stages in their order; of what is not loaded, none. */
+static void check_lists(const struct tamis_kernels *kernels)
+{
+    static const char *const names[] = {"sliding", "vertical_slash", "flexprefill", "xattention", "topk_blocks"};
+    static struct tamis_tensor_map memory; /* aligned as tensors are */
+    const int loaded = tamis_kernels_find(kernels, "pattern_sliding") != NULL;
+    struct tamis_kernels_pattern pattern;
+    struct tamis_pattern_source source;
+    struct tamis_block_lists lists;
+    int kind, code;
+
+    memset(&source, 0, sizeof source);
+    memset(&lists, 0, sizeof lists);
+    source.capacity = source.seq_len = 1000;
+    source.batch = 1;
+    source.q_heads = source.compact_heads = source.kv_heads = source.index_heads = 2;
+    source.q.data = source.k.data = &memory;
+    source.q.row_stride = source.k.row_stride = 128;
+    source.q.head_stride = source.k.head_stride = source.q.batch_stride = source.k.batch_stride = 128000;
+    lists.tiles = lists.row = 8;
+    for (kind = 0; kind <= TAMIS_KERNELS_TOPK_BLOCKS + 1; kind++) {
+        const long long before = launches;
+        const int is_none = kind < TAMIS_KERNELS_SLIDING || kind > TAMIS_KERNELS_TOPK_BLOCKS;
+
+        tamis_kernels_pattern_init(&pattern, kind);
+        need((tamis_kernels_lists_bytes(kernels, &pattern, &source, 4) == 0) == is_none, "scratch of no size");
+        listing = kernels;
+        if (loaded && !is_none) printf("%s:", names[kind - TAMIS_KERNELS_SLIDING]);
+        code = tamis_kernels_make_lists(kernels, &pattern, &source, &lists, &memory, 4, NULL);
+        listing = NULL;
+        if (loaded && !is_none) puts("");
+        need((lists.masks == NULL) == (kind != TAMIS_KERNELS_SLIDING), "masks of another pattern");
+        if (is_none) need(code == TAMIS_KERNELS_ARGUMENTS, "a pattern of no kind");
+        else need(code == (loaded ? 0 : TAMIS_KERNELS_NO_KERNEL), "lists are not made");
+        need((launches > before) == (code == 0), "a failure launches");
+    }
 }
 
 int main(int argc, char **argv)
@@ -121,11 +182,14 @@ int main(int argc, char **argv)
     set_watch(watch, NULL);
     loaded = kernels.count;
     for (i = 0; i < loaded; i++) launch_stage(&kernels, kernels.entries[i]);
+    need(launches == loaded, "launches that were not asked for");
+    if (strcmp(arch, "sm_90a") == 0) launch_cluster(&kernels);
+    check_lists(&kernels);
     need(tamis_kernels_launch(&kernels, "attnd", 1, 1, 1, &driver, 8, NULL) == TAMIS_KERNELS_NO_KERNEL, "a wrong stage");
     need(strcmp(tamis_kernels_error(TAMIS_KERNELS_NO_KERNEL), tamis_kernels_error(0)) != 0, "errors read alike");
     tamis_kernels_unload(&kernels);
     count(&counts);
     if (counts.misuses > 0) fprintf(stderr, "launch_one: %s\n", counts.misuse);
-    need(counts.misuses == 0 && counts.libraries == 0 && counts.launches == loaded, "the driver was misused");
+    need(counts.misuses == 0 && counts.libraries == 0 && counts.launches == launches, "the driver was misused");
     return 0;
 }
