@@ -299,7 +299,7 @@ class Switch:
     def __init__(self, store=None, spec=None):
         self.methods = {}
         for kind, method in self.CLASSES.items():
-            self.methods[kind] = method(store, spec, selection=tamis.DENSE, sparse_layers=())
+            self.methods[kind] = method(store, spec, selection=tamis.DENSE, sparse_layers=(), pattern=tamis.ALL_BLOCKS)
             self.methods[kind].record = True
         self.now = self.methods["dense"]
         AttentionInterface.register(self.NAME, lambda *a, **k: self.now.attention(*a, **k))

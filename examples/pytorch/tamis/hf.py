@@ -14,21 +14,22 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from .operator import attention_with
-from .library import DENSE, Store
+from .library import ALL_BLOCKS, DENSE, Store
 
 
 class Unsupported(NotImplementedError):
     """A model or a call asks for what this attention does not do."""
 
 
-def register(store=None, spec=None, *, name="tamis", selection=None, sparse_layers=None):
+def register(store=None, spec=None, *, name="tamis", selection=None, sparse_layers=None, pattern=None):
     """Make `attn_implementation=name` known to transformers; returns the Prefill behind it, whose settings may be changed
     between forwards. Registering a name again replaces it.
 
-    store, spec: file of `tamis gen` and the name of a spec in it, where there are several: kernels, selection and sparse
-    layers come from there. On the CPU it may be left out. selection, sparse_layers: instead of the spec's.
+    store, spec: file of `tamis gen` and the name of a spec in it, where there are several: kernels, selection, sparse layers
+    and the block pattern come from there. On the CPU it may be left out. selection, sparse_layers, pattern: instead of the
+    spec's.
     """
-    prefill = Prefill(store, spec, selection, sparse_layers)
+    prefill = Prefill(store, spec, selection, sparse_layers, pattern)
     AttentionInterface.register(name, prefill.attention)
     AttentionMaskInterface.register(name, prefill.mask)
     return prefill
@@ -37,28 +38,31 @@ def register(store=None, spec=None, *, name="tamis", selection=None, sparse_laye
 class Prefill:
     """Settings of one registered name.
 
-    selection: a tamis.Selection, of the sparse layers. sparse_layers: a frozenset of layer indices. record: whether kept is
-    filled: by layer the tokens that each sequence kept at its last prompt, an int32 tensor (B) on the model's device. In
-    dense layers, all; of a padded batch, of its real tokens.
+    selection: a tamis.Selection, of the sparse layers. sparse_layers: a frozenset of layer indices. pattern: a
+    tamis.Pattern, of all layers: among the kept tokens in the sparse ones. record: whether kept is filled: by layer the
+    tokens that each sequence kept at its last prompt, an int32 tensor (B) on the model's device. In dense layers, all; of a
+    padded batch, of its real tokens.
     """
 
-    def __init__(self, store=None, spec=None, selection=None, sparse_layers=None):
+    def __init__(self, store=None, spec=None, selection=None, sparse_layers=None, pattern=None):
         self.store = store
         self.model_layers, self.heads = 0, None  # what a spec says of its model; 0 and None: nothing
         if store is not None:
-            self._read(Store(store), spec, selection, sparse_layers)
+            self._read(Store(store), spec, selection, sparse_layers, pattern)
         elif selection is None or sparse_layers is None:
             raise ValueError("without a store, selection and sparse_layers must be given")
         else:
             self.selection, self.sparse_layers = selection, frozenset(sparse_layers)
+            self.pattern = ALL_BLOCKS if pattern is None else pattern
         self.record, self.kept = False, {}
 
-    def _read(self, store, spec, selection, sparse_layers):
+    def _read(self, store, spec, selection, sparse_layers, pattern):
         problem = store.problem(spec)
         self.heads = (problem.q_heads, problem.kv_heads, problem.head_dim)
         self.selection = store.selection(spec) if selection is None else selection
+        self.pattern = store.pattern(spec) if pattern is None else pattern
         self.model_layers, stored = store.layers(spec)
-        if sparse_layers is None and not stored:
+        if sparse_layers is None and not stored and self.pattern == ALL_BLOCKS:
             raise ValueError(f"the spec in {store.path} names no sparse_layers: give them, `range(n)` for all")
         self.sparse_layers = frozenset(stored if sparse_layers is None else sparse_layers)
 
@@ -131,7 +135,7 @@ class Prefill:
     def attend(self, module, query, key, value, scaling):
         """One layer's prompt: (output (B, Hq, L, D), kept (B)). What a class of one's own would override."""
         selection = self.selection if module.layer_idx in self.sparse_layers else DENSE
-        output, kept, _ = attention_with(query, key, value, selection, store=self.store, scale=scaling)
+        output, kept, _ = attention_with(query, key, value, selection, pattern=self.pattern, store=self.store, scale=scaling)
         return output, kept
 
     def _ragged(self, module, query, key, value, padding, scaling):

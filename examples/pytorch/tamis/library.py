@@ -16,6 +16,7 @@ CAUSAL, FULL = 0, 1
 DTYPES = ("bf16", "fp16")
 POLICIES = ("dense", "coverage", "ratio", "count")
 SCOPES = ("head", "kv_group", "layer")
+PATTERNS = ("none", "blocks", "sliding", "vertical_slash", "flexprefill", "xattention", "topk_blocks")
 API = (0, 1)  # major and minor version of the tamis.h that is mirrored here
 STORE_WRITE = 1  # kernels that are compiled on first use are added, where the file can be written
 LOG_FN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
@@ -78,6 +79,46 @@ class CStoreOptions(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("mode", ctypes.c_int), ("log", LOG_FN), ("log_payload", ctypes.c_void_p)]
 
 
+def _members(**types):
+    """A struct inside another."""
+    return type("Members", (ctypes.Structure,), {"_fields_": list(types.items())})
+
+
+class CPattern(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("kind", ctypes.c_int),
+        ("host_blocks", _members(form=ctypes.c_int)),
+        ("sliding", _members(sink_tokens=ctypes.c_int64, window_tokens=ctypes.c_int64)),
+        (
+            "vertical_slash",
+            _members(
+                last_queries=ctypes.c_int32,
+                vertical_lines=ctypes.c_int64,
+                slash_lines=ctypes.c_int64,
+                coverage=ctypes.c_double,
+            ),
+        ),
+        (
+            "flexprefill",
+            _members(gamma=ctypes.c_double, tau=ctypes.c_double, min_tokens=ctypes.c_int64, max_tokens=ctypes.c_int64),
+        ),
+        ("xattention", _members(stride=ctypes.c_int32, threshold=ctypes.c_double)),
+        ("topk_blocks", _members(blocks=ctypes.c_int64, ratio=ctypes.c_double)),
+    ]
+
+
+class CPlanOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("tuning", ctypes.c_int),
+        ("compiling", ctypes.c_int),
+        ("on_compile", ctypes.c_void_p),
+        ("on_compile_payload", ctypes.c_void_p),
+        ("pattern", ctypes.POINTER(CPattern)),
+    ]
+
+
 class CTensor(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p),
@@ -137,6 +178,56 @@ class Selection:
 
 DENSE = Selection()
 
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which blocks of 128 by 128 tokens are attended to; tamis_pattern but for a host's own blocks, by the names that a spec
+    uses. Parameters of another kind are not looked at; the defaults are the published ones. The default is all blocks."""
+
+    kind: str = "none"
+    sink_tokens: int = 128  # sliding
+    window_tokens: int = 3968
+    last_queries: int = 64  # vertical_slash
+    vertical_lines: int = 1000
+    slash_lines: int = 6096
+    coverage: float = 0.0
+    gamma: float = 0.95  # flexprefill
+    tau: float = 0.1
+    min_tokens: int = 1024
+    max_tokens: int = 0
+    stride: int = 16  # xattention
+    threshold: float = 0.9
+    blocks: int = 0  # topk_blocks
+    ratio: float = 0.1
+
+    def replace(self, **changes):
+        return replace(self, **changes)
+
+    def numbers(self):
+        """The kind and the whole numbers, and the others, in the order of _PLACES: as torch's operator takes them."""
+        if self.kind not in PATTERNS or self.kind == "blocks":
+            words = ", ".join(word for word in PATTERNS if word != "blocks")
+            raise ValueError(f"{self.kind!r} is none of {words}")
+        values = [(member, getattr(self, member)) for _, member in _PLACES]
+        whole = [value for member, value in values if Pattern.__annotations__[member] is int]
+        real = [float(value) for member, value in values if Pattern.__annotations__[member] is float]
+        return [PATTERNS.index(self.kind), *whole], real
+
+    @staticmethod
+    def struct(whole, real):
+        """What numbers() gave, as libtamis takes it."""
+        out = CPattern(ctypes.sizeof(CPattern), whole[0])
+        whole, real = iter(whole[1:]), iter(real)
+        for kind, member in _PLACES:
+            setattr(getattr(out, kind), member, next(whole if Pattern.__annotations__[member] is int else real))
+        return out
+
+
+_PLACES = [  # of a pattern's parameters in CPattern
+    (kind, member) for kind, members in CPattern._fields_[3:] for member, _ in members._fields_
+]
+ALL_BLOCKS = Pattern()
+
 _SIGNATURES = {  # what a call takes; each returns a tamis_status unless _RETURNS says otherwise
     "tamis_context_create": (ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(CContextOptions)),
     "tamis_context_free": (ctypes.c_void_p,),
@@ -151,7 +242,14 @@ _SIGNATURES = {  # what a call takes; each returns a tamis_status unless _RETURN
         ctypes.c_void_p,
         ctypes.c_char_p,
     ),
-    "tamis_plan_create": (ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(CProblem)),
+    "tamis_store_pattern": (ctypes.POINTER(CPattern), ctypes.c_void_p, ctypes.c_char_p),
+    "tamis_plan_create_with": (
+        ctypes.POINTER(ctypes.c_void_p),
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.POINTER(CProblem),
+        ctypes.POINTER(CPlanOptions),
+    ),
     "tamis_plan_free": (ctypes.c_void_p,),
     "tamis_plan_workspace_bytes": (ctypes.c_void_p,),
     "tamis_run": (ctypes.c_void_p, ctypes.POINTER(CRunArgs), ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
@@ -270,20 +368,29 @@ class Store(_Handle):
         return layers.value, tuple(sparse)
 
 
+    def pattern(self, spec=None):
+        """The block pattern that a spec names, as tamis_store_pattern says; ALL_BLOCKS where it names none."""
+        out = CPattern(struct_size=ctypes.sizeof(CPattern))
+        call("tamis_store_pattern", ctypes.byref(out), self.handle, _name(spec))
+        return Pattern(PATTERNS[out.kind], **{member: getattr(getattr(out, kind), member) for kind, member in _PLACES})
+
+
 class Plan(_Handle):
-    """Kernels chosen for a problem; immutable."""
+    """Kernels chosen for a problem, and a pattern; immutable."""
 
     _free = "tamis_plan_free"
 
-    def __init__(self, context, store, problem):
+    def __init__(self, context, store, problem, pattern):
         super().__init__()
         self.context, self.store = context, store  # both must outlive it
+        options = CPlanOptions(struct_size=ctypes.sizeof(CPlanOptions), pattern=ctypes.pointer(pattern))
         call(
-            "tamis_plan_create",
+            "tamis_plan_create_with",
             ctypes.byref(self.handle),
             context.handle,
             store.handle if store else None,
             ctypes.byref(problem),
+            ctypes.byref(options),
         )
         self.workspace_bytes = load().tamis_plan_workspace_bytes(self.handle)
 

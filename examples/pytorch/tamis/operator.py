@@ -11,7 +11,7 @@ import threading
 import torch
 
 from . import library
-from .library import CAUSAL, DENSE, DTYPES, FULL, CProblem, CRunArgs, CSelection, CTensor
+from .library import ALL_BLOCKS, CAUSAL, DENSE, DTYPES, FULL, CProblem, CRunArgs, CSelection, CTensor, Pattern
 
 _DTYPES = {torch.bfloat16: DTYPES.index("bf16"), torch.float16: DTYPES.index("fp16")}
 _ALIGN = 256  # of a workspace
@@ -19,22 +19,24 @@ _lock = threading.Lock()
 _contexts, _stores, _plans = {}, {}, {}
 
 
-def attention(q, k, v, selection=DENSE, *, store=None, scale=None, causal=True):
+def attention(q, k, v, selection=DENSE, *, pattern=ALL_BLOCKS, store=None, scale=None, causal=True):
     """Attention of q (B, Hq, L, D) among k, v (B, Hkv, L, D), bf16 or fp16; (B, Hq, L, D), whose memory is (B, L, Hq, D).
 
-    selection: a tamis.Selection; rows that it drops are zero. store: path of the file that has the kernels; a GPU needs one.
-    scale: of the logits, D^-1/2 unless given. causal=False is for a dense selection only. Any strides with a contiguous
-    last dimension, multiples of 8; other tensors are copied. ValueError, TypeError and TamisError.
+    selection: a tamis.Selection; rows that it drops are zero. pattern: a tamis.Pattern, of the blocks that are attended to;
+    among the kept tokens where some are dropped. store: path of the file that has the kernels; a GPU needs one.
+    scale: of the logits, D^-1/2 unless given. causal=False is for a dense selection of all blocks only. Any strides with a
+    contiguous last dimension, multiples of 8; other tensors are copied. ValueError, TypeError and TamisError.
     """
-    return attention_with(q, k, v, selection, store=store, scale=scale, causal=causal)[0]
+    return attention_with(q, k, v, selection, pattern=pattern, store=store, scale=scale, causal=causal)[0]
 
 
-def attention_with(q, k, v, selection=DENSE, *, store=None, scale=None, causal=True, lse=False):
+def attention_with(q, k, v, selection=DENSE, *, pattern=ALL_BLOCKS, store=None, scale=None, causal=True, lse=False):
     """As attention(); (output, kept, lse): kept (B) int32, tokens that each sequence kept, the window included; lse (B, Hq, L)
     float32, the natural log-sum-exp of the scaled logits, -inf in dropped rows, or empty unless asked for."""
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         raise ValueError("tamis::attention has no gradient: call it under torch.no_grad() or torch.inference_mode()")
-    return _operator(q, k, v, str(store or ""), *selection.numbers(), 0.0 if scale is None else float(scale), causal, lse)
+    numbers = (*selection.numbers(), *pattern.numbers())
+    return _operator(q, k, v, str(store or ""), *numbers, 0.0 if scale is None else float(scale), causal, lse)
 
 
 def prepare(
@@ -45,6 +47,7 @@ def prepare(
     head_dim,
     selection=DENSE,
     *,
+    pattern=ALL_BLOCKS,
     dtype=torch.bfloat16,
     device="cuda",
     store=None,
@@ -63,7 +66,7 @@ def prepare(
         CSelection(*selection.numbers()),
         causal,
     )
-    _plan(_ordinal(torch.device(device)), str(store or ""), problem)
+    _plan(_ordinal(torch.device(device)), str(store or ""), problem, Pattern.struct(*pattern.numbers()))
 
 
 def clear():
@@ -89,6 +92,8 @@ def _operator(
     coverage: float,
     ratio: float,
     count: int,
+    pattern_whole: list[int],
+    pattern_real: list[float],
     scale: float,
     causal: bool,
     want_lse: bool,
@@ -96,7 +101,7 @@ def _operator(
     _check(q, k, v)
     selection = CSelection(policy, scope, window, pool, min_tokens, coverage, ratio, count)
     problem = _problem(_dtype(q.dtype), q.shape[0], q.shape[1], k.shape[1], q.shape[3], q.shape[2], scale, selection, causal)
-    plan = _plan(_ordinal(q.device), store, problem)
+    plan = _plan(_ordinal(q.device), store, problem, Pattern.struct(pattern_whole, pattern_real))
     q, k, v = (_with_rows(t) for t in (q, k, v))
     output, kept, lse = _outputs(q, want_lse)
     arguments = CRunArgs(
@@ -121,7 +126,25 @@ def _operator(
 
 
 @_operator.register_fake
-def _(q, k, v, store, policy, scope, window, pool, min_tokens, coverage, ratio, count, scale, causal, want_lse):
+def _(
+    q,
+    k,
+    v,
+    store,
+    policy,
+    scope,
+    window,
+    pool,
+    min_tokens,
+    coverage,
+    ratio,
+    count,
+    pattern_whole,
+    pattern_real,
+    scale,
+    causal,
+    want_lse,
+):
     _check(q, k, v)
     return _outputs(q, want_lse)
 
@@ -194,8 +217,8 @@ def _tensor(t):
     return CTensor(t.data_ptr(), *_strides(t))
 
 
-def _plan(device, store, problem):
-    key = (device, store, bytes(problem))
+def _plan(device, store, problem, pattern):
+    key = (device, store, bytes(problem), bytes(pattern))
     plan = _plans.get(key)
     if plan is not None:
         return plan
@@ -208,5 +231,5 @@ def _plan(device, store, problem):
                 _contexts[device] = library.Context(device, threads)
             if store and store not in _stores:
                 _stores[store] = library.Store(store)
-            _plans[key] = library.Plan(_contexts[device], _stores.get(store), problem)
+            _plans[key] = library.Plan(_contexts[device], _stores.get(store), problem, pattern)
         return _plans[key]

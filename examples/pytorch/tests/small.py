@@ -25,8 +25,8 @@ def tool():
 
 
 def generate(path, *options):
-    """A store with a spec for each small model, named as in SMALL."""
-    specs = [ROOT / "examples" / "pytorch" / "tests" / f"{name}.yaml" for name in SMALL]
+    """A store with a spec for each small model, named as in SMALL, and one of the first's with a block pattern."""
+    specs = [ROOT / "examples" / "pytorch" / "tests" / f"{name}.yaml" for name in (*SMALL, "patterned")]
     subprocess.run(
         [tool(), "gen", *specs, "-o", path, "--defaults-only", *options],
         check=True,

@@ -79,6 +79,38 @@ def test_any_strides():
     assert torch.equal(tamis.attention(*one, HALF)[0], expected[0])
 
 
+PATTERNS = [
+    tamis.Pattern("sliding", sink_tokens=5, window_tokens=40),
+    tamis.Pattern("vertical_slash", vertical_lines=0, slash_lines=0),
+    tamis.Pattern("flexprefill", gamma=0.5, min_tokens=128),
+    tamis.Pattern("xattention", stride=8, threshold=0.5),
+    tamis.Pattern("topk_blocks", ratio=0.3),
+]
+
+
+@pytest.mark.parametrize("selection", [tamis.DENSE, HALF], ids=["dense", "sparse"])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.kind)
+def test_patterns_change_rows_and_choose_no_tokens(pattern, selection):
+    q, k, v = random_qkv(SMALL["gqa_d128"], 1200)
+    plain_output, plain_kept, _ = tamis.attention_with(q, k, v, selection)
+    output, kept, _ = tamis.attention_with(q, k, v, selection, pattern=pattern)
+    assert torch.equal(kept, plain_kept)
+    assert torch.equal(output.abs().sum(-1) == 0, plain_output.abs().sum(-1) == 0)
+    assert not torch.equal(output, plain_output)
+    assert torch.equal(output[:, :, :1], plain_output[:, :, :1])  # the first query sees itself alone
+
+
+def test_a_sliding_window():
+    q, k, v = random_qkv(SMALL["gqa_d128"], 300)
+    pattern = tamis.Pattern("sliding", sink_tokens=5, window_tokens=40)
+    far = torch.ones(300, 300).tril(-40).bool()
+    far[:, :5] = False
+    logits = q.double() @ k.double().repeat_interleave(2, 1).transpose(2, 3) / 128**0.5
+    unseen = far | torch.ones(300, 300).triu(1).bool()
+    expected = logits.masked_fill(unseen, -torch.inf).softmax(-1) @ v.double().repeat_interleave(2, 1)
+    assert relative(tamis.attention(q, k, v, pattern=pattern), expected) <= 4e-3
+
+
 def test_plans_are_made_once():
     tamis.clear()
     q, k, v = random_qkv(SMALL["mha_d64"], 77)
@@ -89,6 +121,10 @@ def test_plans_are_made_once():
     assert len(module._plans) == 1
     tamis.attention(q, k, v)
     assert len(module._plans) == 2
+    tamis.prepare(1, 4, 4, 77, 64, HALF, pattern=PATTERNS[0], device="cpu")
+    assert len(module._plans) == 3
+    tamis.attention(q, k, v, HALF, pattern=PATTERNS[0])
+    assert len(module._plans) == 3
 
 
 def test_threads():
@@ -110,7 +146,7 @@ def test_operator_keeps_torchs_rules():
     """torch's own check: schema, fake kernel against the real one, tracing with symbolic shapes."""
     q, k, v = random_qkv(SMALL["gqa_d128"], 64)
     for lse in (False, True):
-        arguments = (q, k, v, "", *HALF.numbers(), 0.0, True, lse)
+        arguments = (q, k, v, "", *HALF.numbers(), *PATTERNS[0].numbers(), 0.0, True, lse)
         torch.library.opcheck(
             module._operator, arguments, test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
         )
@@ -161,3 +197,7 @@ def test_refused_selections():
         tamis.attention(q, k, v, tamis.Selection("coverage", coverage=1.5))
     with pytest.raises(tamis.TamisError, match="mask"):
         tamis.attention(q, k, v, HALF, causal=False)
+    with pytest.raises(tamis.TamisError, match="patterns are causal"):
+        tamis.attention(q, k, v, pattern=PATTERNS[0], causal=False)
+    with pytest.raises(tamis.TamisError, match="pattern.flexprefill.gamma is 2"):
+        tamis.attention(q, k, v, pattern=tamis.Pattern("flexprefill", gamma=2))

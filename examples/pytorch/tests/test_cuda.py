@@ -1,6 +1,6 @@
 """The same on CUDA tensors: streams, CUDA graphs, compiled code, a model. Without a GPU these are skipped, and say nothing.
 
-TAMIS_TEST_STORE: a store made beforehand of the two specs of this folder, for machines without NVRTC or the tool.
+TAMIS_TEST_STORE: a store made beforehand of the specs of this folder, for machines without NVRTC or the tool.
 """
 
 import os
@@ -49,6 +49,15 @@ def test_dense(kind, dtype, cuda_store):
     expected, expected_lse = plain(q, k, v)
     assert relative(output, expected) <= (4e-3 if dtype == torch.bfloat16 else 1e-3)
     assert (lse - expected_lse).abs().max() <= 1e-3
+
+
+def test_pattern(cuda_store):
+    """A window is of positions alone, so both devices make the same lists."""
+    pattern = tamis.Store(cuda_store).pattern("patterned")
+    assert pattern == tamis.Pattern("sliding", sink_tokens=4, window_tokens=200)
+    q, k, v = random_qkv(SMALL["gqa_d128"], 700, batch=2, device="cuda")
+    output = tamis.attention(q, k, v, pattern=pattern, store=cuda_store)
+    assert relative(output, tamis.attention(q.cpu(), k.cpu(), v.cpu(), pattern=pattern)) <= 4e-3
 
 
 def test_a_gpu_needs_a_store():
@@ -108,7 +117,7 @@ def test_operator_keeps_torchs_rules(cuda_store):
     q, k, v = random_qkv(SMALL["gqa_d128"], 256, device="cuda")
     torch.library.opcheck(
         module._operator,
-        (q, k, v, cuda_store, *HALF.numbers(), 0.0, True, True),
+        (q, k, v, cuda_store, *HALF.numbers(), *tamis.ALL_BLOCKS.numbers(), 0.0, True, True),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
 

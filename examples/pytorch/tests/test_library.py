@@ -16,6 +16,8 @@ STRUCTS = {
     "tamis_problem": library.CProblem,
     "tamis_context_options": library.CContextOptions,
     "tamis_store_options": library.CStoreOptions,
+    "tamis_pattern": library.CPattern,
+    "tamis_plan_options": library.CPlanOptions,
     "tamis_tensor": library.CTensor,
     "tamis_run_args": library.CRunArgs,
 }
@@ -31,6 +33,8 @@ CONSTANTS = {
     "TAMIS_SCOPE_HEAD": library.SCOPES.index("head"),
     "TAMIS_SCOPE_KV_GROUP": library.SCOPES.index("kv_group"),
     "TAMIS_SCOPE_LAYER": library.SCOPES.index("layer"),
+    **{f"TAMIS_PATTERN_{word.upper()}": i for i, word in enumerate(library.PATTERNS) if word != "blocks"},
+    "TAMIS_PATTERN_HOST_BLOCKS": library.PATTERNS.index("blocks"),
     "TAMIS_CAUSAL": library.CAUSAL,
     "TAMIS_FULL": library.FULL,
     "TAMIS_VERSION_MAJOR": library.API[0],
@@ -44,9 +48,12 @@ def test_structs_are_those_of_the_header(tmp_path):
     for name, struct in STRUCTS.items():
         lines.append(f'printf("{name} %zu\\n", sizeof({name}));')
         expected[name] = ctypes.sizeof(struct)
-        for member, _ in struct._fields_:
+        for member, kind in struct._fields_:
             lines.append(f'printf("{name}.{member} %zu\\n", offsetof({name}, {member}));')
             expected[f"{name}.{member}"] = getattr(struct, member).offset
+            for inner, _ in getattr(kind, "_fields_", ()):
+                lines.append(f'printf("{name}.{member}.{inner} %zu\\n", offsetof({name}, {member}.{inner}));')
+                expected[f"{name}.{member}.{inner}"] = getattr(struct, member).offset + getattr(kind, inner).offset
     source = tmp_path / "offsets.c"
     source.write_text("#include <stdio.h>\n#include <tamis.h>\nint main(void) {\n" + "\n".join(lines) + "\nreturn 0; }\n")
     subprocess.run(["cc", "-I", ROOT / "runtime", source, "-o", tmp_path / "offsets"], check=True)
@@ -58,6 +65,8 @@ def test_store(store):
     opened = tamis.Store(store)
     assert opened.layers("gqa_d128") == (3, (1, 2))
     assert opened.selection("mha_d64") == tamis.Selection("ratio", ratio=0.5, window=16, min_tokens=16)
+    assert opened.pattern("mha_d64") == tamis.ALL_BLOCKS == tamis.Pattern()  # whose defaults are the library's
+    assert opened.pattern("patterned") == tamis.Pattern("sliding", sink_tokens=4, window_tokens=200)
     problem = opened.problem("mha_d64")
     assert (problem.q_heads, problem.kv_heads, problem.head_dim) == SMALL["mha_d64"]
 
@@ -70,6 +79,8 @@ def test_what_goes_wrong_is_said(store, tmp_path):
         tamis.Store(store).problem("absent")
     with pytest.raises(ValueError, match="'most' is none of dense, coverage"):
         tamis.Selection("most").numbers()
+    with pytest.raises(ValueError, match="'blocks' is none of none, sliding, vertical_slash"):
+        tamis.Pattern("blocks").numbers()
 
 
 def test_no_library_is_said():

@@ -90,6 +90,23 @@ def test_settings_come_from_the_store(store):
     assert (override.selection.ratio, override.sparse_layers) == (0.25, {0, 1, 2})
 
 
+def test_the_pattern_comes_from_the_store(store):
+    """In all layers; of sparse ones among the kept tokens."""
+    prefill = tamis.hf.register(store, "patterned")
+    pattern = tamis.Pattern("sliding", sink_tokens=4, window_tokens=200)
+    assert (prefill.pattern, prefill.sparse_layers) == (pattern, frozenset())
+    model, x = small_model("gqa_d128"), tokens(1, 400)
+    prefill.selection, prefill.sparse_layers = HALF, frozenset((1,))
+    seen = Seen("tamis")
+    logits(model, "seen", x)
+    for layer, (q, k, v, output) in seen.layers.items():
+        assert torch.equal(output, tamis.attention(q, k, v, HALF if layer == 1 else tamis.DENSE, pattern=pattern))
+        assert not torch.equal(output, tamis.attention(q, k, v, HALF if layer == 1 else tamis.DENSE))
+    assert tamis.hf.register(store, "patterned", pattern=tamis.ALL_BLOCKS, sparse_layers=()).pattern == tamis.ALL_BLOCKS
+    with pytest.raises(ValueError, match="names no sparse_layers"):
+        tamis.hf.register(store, "patterned", pattern=tamis.ALL_BLOCKS)
+
+
 def test_several_names_stand_side_by_side(prefill):
     model, x = small_model("gqa_d128"), tokens(1, LENGTH)
     sparse = logits(model, "tamis", x)
