@@ -106,6 +106,16 @@ static struct prefill_options options_of(const struct bench *bench, tamis_store 
     return options;
 }
 
+/* One whose lists do not depend on data. */
+static void set_pattern(struct prefill_options *options)
+{
+    const tamis_pattern published = TAMIS_PATTERN_INIT;
+    options->pattern = published;
+    options->pattern.kind = TAMIS_PATTERN_SLIDING;
+    options->pattern.sliding.sink_tokens = 4;
+    options->pattern.sliding.window_tokens = 20;
+}
+
 static void run(float *logits, struct prefill_result *result, struct bench *bench, const struct prefill_options *options,
                 bool sparse, bool drift)
 {
@@ -238,7 +248,14 @@ static void check_random(int device, tamis_store *store, const char *dir, tamis_
     run(NULL, &result, &bench, &options, true, false);
     check(result.attention_hash[0] == dense.attention_hash[0] && result.attention_hash[last] != dense.attention_hash[last],
           "%s, %s: attention is sparse in the sparse layer, and there alone", bench.device, type);
-    const uint64_t sparse_hash = result.logits_hash;
+    const uint64_t sparse_hash = result.logits_hash, first_hash = result.attention_hash[0];
+    set_pattern(&options);
+    run(NULL, &result, &bench, &options, true, false);
+    check(result.attention_hash[0] != first_hash && result.logits_hash != sparse_hash,
+          "%s, %s: a pattern is in the dense layers of a sparse run too", bench.device, type);
+    run(NULL, &result, &bench, &options, false, false);
+    check(result.logits_hash == dense.logits_hash, "%s, %s: a dense run has no pattern", bench.device, type);
+    options.pattern.kind = TAMIS_PATTERN_NONE;
     options.chunk = 37;
     run(NULL, &result, &bench, &options, true, false);
     if (device < 0) /* cuBLAS may take another kernel for fewer rows */
@@ -261,12 +278,15 @@ static void check_devices(int device, tamis_store *store, const char *dir, tamis
     static float logits[2][MOST_VOCABULARY];
     static double wanted[MOST_VOCABULARY];
     struct prefill_result results[2];
+    static const char *const modes[] = {"dense", "sparse", "sparse with a pattern"};
     const char *type = dtype == TAMIS_BF16 ? "bf16" : "fp16";
     double rounding = 0, drifts[MOST_LAYERS];
-    for (int sparse = 0; sparse < 2; sparse++) {
+    for (int mode = 0; mode < 3; mode++) {
+        const bool sparse = mode > 0;
         for (int i = 0; i < 2; i++) {
             open_random(&benches[i], i ? device : -1, dir, dtype);
-            const struct prefill_options options = options_of(&benches[i], i ? store : NULL);
+            struct prefill_options options = options_of(&benches[i], i ? store : NULL);
+            if (mode == 2) set_pattern(&options);
             run(logits[i], &results[i], &benches[i], &options, sparse, !sparse);
             if (!sparse && i == 0) rounding = scatter_of(wanted, drifts, &benches[i]);
             close_bench(&benches[i]);
@@ -275,7 +295,7 @@ static void check_devices(int device, tamis_store *store, const char *dir, tamis
         const double off = distance(logits[1], wanted, benches[0].model.vocabulary);
         /* A token at the threshold may be chosen otherwise, where products round otherwise. */
         check(off <= (sparse ? 5e-2 : fmin(2 * rounding, MOST)), "GPU and CPU, %s, %s: logits apart by %.2e", type,
-              sparse ? "sparse" : "dense", off);
+              modes[mode], off);
         if (sparse) continue;
         const double drift = drift_distance(&results[1], results[0].drift, benches[0].model.layers);
         check(drift <= 2e-3, "GPU and CPU, %s: drifts apart by %.2e", type, drift);

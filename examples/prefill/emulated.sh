@@ -14,7 +14,7 @@ dtypes: [bf16, fp16]
 sparse_layers: [1]
 attention: {q_heads: 2, kv_heads: 1, head_dim: 64}
 selection: {ratio: 0.5, min_tokens: 16}
-tiles: [tiles/sm_90a.yaml, tiles/portable.yaml]
+tiles: [tiles/sm_90a.yaml, tiles/portable.yaml, tiles/pattern_sm_90a.yaml, tiles/pattern.yaml]
 END
 export TAMIS_CACHE_DIR="$work/cache" TAMIS_LIBCUDA="$TAMIS_EMULATE_CUDA" TAMIS_LIBNVRTC="$TAMIS_EMULATE_CUDA"
 export TAMIS_LIBCUBLAS="$TAMIS_FAKE_CUBLAS"
