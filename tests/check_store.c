@@ -310,6 +310,7 @@ Suite *store_suite(void)
     suite_add_tcase(suite, opening);
     suite_add_tcase(suite, store_content_case());
     suite_add_tcase(suite, store_damage_case());
+    suite_add_tcase(suite, store_damage_pattern_case());
     suite_add_tcase(suite, store_layers_case());
     suite_add_tcase(suite, store_merge_case());
     suite_add_tcase(suite, store_pattern_case());

@@ -42,6 +42,21 @@ static void damage_set_up(void)
     read_image();
 }
 
+/* The same in the newest format: a spec more, which names a pattern. */
+static void patterned_set_up(void)
+{
+    char name[] = "patterned", text[] = "a: 1\n", pattern[] = "2 4 200";
+    const struct tamisi_spec_row spec = {name, TAMIS_PROBLEM_INIT, 32, NULL, text, pattern};
+    tamis_store *store;
+
+    store_set_up();
+    store_make(KERNELS);
+    store = store_must_open(TAMIS_STORE_WRITE);
+    store_must(tamisi_store_put_spec(store, &spec));
+    tamis_store_free(store);
+    read_image();
+}
+
 static void damage_tear_down(void)
 {
     free(image);
@@ -83,6 +98,7 @@ static int survive(tamis_store_mode mode, size_t at)
 {
     struct tamisi_buf problem = TAMISI_BUF_INIT;
     tamis_problem filled = TAMIS_PROBLEM_INIT;
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
     tamis_store *store = NULL;
     tamis_status status = store_open(&store, mode);
     int absent, wrong = 0;
@@ -98,6 +114,10 @@ static int survive(tamis_store_mode mode, size_t at)
     status = tamis_store_problem(&filled, store, "spec_1");
     ck_assert_msg(status == TAMIS_ENOTFOUND || (status == TAMIS_OK && filled.head_dim == 128 && filled.kv_heads == 8),
                   "byte %zu: %d, head_dim %d", at, (int)status, filled.head_dim);
+    status = tamis_store_pattern(&pattern, store, "patterned");
+    ck_assert_msg(status == TAMIS_ENOTFOUND || (status == TAMIS_OK && pattern.kind == TAMIS_PATTERN_SLIDING &&
+                                                pattern.sliding.sink_tokens == 4 && pattern.sliding.window_tokens == 200),
+                  "byte %zu: %d, pattern %d", at, (int)status, (int)pattern.kind);
     status = tamisi_store_check(store, &problem);
     ck_assert(status == TAMIS_OK || is_clear(status));
     tamisi_buf_free(&problem);
@@ -373,6 +393,19 @@ TCase *store_damage_case(void)
     tcase_add_test(damage, test_structure);
     tcase_add_test(damage, test_full_disk);
     tcase_add_test(damage, test_full_database);
+    tcase_add_test(damage, test_cut_off_write);
+    return damage;
+}
+
+TCase *store_damage_pattern_case(void)
+{
+    TCase *damage = tcase_create("damage_pattern");
+
+    tcase_add_checked_fixture(damage, patterned_set_up, damage_tear_down);
+    tcase_set_timeout(damage, 300);
+    tcase_add_test(damage, test_truncated);
+    tcase_add_test(damage, test_flipped);
+    tcase_add_test(damage, test_full_disk);
     tcase_add_test(damage, test_cut_off_write);
     return damage;
 }

@@ -18,6 +18,7 @@ extern char store_warning[512];   /* the last of them */
 
 TCase *store_content_case(void); /* check_store_content.c */
 TCase *store_damage_case(void);  /* check_store_damage.c */
+TCase *store_damage_pattern_case(void);
 TCase *store_layers_case(void);  /* check_store_layers.c */
 TCase *store_merge_case(void);   /* check_store_merge.c */
 TCase *store_pattern_case(void); /* check_store_pattern.c */
