@@ -169,6 +169,33 @@ static void put_entry(const struct writer *writer, struct tamisi_buf *out, const
                       image);
 }
 
+/* As the launcher's struct has its members; those of other kinds are the published ones. */
+static void put_pattern(struct tamisi_buf *out, const char *spec, const tamis_pattern *p)
+{
+    tamisi_buf_puts(out, "    {");
+    export_literal(out, spec);
+    tamisi_buf_printf(out, ", {%d, %lld, %lld, %d, %lld, %lld, %.17g, %.17g, %.17g, %lld, %lld, %d, %.17g, %lld, %.17g}},\n",
+                      (int)p->kind, (long long)p->sliding.sink_tokens, (long long)p->sliding.window_tokens,
+                      p->vertical_slash.last_queries, (long long)p->vertical_slash.vertical_lines,
+                      (long long)p->vertical_slash.slash_lines, p->vertical_slash.coverage, p->flexprefill.gamma,
+                      p->flexprefill.tau, (long long)p->flexprefill.min_tokens, (long long)p->flexprefill.max_tokens,
+                      p->xattention.stride, p->xattention.threshold, (long long)p->topk_blocks.blocks, p->topk_blocks.ratio);
+}
+
+static int put_specs(const struct writer *writer, struct tamisi_buf *out)
+{
+    const struct export_set *set = writer->set;
+    tamisi_buf_printf(out, "\nconst struct %s_spec %s_specs[] = {\n", writer->prefix, writer->prefix);
+    for (size_t i = 0; i < set->spec_count; i++) {
+        tamis_pattern pattern = TAMIS_PATTERN_INIT;
+        const tamis_status status = tamis_store_pattern(&pattern, set->store, set->specs[i].name);
+        if (status != TAMIS_OK) return cli_fail(writer->cli, status);
+        if (pattern.kind != TAMIS_PATTERN_NONE) put_pattern(out, set->specs[i].name, &pattern);
+    }
+    tamisi_buf_puts(out, "    {NULL, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}};\n");
+    return CLI_OK;
+}
+
 static int write_table(struct writer *writer)
 {
     const struct export_set *set = writer->set;
@@ -189,7 +216,8 @@ static int write_table(struct writer *writer)
         for (int entry = 0; entry < set->variants[i].entry_count; entry++, count++)
             put_entry(writer, &text, &set->variants[i], &set->variants[i].entries[entry], writer->images[i]);
     tamisi_buf_printf(&text, "};\nconst int %s_count = %d;\n", writer->prefix, count);
-    const int code = write_file(writer, file, &text);
+    int code = put_specs(writer, &text);
+    if (code == CLI_OK) code = write_file(writer, file, &text);
     tamisi_buf_free(&text);
     return code;
 }

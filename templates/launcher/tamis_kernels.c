@@ -332,6 +332,15 @@ void tamis_kernels_pattern_init(struct tamis_kernels_pattern *out, int kind)
     out->ratio = 0.1;
 }
 
+const struct tamis_kernels_pattern *tamis_kernels_spec_pattern(const char *spec)
+{
+    const struct tamis_kernels_spec *one;
+
+    for (one = tamis_kernels_specs; one->spec; one++)
+        if (strcmp(one->spec, spec) == 0) return &one->pattern;
+    return NULL;
+}
+
 /* Where stages are put; `checks`: whether they are loaded, and no more. */
 struct lists_host {
     const struct tamis_kernels *kernels;

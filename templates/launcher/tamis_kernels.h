@@ -173,6 +173,14 @@ struct tamis_kernels_pattern {
 /* The published parameters of every kind. */
 void tamis_kernels_pattern_init(struct tamis_kernels_pattern *out, int kind);
 
+/* The patterns that specs name, of the table; the last line has no spec. */
+struct tamis_kernels_spec {
+    const char *spec;
+    struct tamis_kernels_pattern pattern;
+};
+extern const struct tamis_kernels_spec tamis_kernels_specs[];
+const struct tamis_kernels_pattern *tamis_kernels_spec_pattern(const char *spec); /* NULL: it names none */
+
 /*
  * Bytes of device memory that tamis_kernels_make_lists takes as scratch; 0: no such kind. `source` is what that is given, of
  * which the shape is looked at; `multiprocessors` the device's.

@@ -49,6 +49,7 @@ done
 for stage in blocks_bits blocks_rows blocks_order attend_blocks; do out_has "$stage tamis_"; done
 lines='pattern_stats pattern_merge pattern_lines pattern_heads'
 out_has 'sliding: pattern_sliding'
+out_has 'llama-3.1-8b-flexprefill: names 4, 0.94999999999999996'
 out_has "vertical_slash: $lines pattern_lists"
 out_has "flexprefill: pattern_means $lines pattern_products pattern_soften pattern_cut pattern_lists"
 out_has 'xattention: pattern_xattn pattern_choose'
@@ -75,6 +76,7 @@ out_lacks sm_80
 gen llama-3.1-8b -o plain.tamis --arch sm_80 --defaults-only
 want 0 "$tamis" export --c plain.tamis -o plain
 launch plain "$c11" 0 128 8 0 sm_80
+out_lacks names
 out_lacks pattern
 out_lacks blocks
 

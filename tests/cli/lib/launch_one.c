@@ -55,8 +55,14 @@ static void open_context(void *library)
 
 static void check_table(void)
 {
+    const struct tamis_kernels_spec *spec;
     int i;
 
+    need(tamis_kernels_spec_pattern("no such model") == NULL, "a pattern of no model");
+    for (spec = tamis_kernels_specs; spec->spec; spec++) {
+        need(tamis_kernels_spec_pattern(spec->spec) == &spec->pattern, "a model's pattern is not found");
+        printf("%s: names %d, %.17g\n", spec->spec, spec->pattern.kind, spec->pattern.gamma);
+    }
     need(tamis_kernels_count > 0, "the table is empty");
     for (i = 0; i < tamis_kernels_count; i++)
         need(tamis_kernels_args_bytes(tamis_kernels_table[i].stage) > 0, "the launcher does not know a stage of the table");
