@@ -12,6 +12,7 @@
 #include "explain.h"
 #include "explain_choice.h"
 #include "gpu.h"
+#include "pattern_options.h"
 #include "selection_options.h"
 #include "space.h"
 #include "spec.h"
@@ -31,7 +32,7 @@ struct job {
     char arch[16]; /* whose kernels; "": the CPU, which has none */
 
     tamis_problem problem;
-    tamis_pattern pattern; /* that the spec names: it is told, and no more */
+    tamis_pattern pattern; /* of the spec, or the option's */
     struct tamisi_facts facts;
     struct tamisi_workspace workspace;
     struct explain_kernels kernels;
@@ -82,6 +83,7 @@ static int read_problem(struct job *job)
 {
     struct cli *cli = job->cli;
     long long seq_len = 131072, batch = 1;
+    const char *blocks; /* a file, of which no more is of interest here than that there is one */
     job->assumed = 0.5;
     if (!cli_integer(cli, "seq-len", 1, SELECTION_MAX_TOKENS, &seq_len) || !cli_integer(cli, "batch", 1, 65535, &batch) ||
         !cli_real(cli, "assume-kept", 0, 1, &job->assumed) || !cli_real(cli, "bandwidth", 1, 1e9, &job->bandwidth) ||
@@ -91,9 +93,11 @@ static int read_problem(struct job *job)
         return cli_usage(cli, "--bandwidth and --rate go together: the slower of the two decides");
     job->problem.seq_len = seq_len;
     job->problem.batch = (int32_t)batch;
-    const int code = selection_options_read(cli, &job->problem.selection);
+    int code = selection_options_read(cli, &job->problem.selection);
+    if (code == CLI_OK) code = pattern_options_read(cli, &job->pattern, &blocks);
     if (code != CLI_OK) return code;
     tamis_status status = tamisi_problem_check(&job->problem);
+    if (status == TAMIS_OK) status = tamisi_pattern_check(&job->pattern, &job->problem);
     if (status != TAMIS_OK) return cli_fail(cli, status);
     tamisi_facts_make(&job->facts, &job->problem);
     status = tamisi_workspace_make(&job->workspace, &job->problem, &job->facts);
@@ -155,9 +159,17 @@ static int choose_arch(struct job *job)
 
 static bool is_for(const struct tamisi_variant *variant, const char *family, const tamis_problem *problem)
 {
-    return strcmp(variant->family, family) == 0 && variant->abi == TAMIS_KERNEL_ABI &&
+    return strcmp(variant->family, family) == 0 && variant->abi == tamisi_family_abi(family) &&
            (variant->dtype == TAMISI_ANY || variant->dtype == (int)problem->dtype) &&
            (variant->head_dim == 0 || variant->head_dim == problem->head_dim);
+}
+
+/* Launches are told of plans without a pattern alone: its families' kernels are none of them. */
+static tamis_status add_kernels(struct job *job, const char *family, const struct tamisi_variant *variant,
+                                const struct tamisi_resource *resources, int resource_count)
+{
+    if (strcmp(family, "blocks") == 0 || tamisi_family_has_lists(family)) return TAMIS_OK;
+    return explain_add(&job->kernels, variant, resources, resource_count);
 }
 
 /* The variant that a plan would take, with what its cubin tells, if the store has one. */
@@ -168,12 +180,13 @@ static tamis_status add_stored(struct job *job, const char *family)
     struct tamisi_cubin cubin = {.data = NULL};
     char options[TAMISI_OPTIONS_SIZE];
     explain_identify(&gpu, job->device.context, job->arch);
-    TAMIS_TRY(tamisi_gpu_rank(&ranking, job->store, family, job->arch, &job->problem, &job->facts, TAMIS_TUNING_USE, &gpu));
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, job->store, family, job->arch, &job->problem, &job->facts, &job->pattern,
+                              TAMIS_TUNING_USE, &gpu));
     tamisi_compile_options(options, job->arch);
     if (tamisi_store_get_cubin(&cubin, job->store, &ranking.variants[0].source, job->arch, options, NULL) != TAMIS_OK)
         cubin.resource_count = 0;
-    const tamis_status status = explain_add(&job->kernels, &ranking.variants[0], cubin.resources, cubin.resource_count);
-    explain_choice_add(&job->choice, &ranking.variants[0], &ranking.choice);
+    const tamis_status status = add_kernels(job, family, &ranking.variants[0], cubin.resources, cubin.resource_count);
+    explain_choice_add(&job->choice, family, &ranking.variants[0], &ranking.choice);
     tamisi_cubin_free(&cubin);
     tamisi_ranking_free(&ranking);
     return status;
@@ -185,8 +198,8 @@ static tamis_status add_generated(struct job *job, const char *family)
     for (size_t i = 0; i < job->space.variant_count; i++) {
         const struct tamisi_variant *variant = &job->space.variants[i].variant;
         if (!is_for(variant, family, &job->problem)) continue;
-        explain_choice_add(&job->choice, variant, &untimed);
-        return explain_add(&job->kernels, variant, NULL, 0);
+        explain_choice_add(&job->choice, family, variant, &untimed);
+        return add_kernels(job, family, variant, NULL, 0);
     }
     return tamisi_fail(TAMIS_EUNSUPPORTED, "%s makes no %s kernel for %s", job->spec_name, family, job->arch);
 }
@@ -202,14 +215,20 @@ static int make_space(struct job *job)
     return cli_fail_as(job->cli, status == TAMIS_EINVAL ? CLI_SPEC : CLI_FAILED);
 }
 
+static bool is_taken(const struct job *job, int family)
+{
+    return family < TAMISI_FAMILY_COUNT || tamisi_gpu_pattern_needs(job->pattern.kind, tamisi_gpu_families[family]);
+}
+
 static int find_kernels(struct job *job)
 {
     if (!job->arch[0]) return CLI_OK;
     const int code = job->has_spec ? make_space(job) : CLI_OK;
     tamis_status status = TAMIS_OK;
     if (code != CLI_OK) return code;
-    for (int i = 0; i < TAMISI_FAMILY_COUNT && status == TAMIS_OK; i++) {
+    for (int i = 0; i < TAMISI_ALL_FAMILIES && status == TAMIS_OK; i++) {
         const char *family = tamisi_gpu_families[i];
+        if (!is_taken(job, i)) continue;
         status = job->has_spec ? add_generated(job, family) : add_stored(job, family);
     }
     if (status == TAMIS_OK)
@@ -236,7 +255,8 @@ static void print_pattern(struct job *job)
     if (job->pattern.kind == TAMIS_PATTERN_NONE) return;
     tamisi_pattern_describe(&text, &job->pattern);
     if (!text.failed)
-        cli_print(job->cli, "pattern: %s: what follows is without it, as a plan is whose options name none\n", text.data);
+        cli_print(job->cli, "pattern: %s: workspace, launches and floors are without it, as of a plan whose options name none\n",
+                  text.data);
     tamisi_buf_free(&text);
 }
 
@@ -439,6 +459,7 @@ static const struct cli_option options[] = {
     {"seq-len", 0, "L", "tokens of a sequence; default: 131072"},
     {"batch", 0, "N", "sequences; default: 1"},
     SELECTION_OPTIONS,
+    PATTERN_OPTION,
     {"spec", 0, "NAME", "this spec of a store of several"},
     {"arch", 0, "ARCH", "kernels for this architecture; default: the only one there is"},
     {"device", 0, "none|DEVICE", "none, cpu or cuda:N, whose architecture then counts; default: none"},
@@ -465,8 +486,9 @@ const struct cli_command cmd_plan = {
         "With --explain also the workspace in parts, which variant of each kernel is taken and by what, the "
         "launches of tamis_run in order, and floors: what each stage "
         "must read, write and compute by the operator's definition, each input read once a pass and each result "
-        "written once. Model and selection are the spec's unless options say otherwise; a block pattern that it names "
-        "is told, but not counted. Needs no GPU: nothing is compiled or run. Registers are told where the store has the compiled kernel.",
+        "written once. Model, selection and block pattern are the spec's unless options say otherwise; of a pattern it is "
+        "told which variants its kernels are, and the rest as without one. Needs no GPU: nothing is "
+        "compiled or run. Registers are told where the store has the compiled kernel.",
     .options = options,
     .exits = exits,
     .examples = "tamis plan llama.tamis --seq-len 131072 --ratio 0.5\n"

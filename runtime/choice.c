@@ -42,15 +42,49 @@ void tamisi_bucket_make(struct tamisi_bucket *out, const char *family, const tam
                                   .dense = dense && !scores};
 }
 
+bool tamisi_family_has_lists(const char *family)
+{
+    return strcmp(family, "attend_blocks") == 0 || strncmp(family, "pattern", strlen("pattern")) == 0;
+}
+
+/* What most of a maker's work depends on beside the rows; other parameters only say how much is taken in the end. */
+static int pattern_detail(const tamis_pattern *pattern)
+{
+    if (pattern->kind == TAMIS_PATTERN_XATTENTION) return pattern->xattention.stride;
+    return pattern->kind == TAMIS_PATTERN_VERTICAL_SLASH ? pattern->vertical_slash.last_queries : 0;
+}
+
+/* Of what sequence the rows are, and by what they were kept, makes no difference but for the gathering of Q. */
+void tamisi_bucket_make_lists(struct tamisi_bucket *out, const char *family, const tamis_problem *problem, int64_t rows,
+                              bool dense, const tamis_pattern *pattern, double density)
+{
+    const bool attends = strcmp(family, "attend_blocks") == 0;
+    const int thousandths = (int)lround(1000 * density);
+
+    *out = (struct tamisi_bucket){.dtype = (int)problem->dtype,
+                                  .head_dim = problem->head_dim,
+                                  .q_heads = problem->q_heads,
+                                  .kv_heads = problem->kv_heads,
+                                  .batch = problem->batch,
+                                  .seq_len = rows,
+                                  .kept = rows,
+                                  .dense = dense,
+                                  .pattern = attends ? TAMIS_PATTERN_HOST_BLOCKS : (int)pattern->kind,
+                                  .detail = !attends ? pattern_detail(pattern) : thousandths > 1 ? thousandths : 1};
+}
+
 bool tamisi_bucket_equal(const struct tamisi_bucket *a, const struct tamisi_bucket *b)
 {
     return a->dtype == b->dtype && a->head_dim == b->head_dim && a->q_heads == b->q_heads && a->kv_heads == b->kv_heads &&
            a->batch == b->batch && a->seq_len == b->seq_len && a->kept == b->kept && a->scope == b->scope &&
-           a->window == b->window && a->dense == b->dense;
+           a->window == b->window && a->dense == b->dense && a->pattern == b->pattern && a->detail == b->detail;
 }
 
 #define KEPT_WEIGHT 2.0 /* of the kept part, 0 to 1, against octaves of length */
 #define OTHER_KIND 1.0  /* another scope, or another number of query heads to a KV head */
+/* On listed blocks, Q gathered or not; and an octave of their number. Small, so that a few timed densities are near any. */
+#define GATHERED 0.25
+#define DETAIL_WEIGHT 0.25
 
 static double octaves(double a, double b)
 {
@@ -61,7 +95,8 @@ double tamisi_bucket_distance(const struct tamisi_bucket *a, const struct tamisi
 {
     double distance;
 
-    if (a->dtype != b->dtype || a->head_dim != b->head_dim || a->dense != b->dense) return -1;
+    if (a->dtype != b->dtype || a->head_dim != b->head_dim || a->pattern != b->pattern) return -1;
+    if (a->dense != b->dense && a->pattern == TAMIS_PATTERN_NONE) return -1;
     if (a->seq_len < 1 || b->seq_len < 1 || a->q_heads < 1 || b->q_heads < 1 || a->kv_heads < 1 || b->kv_heads < 1 ||
         a->batch < 1 || b->batch < 1)
         return -1;
@@ -70,6 +105,8 @@ double tamisi_bucket_distance(const struct tamisi_bucket *a, const struct tamisi
     distance += KEPT_WEIGHT * fabs((double)a->kept / (double)a->seq_len - (double)b->kept / (double)b->seq_len);
     distance += a->q_heads / a->kv_heads != b->q_heads / b->kv_heads ? OTHER_KIND : 0;
     distance += a->scope != b->scope ? OTHER_KIND : 0;
+    distance += a->dense != b->dense ? GATHERED : 0;
+    distance += a->detail > 0 && b->detail > 0 ? DETAIL_WEIGHT * octaves(a->detail, b->detail) : 0;
     return distance + (a->window > 0 && b->window > 0 ? octaves(a->window, b->window) / 2 : 0);
 }
 

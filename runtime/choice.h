@@ -25,6 +25,9 @@ struct tamisi_bucket {
     int64_t kept; /* tokens a head keeps, the window included; seq_len: all; 0 where it means nothing, for the score */
     int scope, window;
     bool dense; /* a dense plan, whose attention reads K and V as they are */
+    /* Of block patterns' families, else 0. */
+    int pattern; /* kind whose lists a maker makes; of attention, whoever made them, TAMIS_PATTERN_HOST_BLOCKS */
+    int detail;  /* attention's blocks, of 1000 up to the diagonal; XAttention's stride; queries that estimate lines */
 };
 
 /* What decides how fast a kernel runs; `name` is for people and no part of any key. */
@@ -72,6 +75,11 @@ struct tamisi_timing {
 
 /* The bucket of a problem for a family. `kept` as in struct tamisi_facts' capacity; coverage is not known beforehand. */
 void tamisi_bucket_make(struct tamisi_bucket *out, const char *family, const tamis_problem *problem, int64_t kept, bool dense);
+/* Is it one of block patterns that are tuned? Then its bucket is made by the function below; seq_len too is its rows then. */
+bool tamisi_family_has_lists(const char *family);
+/* `rows` that attend; `density`: part of the blocks up to the diagonal that are listed, for attention; `pattern` for makers. */
+void tamisi_bucket_make_lists(struct tamisi_bucket *out, const char *family, const tamis_problem *problem, int64_t rows,
+                              bool dense, const tamis_pattern *pattern, double density);
 bool tamisi_bucket_equal(const struct tamisi_bucket *a, const struct tamisi_bucket *b);
 /* How far apart in shape, 0: the same shape; about 1: an octave of length. Negative: one says nothing about the other. */
 double tamisi_bucket_distance(const struct tamisi_bucket *a, const struct tamisi_bucket *b);

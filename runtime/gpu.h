@@ -102,7 +102,7 @@ struct tamisi_map_set {
 };
 
 #define TAMISI_FAMILY_COUNT 5     /* of every plan */
-#define TAMISI_PATTERN_FAMILIES 6 /* behind them, of plans with a pattern; they are not tuned */
+#define TAMISI_PATTERN_FAMILIES 6 /* behind them, of plans with a pattern; but for `blocks` they are tuned */
 #define TAMISI_ALL_FAMILIES (TAMISI_FAMILY_COUNT + TAMISI_PATTERN_FAMILIES)
 #define TAMISI_FAMILY_ATTEND 3 /* place in tamisi_gpu_families */
 
@@ -126,10 +126,11 @@ struct tamisi_ranking {
 
 extern const char *const tamisi_gpu_families[TAMISI_ALL_FAMILIES];
 void tamisi_gpu_identify(struct tamisi_gpu_identity *out, const struct tamisi_gpu *gpu);
-/* `gpu` of the identity alone is looked at, so that a plan for an absent GPU can be explained. Statuses of a plan. */
+/* `gpu` of the identity alone is looked at, so that a plan for an absent GPU can be explained. `pattern`: the plan's, of kind
+   NONE too. Statuses of a plan. */
 tamis_status tamisi_gpu_rank(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
-                             const tamis_problem *problem, const struct tamisi_facts *facts, tamis_tuning tuning,
-                             const struct tamisi_gpu_identity *gpu);
+                             const tamis_problem *problem, const struct tamisi_facts *facts, const tamis_pattern *pattern,
+                             tamis_tuning tuning, const struct tamisi_gpu_identity *gpu);
 void tamisi_ranking_free(struct tamisi_ranking *ranking);
 /* "timed for the nearest shape (seq_len 32768, kept 16448); 1.08 times as fast as the default" */
 void tamisi_choice_describe(struct tamisi_buf *out, const struct tamisi_choice *choice);

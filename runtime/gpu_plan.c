@@ -267,13 +267,23 @@ static tamis_status keep_forced(struct tamisi_ranking *ranking, const struct tam
     return tamisi_fail(TAMIS_ENOTFOUND, "no %s kernel is named %s", force->family, force->variant);
 }
 
-/* Families come with attention before decompress, which depends on it. Which variant is taken of what is never launched
-   does not matter: no timing is asked for. */
+/* Families come with attention before decompress, which depends on it; but for attention on blocks, which may leave
+   decompress nothing to do. */
+static bool is_launched(const struct tamisi_gpu_plan *loaded, const tamis_plan *plan, const char *family)
+{
+    const bool attends = strcmp(family, "attend") == 0 || strcmp(family, "decompress") == 0;
+    if (tamisi_family_has_lists(family)) return true;
+    if (plan->pattern.kind != TAMIS_PATTERN_NONE && attends) return false;
+    return tamisi_gpu_launches(family, &plan->facts, &loaded->variants[TAMISI_FAMILY_ATTEND]);
+}
+
+/* Which variant is taken of what is never launched does not matter: no timing is asked for. Nor of `blocks`, small kernels
+   of one size that are not tuned. */
 static tamis_tuning tuning_of(const struct tamisi_gpu_plan *loaded, const tamis_plan *plan, const char *family)
 {
-    const struct tamisi_variant *attend = &loaded->variants[TAMISI_FAMILY_ATTEND];
     const tamis_tuning wanted = plan->options.tuning;
-    if (wanted == TAMIS_TUNING_REQUIRE && !tamisi_gpu_launches(family, &plan->facts, attend)) return TAMIS_TUNING_USE;
+    if (strcmp(family, "blocks") == 0) return TAMIS_TUNING_OFF;
+    if (wanted == TAMIS_TUNING_REQUIRE && !is_launched(loaded, plan, family)) return TAMIS_TUNING_USE;
     return wanted;
 }
 
@@ -284,8 +294,8 @@ static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan
     struct tamisi_gpu_identity identity;
     struct tamisi_ranking ranking;
     tamisi_gpu_identify(&identity, gpu);
-    const tamis_tuning tuning = family < TAMISI_FAMILY_COUNT ? tuning_of(loaded, plan, name) : TAMIS_TUNING_OFF;
-    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, tuning, &identity));
+    TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, &plan->pattern,
+                              tuning_of(loaded, plan, name), &identity));
     tamis_status status = TAMIS_OK;
     if (plan->force.family && strcmp(plan->force.family, name) == 0) status = keep_forced(&ranking, &plan->force);
     loaded->choices[family] = ranking.choice;

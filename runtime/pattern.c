@@ -135,6 +135,29 @@ int tamisi_pattern_row(const tamis_pattern *pattern, int tiles)
     return (int)most;
 }
 
+/* Entries of query block i's list, before there are no more than i + 1; 0: unknown. */
+static double most_entries(const tamis_pattern *pattern, int tiles, int i)
+{
+    switch (pattern->kind) {
+    case TAMIS_PATTERN_SLIDING: return tamisi_pattern_row(pattern, tiles);
+    case TAMIS_PATTERN_VERTICAL_SLASH:
+        if (pattern->vertical_slash.coverage > 0) return 0;
+        return (double)(pattern->vertical_slash.vertical_lines / TAMIS_BLOCK_SIZE + 1) +
+               (double)(pattern->vertical_slash.slash_lines / TAMIS_BLOCK_SIZE + 1);
+    case TAMIS_PATTERN_TOPK_BLOCKS:
+        if (pattern->topk_blocks.blocks > 0) return (double)pattern->topk_blocks.blocks;
+        return ceil(pattern->topk_blocks.ratio * (i + 1));
+    default: return 0;
+    }
+}
+
+double tamisi_pattern_density(const tamis_pattern *pattern, int tiles)
+{
+    double listed = 0;
+    for (int i = 0; i < tiles; i++) listed += fmin(most_entries(pattern, tiles, i), i + 1);
+    return listed / (0.5 * tiles * (tiles + 1.0));
+}
+
 bool tamisi_pattern_has_masks(const tamis_pattern *pattern) { return pattern->kind == TAMIS_PATTERN_SLIDING; }
 
 void tamisi_pattern_describe(struct tamisi_buf *out, const tamis_pattern *pattern)

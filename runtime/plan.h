@@ -75,6 +75,8 @@ int tamisi_family_abi(const char *family);
 int tamisi_pattern_tiles(const struct tamisi_facts *facts);    /* T */
 /* Entries of a list in the workspace: the most that the pattern ever lists, up to T. 0: lists do not lie there. */
 int tamisi_pattern_row(const tamis_pattern *pattern, int tiles);
+/* Part of the blocks up to the diagonal that are listed, at most; 0 where only the data says, or the host. */
+double tamisi_pattern_density(const tamis_pattern *pattern, int tiles);
 bool tamisi_pattern_has_masks(const tamis_pattern *pattern); /* Does its maker write masks into the workspace? */
 
 struct tamisi_backend;

@@ -214,14 +214,25 @@ struct tamisi_range tamisi_timing_range(const char *family, const char *arch, in
     return (struct tamisi_range){first, in_block(first, -1)};
 }
 
+/* Two columns mean nothing for the families of block patterns, and hold what their buckets have instead. */
+static int64_t scope_column(const struct tamisi_timing *timing)
+{
+    return tamisi_family_has_lists(timing->family) ? timing->bucket.pattern : timing->bucket.scope;
+}
+
+static int64_t window_column(const struct tamisi_timing *timing)
+{
+    return tamisi_family_has_lists(timing->family) ? timing->bucket.detail : timing->bucket.window;
+}
+
 /* A journal row has an id of its own, so that it stands beside the result of an earlier run. */
 static int64_t timing_id(const struct tamisi_timing *timing)
 {
     const struct tamisi_bucket *bucket = &timing->bucket;
     const struct tamisi_gpu_identity *gpu = &timing->gpu;
     const int64_t values[] = {bucket->dtype, bucket->q_heads, bucket->kv_heads, bucket->batch, bucket->seq_len, bucket->kept,
-                              bucket->dense, bucket->scope, bucket->window, gpu->sm_count, gpu->l2_bytes, gpu->driver_major,
-                              timing->state == TAMISI_STARTED};
+                              bucket->dense, scope_column(timing), window_column(timing), gpu->sm_count, gpu->l2_bytes,
+                              gpu->driver_major, timing->state == TAMISI_STARTED};
     unsigned char numbers[8 * sizeof values / sizeof *values];
     struct tamisi_hash_part key[] = {{timing->source.bytes, sizeof timing->source.bytes}, {numbers, sizeof numbers}};
 
@@ -437,8 +448,8 @@ void tamisi_row_from_timing(struct tamisi_row *row, const struct tamisi_timing *
     add_integer(row, bucket->seq_len);
     add_integer(row, bucket->kept);
     add_integer(row, bucket->dense);
-    add_integer(row, bucket->scope);
-    add_integer(row, bucket->window);
+    add_integer(row, scope_column(timing));
+    add_integer(row, window_column(timing));
     add_integer(row, gpu->cc);
     add_integer(row, gpu->sm_count);
     add_integer(row, gpu->l2_bytes);
@@ -460,6 +471,7 @@ void tamisi_row_from_timing(struct tamisi_row *row, const struct tamisi_timing *
 bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *row)
 {
     const struct tamisi_value *value = row->values;
+    const bool lists = tamisi_family_has_lists(value[1].data);
 
     *out = (struct tamisi_timing){.bucket = {.dtype = (int)value[4].integer,
                                              .head_dim = (int)value[5].integer,
@@ -469,8 +481,10 @@ bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *ro
                                              .seq_len = value[9].integer,
                                              .kept = value[10].integer,
                                              .dense = value[11].integer != 0,
-                                             .scope = (int)value[12].integer,
-                                             .window = (int)value[13].integer},
+                                             .scope = lists ? 0 : (int)value[12].integer,
+                                             .window = lists ? 0 : (int)value[13].integer,
+                                             .pattern = lists ? (int)value[12].integer : 0,
+                                             .detail = lists ? (int)value[13].integer : 0},
                                   .gpu = {.cc = (int)value[14].integer,
                                           .sm_count = (int)value[15].integer,
                                           .l2_bytes = value[16].integer,

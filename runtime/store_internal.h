@@ -25,7 +25,7 @@ enum tamisi_table { TAMISI_SPECS, TAMISI_SOURCES, TAMISI_VARIANTS, TAMISI_CUBINS
 #define TAMISI_STORE_SLOTS 256                 /* ids that a cubin of several compilers may have */
 #define TAMISI_STORE_BUSY_MS 30000             /* how long to wait for another process's write */
 #define TAMISI_STORE_WARNED 32                 /* damaged rows that a handle remembers to have reported */
-#define TAMISI_STORE_KEPT 8                    /* sets of timings that a handle keeps: a plan asks for five */
+#define TAMISI_STORE_KEPT 12                   /* sets of timings that a handle keeps: a plan asks for up to nine */
 
 /* Timings as a plan asked for them, kept for the next one: a host that meets a new length makes a new plan. */
 struct tamisi_kept_timings {

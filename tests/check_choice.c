@@ -4,6 +4,8 @@
  */
 #include "choice.h"
 
+#include "plan.h"
+
 #include <check.h>
 #include <string.h>
 
@@ -228,6 +230,100 @@ START_TEST(buckets)
 }
 END_TEST
 
+/* Of block patterns: what attention's time depends on is how many rows and blocks, not whose lists they are. */
+START_TEST(buckets_of_lists)
+{
+    tamis_problem problem = TAMIS_PROBLEM_INIT;
+    tamis_pattern sliding = TAMIS_PATTERN_INIT, xattention = TAMIS_PATTERN_INIT;
+    struct tamisi_bucket a, b, c;
+    problem.q_heads = 32, problem.kv_heads = 8, problem.head_dim = 128, problem.seq_len = 131072;
+    sliding.kind = TAMIS_PATTERN_SLIDING;
+    xattention.kind = TAMIS_PATTERN_XATTENTION;
+    ck_assert(tamisi_family_has_lists("attend_blocks") && tamisi_family_has_lists("pattern_xattn"));
+    ck_assert(!tamisi_family_has_lists("attend") && !tamisi_family_has_lists("blocks"));
+    tamisi_bucket_make_lists(&a, "attend_blocks", &problem, 65536, true, &sliding, 0.25);
+    tamisi_bucket_make_lists(&b, "attend_blocks", &problem, 65536, true, &xattention, 0.25);
+    ck_assert(tamisi_bucket_equal(&a, &b));
+    ck_assert_int_eq(a.seq_len, 65536);
+    ck_assert_int_eq(a.detail, 250);
+    tamisi_bucket_make_lists(&b, "attend_blocks", &problem, 65536, false, &sliding, 0.25); /* of tokens that were chosen */
+    ck_assert(!tamisi_bucket_equal(&a, &b));
+    ck_assert_double_eq_tol(tamisi_bucket_distance(&a, &b), 0.25, 1e-9);
+    tamisi_bucket_make_lists(&b, "attend_blocks", &problem, 65536, true, &sliding, 0.5);
+    ck_assert(!tamisi_bucket_equal(&a, &b));
+    ck_assert_double_eq_tol(tamisi_bucket_distance(&a, &b), 0.25, 1e-9);
+    tamisi_bucket_make_lists(&c, "attend_blocks", &problem, 32768, true, &sliding, 0.25); /* an octave of length says less */
+    ck_assert_double_gt(tamisi_bucket_distance(&a, &c), tamisi_bucket_distance(&a, &b));
+    tamisi_bucket_make_lists(&c, "attend_blocks", &problem, 65536, true, &sliding, 1e-9);
+    ck_assert_int_eq(c.detail, 1);
+    tamisi_bucket_make(&c, "attend", &problem, 65536, true);
+    ck_assert_double_lt(tamisi_bucket_distance(&a, &c), 0);
+    /* Makers are told apart by what they make, and by what most of their work depends on. */
+    tamisi_bucket_make_lists(&a, "pattern", &problem, 65536, true, &sliding, 0.25);
+    tamisi_bucket_make_lists(&b, "pattern", &problem, 65536, true, &sliding, 0.5);
+    ck_assert(tamisi_bucket_equal(&a, &b));
+    tamisi_bucket_make_lists(&b, "pattern", &problem, 65536, true, &xattention, 0.25);
+    ck_assert_double_lt(tamisi_bucket_distance(&a, &b), 0);
+    ck_assert_int_eq(b.detail, 16);
+    xattention.xattention.threshold = 0.5;
+    tamisi_bucket_make_lists(&c, "pattern", &problem, 65536, true, &xattention, 0.25);
+    ck_assert(tamisi_bucket_equal(&b, &c));
+    xattention.xattention.stride = 8;
+    tamisi_bucket_make_lists(&c, "pattern", &problem, 65536, true, &xattention, 0.25);
+    ck_assert(!tamisi_bucket_equal(&b, &c));
+    ck_assert_double_gt(tamisi_bucket_distance(&b, &c), 0);
+}
+END_TEST
+
+/* What a pattern says of its lists before there is data. */
+START_TEST(densities)
+{
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
+    pattern.kind = TAMIS_PATTERN_FLEXPREFILL;
+    ck_assert_double_eq(tamisi_pattern_density(&pattern, 8), 0);
+    pattern.kind = TAMIS_PATTERN_SLIDING; /* a block of sinks, and a window that may begin in the midst of one: 1 + 3 */
+    pattern.sliding.sink_tokens = 128, pattern.sliding.window_tokens = 256;
+    ck_assert_double_eq_tol(tamisi_pattern_density(&pattern, 8), 26.0 / 36, 1e-12);
+    ck_assert_double_eq(tamisi_pattern_density(&pattern, 1), 1);
+    pattern.kind = TAMIS_PATTERN_TOPK_BLOCKS;
+    pattern.topk_blocks.blocks = 2;
+    ck_assert_double_eq_tol(tamisi_pattern_density(&pattern, 8), 15.0 / 36, 1e-12);
+    pattern.topk_blocks.blocks = 0, pattern.topk_blocks.ratio = 0.5;
+    ck_assert_double_eq_tol(tamisi_pattern_density(&pattern, 8), 20.0 / 36, 1e-12);
+    ck_assert_double_eq_tol(tamisi_pattern_density(&pattern, 1024), 0.5, 1e-3);
+    pattern.kind = TAMIS_PATTERN_VERTICAL_SLASH;
+    pattern.vertical_slash.vertical_lines = 100, pattern.vertical_slash.slash_lines = 200; /* 1 + 2 blocks */
+    ck_assert_double_eq_tol(tamisi_pattern_density(&pattern, 8), 21.0 / 36, 1e-12);
+    pattern.vertical_slash.coverage = 0.9;
+    ck_assert_double_eq(tamisi_pattern_density(&pattern, 8), 0);
+}
+END_TEST
+
+/* Within an octave of length and among the densities that are tuned, some bucket is near enough for a host that requires one:
+   for tokens that were chosen too. */
+START_TEST(lists_are_near)
+{
+    static const double tuned[] = {0.5, 0.25, 0.1};
+    const tamis_pattern pattern = TAMIS_PATTERN_INIT;
+    tamis_problem problem = TAMIS_PROBLEM_INIT;
+    struct tamisi_bucket plan;
+    problem.q_heads = 32, problem.kv_heads = 8, problem.head_dim = 128;
+    for (double density = 0.05; density <= 1; density *= 1.1)
+        for (long long rows = 8192; rows <= 131072; rows += 1000) {
+            double least = 9;
+            tamisi_bucket_make_lists(&plan, "attend_blocks", &problem, rows, false, &pattern, density);
+            for (int d = 0; d < 3; d++)
+                for (long long timed = 8192; timed <= 131072; timed *= 2) {
+                    struct tamisi_bucket bucket;
+                    tamisi_bucket_make_lists(&bucket, "attend_blocks", &problem, timed, true, &pattern, tuned[d]);
+                    const double distance = tamisi_bucket_distance(&bucket, &plan);
+                    least = distance < least ? distance : least;
+                }
+            ck_assert_msg(least <= 1, "%g of the blocks of %lld rows are %g away", density, rows, least);
+        }
+}
+END_TEST
+
 Suite *choice_suite(void)
 {
     Suite *suite = suite_create("choice");
@@ -242,6 +338,9 @@ Suite *choice_suite(void)
     tcase_add_test(cases, bad_ones);
     tcase_add_test(cases, gone_kernels);
     tcase_add_test(cases, buckets);
+    tcase_add_test(cases, buckets_of_lists);
+    tcase_add_test(cases, densities);
+    tcase_add_test(cases, lists_are_near);
     suite_add_tcase(suite, cases);
     return suite;
 }

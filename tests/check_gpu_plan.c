@@ -384,5 +384,6 @@ Suite *gpu_plan_suite(void)
     suite_add_tcase(suite, gpu_patterns_case());
     suite_add_tcase(suite, gpu_fault_case());
     suite_add_tcase(suite, gpu_choice_case());
+    suite_add_tcase(suite, gpu_lists_case());
     return suite;
 }

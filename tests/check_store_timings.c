@@ -97,6 +97,37 @@ START_TEST(test_keys)
 }
 END_TEST
 
+/* Of a block pattern's family the bucket has other members, in the same columns. */
+START_TEST(test_lists)
+{
+    tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
+    struct tamisi_timing timing = fill_timing(0), other, *found = NULL;
+    size_t count = 0;
+
+    snprintf(timing.family, sizeof timing.family, "attend_blocks");
+    timing.bucket.scope = timing.bucket.window = 0;
+    timing.bucket.pattern = TAMIS_PATTERN_HOST_BLOCKS;
+    timing.bucket.detail = 250;
+    put(store, &timing);
+    other = timing;
+    other.bucket.detail = 100;
+    put(store, &other);
+    other.bucket.pattern = TAMIS_PATTERN_XATTENTION;
+    put(store, &other);
+    tamis_store_free(store);
+    store = store_must_open(TAMIS_STORE_READ);
+    store_must(tamisi_store_find_timings(&found, &count, store, "attend_blocks", FILL_ARCH, 128, 80));
+    ck_assert_uint_eq(count, 3);
+    for (size_t i = 0; i < count; i++)
+        ck_assert(memcmp(&found[i], &timing, sizeof timing) == 0 || found[i].bucket.detail == 100);
+    free(found);
+    store_must(tamisi_store_find_timings(&found, &count, store, "attend", FILL_ARCH, 128, 80));
+    ck_assert_uint_eq(count, 0);
+    free(found);
+    tamis_store_free(store);
+}
+END_TEST
+
 START_TEST(test_supersede)
 {
     tamis_store *store = store_must_open(TAMIS_STORE_CREATE);
@@ -312,6 +343,7 @@ TCase *store_timings_case(void)
     tcase_add_test(timings, test_round_trip);
     tcase_add_test(timings, test_bad_timings);
     tcase_add_test(timings, test_keys);
+    tcase_add_test(timings, test_lists);
     tcase_add_test(timings, test_supersede);
     tcase_add_test(timings, test_journal);
     tcase_add_test(timings, test_older_format);

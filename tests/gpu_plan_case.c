@@ -125,6 +125,10 @@ void gpu_plan_make_store(const struct store_plan *plan)
         put_variant(store, plan, families[i], families[i], 0, abi);
     }
     if (plan->second_attend || plan->both_attends) put_variant(store, plan, "attend", "attend_second", 1, TAMIS_KERNEL_ABI);
+    if (plan->second_lists) {
+        put_variant(store, plan, "attend_blocks", "attend_blocks_second", 1, tamisi_family_abi("attend_blocks"));
+        put_variant(store, plan, "pattern_lines", "pattern_lines_second", 1, tamisi_family_abi("pattern_lines"));
+    }
     ck_assert_int_eq(tamisi_store_commit(store), TAMIS_OK);
     tamis_store_free(store);
 }

@@ -41,6 +41,7 @@ struct store_plan {
     bool both_attends;       /* there is one of rank 1 that serves the other of the two */
     bool fp16;               /* score and attend are for fp16 */
     bool patterns;           /* it has the families of block patterns too */
+    bool second_lists;       /* and of attend_blocks and pattern_lines another of rank 1 */
 };
 
 struct gpu_bench {
@@ -59,6 +60,7 @@ TCase *gpu_blocks_case(void); /* check_gpu_blocks.c */
 TCase *gpu_patterns_case(void); /* check_gpu_patterns.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
 TCase *gpu_choice_case(void); /* check_gpu_choice.c */
+TCase *gpu_lists_case(void);  /* check_gpu_lists.c */
 
 void gpu_plan_set_up(void); /* folder_remove clears up after it */
 void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in the test's folder */
