@@ -126,26 +126,14 @@ static void sample_rows(struct bench *bench, struct bench_reference *out, long l
     }
 }
 
-/* The rows that a row sees under a block pattern, itself the last of them: its own block is one of the pattern's. */
-static long long list_seen(int32_t *out, const struct block_mask *mask, int q_head, long long row)
-{
-    long long count = 0;
-    for (long long key = 0; key <= row; key++)
-        if (block_mask_has(mask, q_head, (int)(row / TAMIS_BLOCK_SIZE), (int)(key / TAMIS_BLOCK_SIZE)))
-            out[count++] = (int32_t)key;
-    return count;
-}
-
 static tamis_status compute_blocks(struct bench_reference *out, const struct head *head, int q_head,
                                    const struct bench_arrays *arrays, const tamis_problem *problem)
 {
     int32_t *seen = malloc((size_t)arrays->rows * sizeof *seen);
     if (!seen) return tamisi_fail(TAMIS_ENOMEM, "out of memory for rows of %lld", arrays->rows);
-    for (int s = 0; s < out->samples; s++) {
-        const long long count = list_seen(seen, arrays->mask, q_head, out->rows[s]);
-        equal_attend_row(out->values + s * problem->head_dim, problem, head->q, head->k, head->v, seen, count - 1,
-                         head->scratch);
-    }
+    for (int s = 0; s < out->samples; s++)
+        equal_attend_blocks(out->values + s * problem->head_dim, problem, head->q, head->k, head->v, NULL, out->rows[s],
+                            arrays->mask, q_head, seen, head->scratch);
     free(seen);
     return TAMIS_OK;
 }

@@ -33,6 +33,13 @@ void block_mask_free(struct block_mask *mask)
     *mask = (struct block_mask){.bits = NULL};
 }
 
+tamis_status block_mask_copy(struct block_mask *out, const struct block_mask *mask)
+{
+    TAMIS_TRY(make(out, mask->heads, mask->tiles));
+    memcpy(out->bits, mask->bits, block_mask_bytes(mask));
+    return TAMIS_OK;
+}
+
 bool block_mask_has(const struct block_mask *mask, long long head, int tile, int block)
 {
     return row_of(mask, head, tile)[block / 32] >> block % 32 & 1;

@@ -28,6 +28,7 @@ tamis_status block_mask_random(struct block_mask *out, long long heads, int tile
  * npy_read; TAMIS_EINVAL for another shape.
  */
 tamis_status block_mask_read(struct block_mask *out, const char *path, int batch, int q_heads, int tiles);
+tamis_status block_mask_copy(struct block_mask *out, const struct block_mask *mask); /* TAMIS_ENOMEM */
 void block_mask_free(struct block_mask *mask);
 
 bool block_mask_has(const struct block_mask *mask, long long head, int tile, int block);

@@ -174,7 +174,10 @@ static void print_task(struct job *job, const struct tune_task *task, const stru
 {
     struct cli_table *cells = &job->table;
     const bool known = outcome->default_us > 0 && outcome->chosen_us > 0;
-    cli_table_add(cells, "%s%s", task->family, task->bucket.dense ? ", dense" : "");
+    if (task->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS)
+        cli_table_add(cells, "%s, %g %%", task->family, 100 * task->lists.density);
+    else
+        cli_table_add(cells, "%s%s", task->family, task->bucket.dense ? ", dense" : "");
     cli_table_add(cells, "%lld", (long long)task->bucket.seq_len);
     if (task->bucket.kept > 0) cli_table_add(cells, "%lld", (long long)task->bucket.kept);
     else cli_table_add(cells, "-");
@@ -202,6 +205,7 @@ static void print_json(struct job *job, const struct tune_task *task, const stru
     json_int(&json, "seq_len", bucket->seq_len);
     if (bucket->kept > 0) json_int(&json, "kept", bucket->kept);
     json_bool(&json, "dense", bucket->dense);
+    if (task->lists.density > 0) json_real(&json, "density", task->lists.density);
     json_string(&json, "variant", outcome->chosen);
     if (outcome->chosen_us > 0) json_real(&json, "us", outcome->chosen_us);
     if (outcome->default_us > 0) json_real(&json, "default_us", outcome->default_us);
@@ -498,7 +502,9 @@ const struct cli_command cmd_tune = {
         "counts. Slow ones are stopped early, and where runs are long not tried at greater lengths, unless the rigor is "
         "exhaustive; the rest is timed in interleaved rounds, with an emptied L2 cache and a warm one, until the best is "
         "told from the others. Rounds in which heat held the clock down are repeated. The default stays unless another is "
-        "faster beyond the noise. Variants run in a process of their own: one that breaks or hangs it is not tried again.\n"
+        "faster beyond the noise. Of a spec with kernels for block patterns, attention on listed blocks is tuned too, on lists "
+        "that hold a half, a quarter and a tenth of the blocks. Variants run in a process of their own: one that breaks or "
+        "hangs it is not tried again.\n"
         "What is in STORE already is not timed again, unless more rigor is asked for: an interrupted run is continued by "
         "the same command, and a new tile size costs only itself.",
     .options = options,

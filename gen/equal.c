@@ -30,6 +30,7 @@ struct check {
     double *mean;   /* (N) */
     double *sorted; /* (L): scratch */
     double *row;    /* (D) */
+    int32_t *seen;  /* (L): scratch */
 };
 
 __attribute__((format(printf, 2, 3))) static void differ(struct check *check, const char *format, ...)
@@ -199,6 +200,17 @@ void equal_attend_row(double *out, const tamis_problem *problem, const uint16_t 
     for (int d = 0; d < head_dim; d++) out[d] /= sum;
 }
 
+void equal_attend_blocks(double *out, const tamis_problem *problem, const uint16_t *q, const uint16_t *k, const uint16_t *v,
+                         const int32_t *indices, long long i, const struct block_mask *mask, long long head, int32_t *seen,
+                         double *scratch)
+{
+    long long count = 0;
+    for (long long j = 0; j <= i; j++)
+        if (block_mask_has(mask, head, (int)(i / TAMIS_BLOCK_SIZE), (int)(j / TAMIS_BLOCK_SIZE)))
+            seen[count++] = indices ? indices[j] : (int32_t)j;
+    equal_attend_row(out, problem, q, k, v, seen, count - 1, scratch);
+}
+
 /* Squares of difference and reference, summed over rows. */
 struct norms {
     double difference, reference;
@@ -243,20 +255,32 @@ static bool check_rows(struct check *check, int sequence, int head, const float 
     return true;
 }
 
+/* Entry i of a list, as it must be, into check->row. */
+static void compute_row(struct check *check, long long q_head, long long kv_head, const int32_t *indices, long long i)
+{
+    const struct equal_case *reference = check->reference;
+    const tamis_problem *problem = reference->problem;
+    const long long elements = problem->seq_len * problem->head_dim;
+    const uint16_t *q = reference->q + q_head * elements, *k = reference->k + kv_head * elements;
+    const uint16_t *v = reference->v + kv_head * elements;
+    if (reference->mask)
+        equal_attend_blocks(check->row, problem, q, k, v, indices, i, reference->mask, q_head, check->seen, check->sorted);
+    else
+        equal_attend_row(check->row, problem, q, k, v, indices, i, check->sorted);
+}
+
 /* Against rows computed here: all, or a sample of them. */
 static double computed_error(struct check *check, int sequence, int head, const float *output, const int32_t *indices)
 {
     const tamis_problem *problem = check->reference->problem;
-    const long long kept = check->result->kept[sequence], head_elements = problem->seq_len * problem->head_dim;
+    const long long kept = check->result->kept[sequence];
     const long long q_head = (long long)sequence * problem->q_heads + head;
     const long long kv_head = (long long)sequence * problem->kv_heads + head / (problem->q_heads / problem->kv_heads);
     const long long rows = kept <= ROWS_ALL ? kept : ROWS_SAMPLED;
     struct norms norms = {0, 0};
     for (long long sample = 0; sample < rows; sample++) {
         const long long i = rows == kept ? sample : (sample + 1) * kept / rows - 1;
-        equal_attend_row(check->row, problem, check->reference->q + q_head * head_elements,
-                         check->reference->k + kv_head * head_elements, check->reference->v + kv_head * head_elements,
-                         indices, i, check->sorted);
+        compute_row(check, q_head, kv_head, indices, i);
         const float *row = output + indices[i] * (long long)problem->head_dim;
         for (int d = 0; d < problem->head_dim; d++) {
             const double difference = (double)row[d] - check->row[d];
@@ -324,11 +348,13 @@ tamis_status equal_check(struct equal_report *report, const struct equal_case *r
     check.mean = malloc(candidates * sizeof *check.mean);
     check.sorted = malloc((size_t)problem->seq_len * sizeof *check.sorted);
     check.row = malloc((size_t)problem->head_dim * sizeof *check.row);
-    const bool complete = check.rank && check.mean && check.sorted && check.row;
+    check.seen = malloc((size_t)problem->seq_len * sizeof *check.seen);
+    const bool complete = check.rank && check.mean && check.sorted && check.row && check.seen;
     for (int sequence = 0; complete && sequence < problem->batch; sequence++) check_sequence(&check, sequence);
     free(check.rank);
     free(check.mean);
     free(check.sorted);
     free(check.row);
+    free(check.seen);
     return complete ? TAMIS_OK : tamisi_fail(TAMIS_ENOMEM, "out of memory to compare results");
 }

@@ -11,6 +11,7 @@
 #ifndef EQUAL_H
 #define EQUAL_H
 
+#include "block_mask.h"
 #include "tamis.h"
 
 #include <stdbool.h>
@@ -24,6 +25,7 @@ struct equal_case {
     const int32_t *indices;    /* (B, Hi, capacity), or NULL with output */
     long long capacity;
     const float *output; /* (B, Hq, L, D), or NULL: rows are computed here, as they are where the indices differ */
+    const struct block_mask *mask; /* of B * Hq heads: blocks of a list's entries that are attended to; NULL: all */
 };
 
 struct equal_result {
@@ -54,6 +56,14 @@ tamis_status equal_check(struct equal_report *report, const struct equal_case *r
  */
 void equal_attend_row(double *out, const tamis_problem *problem, const uint16_t *q, const uint16_t *k, const uint16_t *v,
                       const int32_t *indices, long long i, double *scratch);
+
+/*
+ * The same of a block pattern, causal: of the entries up to i it sees those whose block of 128 the mask has in `head`, i's own
+ * block among them. `seen` is scratch for as many.
+ */
+void equal_attend_blocks(double *out, const tamis_problem *problem, const uint16_t *q, const uint16_t *k, const uint16_t *v,
+                         const int32_t *indices, long long i, const struct block_mask *mask, long long head, int32_t *seen,
+                         double *scratch);
 
 /* Relative norm of a difference; the norm itself where the reference is zero. */
 double equal_norm_error(const float *result, const float *reference, long long count);

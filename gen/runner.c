@@ -47,6 +47,7 @@ struct choices {
     const struct tamisi_force *force;
     const tamis_pattern *pattern;
     const char *blocks; /* file */
+    const struct block_mask *mask; /* in its place */
 };
 
 const tamis_plan *runner_plan(const struct runner *runner) { return runner->plan; }
@@ -182,6 +183,7 @@ static tamis_status open_parts(struct runner *runner, tamis_store *store, const 
     TAMIS_TRY(open_plan(runner, store, choices));
     if (choices->blocks)
         TAMIS_TRY(block_mask_read(&runner->mask, choices->blocks, p->batch, p->q_heads, tamis_plan_block_count(runner->plan)));
+    if (choices->mask) TAMIS_TRY(block_mask_copy(&runner->mask, choices->mask));
     TAMIS_TRY(tamis_stream_create(&runner->stream, runner->context));
     TAMIS_TRY(stopwatch_open(&runner->watch, runner->context));
     runner->watch_open = true;
@@ -210,9 +212,10 @@ tamis_status runner_open(struct runner **out, tamis_context *context, tamis_stor
 }
 
 tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
-                                const struct case_input *input, const struct tamisi_force *force)
+                                const struct case_input *input, const struct tamisi_force *force, const tamis_pattern *pattern,
+                                const struct block_mask *mask)
 {
-    return open_runner(out, context, store, input, &(struct choices){.force = force});
+    return open_runner(out, context, store, input, &(struct choices){.force = force, .pattern = pattern, .mask = mask});
 }
 
 tamis_status runner_open_pattern(struct runner **out, tamis_context *context, tamis_store *store,

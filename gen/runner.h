@@ -37,9 +37,13 @@ tamis_status runner_open(struct runner **out, tamis_context *context, tamis_stor
 tamis_status runner_open_pattern(struct runner **out, tamis_context *context, tamis_store *store,
                                  const struct case_input *input, const tamis_pattern *pattern, const char *file);
 const struct block_mask *runner_blocks(const struct runner *runner); /* those that were read; NULL: none */
-/* With a plan that takes one variant and no other; such a plan is not tuned otherwise, and compiles nothing. */
+/*
+ * With a plan that takes one variant and no other; such a plan is not tuned otherwise, and compiles nothing. `force` NULL: any.
+ * `pattern`: NULL for none; of kind TAMIS_PATTERN_HOST_BLOCKS, as bits, the blocks are `mask`'s, which is copied; else NULL.
+ */
 tamis_status runner_open_forced(struct runner **out, tamis_context *context, tamis_store *store,
-                                const struct case_input *input, const struct tamisi_force *force);
+                                const struct case_input *input, const struct tamisi_force *force, const tamis_pattern *pattern,
+                                const struct block_mask *mask);
 void runner_close(struct runner *runner);
 /* Behind each array lie bytes that no kernel may touch: the name of one whose were, NULL if none. */
 tamis_status runner_find_overrun(struct runner *runner, const char **name);

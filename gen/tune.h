@@ -16,9 +16,16 @@
 
 #include <stdbool.h>
 
+/* The lists of blocks that a task's plans attend to. */
+struct tune_lists {
+    tamis_pattern pattern; /* of kind NONE: there are none; HOST_BLOCKS: lists at random, others: made of Q and K */
+    double density;        /* of lists at random: part of the blocks up to the diagonal */
+};
+
 struct tune_task {
     const char *family;
     tamis_problem problem;
+    struct tune_lists lists;
     struct tamisi_bucket bucket;
     const struct tamisi_variant *candidates; /* borrowed; by rank, the default first */
     size_t count;
@@ -122,9 +129,12 @@ bool tune_reports_loss(char why[TUNE_WHY], const struct tamisi_resource *resourc
 /* ---- tune_tasks.c: the buckets of a spec */
 
 struct tune_tasks {
-    struct tune_task *tasks; /* by length, then dense before the ratios, then family */
+    struct tune_task *tasks; /* by length, then dense before the ratios, then family; block patterns' last */
     size_t count;
 };
+
+#define TUNE_DENSITIES 3
+extern const double tune_densities[TUNE_DENSITIES]; /* of the lists that attention on blocks is tuned on */
 
 struct tune_shapes {
     tamis_problem problem; /* of the spec: geometry, dtype and selection; seq_len and policy are overruled */
@@ -135,7 +145,11 @@ struct tune_shapes {
     bool dense;
 };
 
-/* `variants`: of one spec and architecture, in the order of tamisi_store_find_variants(). TAMIS_EINVAL, TAMIS_ENOMEM. */
+/*
+ * `variants`: of one spec and architecture, in the order of tamisi_store_find_variants(). Block patterns' families have tasks
+ * where there are kernels of them: attention on listed blocks at each length and density. On tokens that were chosen it is not
+ * tuned apart: what counts are the rows. TAMIS_EINVAL, TAMIS_ENOMEM.
+ */
 tamis_status tune_tasks_make(struct tune_tasks *out, const struct tune_shapes *shapes, const struct tamisi_variant *variants,
                              size_t count);
 void tune_tasks_free(struct tune_tasks *tasks);

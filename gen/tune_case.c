@@ -18,6 +18,7 @@
 #define KV_HEADS 2
 #define MIN_TOKENS 16
 #define SEED 20260101
+#define DENSITY 0.5
 #define LSE_ERROR 0.01f /* a sum of two probabilities in bf16 is off by less */
 
 /* Geometry as the spec's, but for the number of heads: whole groups of them. */
@@ -51,7 +52,8 @@ static tamis_status fill(struct npy *out, const tamis_problem *problem, int head
 }
 
 /* One head's rows of the reference, in double precision, by the reference's own lists. */
-static void reference_head(float *output, const struct tune_case *made, int sequence, int head, double *row, double *scratch)
+static void reference_head(float *output, const struct tune_case *made, int sequence, int head, double *row, int32_t *seen,
+                           double *scratch)
 {
     const tamis_problem *p = &made->input.problem;
     const long long dim = p->head_dim, size = p->seq_len * dim;
@@ -62,7 +64,10 @@ static void reference_head(float *output, const struct tune_case *made, int sequ
     const int list_head = sequence * lists + head / (p->q_heads / lists);
     const int32_t *list = made->indices + list_head * made->capacity;
     for (long long i = 0; i < made->kept[sequence]; i++) {
-        equal_attend_row(row, p, q, k, v, list, i, scratch);
+        if (made->mask.bits)
+            equal_attend_blocks(row, p, q, k, v, list, i, &made->mask, sequence * p->q_heads + head, seen, scratch);
+        else
+            equal_attend_row(row, p, q, k, v, list, i, scratch);
         for (long long d = 0; d < dim; d++) output[list[i] * dim + d] = (float)row[d];
     }
 }
@@ -72,16 +77,27 @@ static tamis_status make_output(struct tune_case *made)
     const tamis_problem *p = &made->input.problem;
     const size_t size = (size_t)p->seq_len * (size_t)p->head_dim;
     double *row = malloc(((size_t)p->head_dim + (size_t)p->seq_len) * sizeof *row);
+    int32_t *seen = malloc((size_t)p->seq_len * sizeof *seen);
     made->output = calloc((size_t)p->batch * (size_t)p->q_heads * size, sizeof *made->output);
-    if (!row || !made->output) {
+    if (!row || !seen || !made->output) {
         free(row);
+        free(seen);
         return tamisi_fail(TAMIS_ENOMEM, "out of memory for a case");
     }
     for (int b = 0; b < p->batch; b++)
         for (int h = 0; h < p->q_heads; h++)
-            reference_head(made->output + (size_t)(b * p->q_heads + h) * size, made, b, h, row, row + p->head_dim);
+            reference_head(made->output + (size_t)(b * p->q_heads + h) * size, made, b, h, row, seen, row + p->head_dim);
     free(row);
+    free(seen);
     return TAMIS_OK;
+}
+
+static tamis_status open_on(struct runner **out, const struct tune_case *made, tamis_context *context, tamis_store *store,
+                            const struct tamisi_force *force)
+{
+    const bool listed = made->mask.bits != NULL;
+    return runner_open_forced(out, context, store, &made->input, force, listed ? &made->pattern : NULL,
+                              listed ? &made->mask : NULL);
 }
 
 /* Scores, counts and lists from the CPU backend, in double precision. */
@@ -95,7 +111,7 @@ static tamis_status make_reference(struct tune_case *made)
     options.device = TAMIS_DEVICE_CPU;
     options.precision = TAMIS_FP64;
     tamis_status status = tamis_context_create(&cpu, &options);
-    if (status == TAMIS_OK) status = runner_open(&runner, cpu, NULL, &made->input);
+    if (status == TAMIS_OK) status = open_on(&runner, made, cpu, NULL, NULL);
     if (status == TAMIS_OK) status = runner_run(runner, &result, &times);
     if (status == TAMIS_OK) {
         made->capacity = tamis_plan_capacity(runner_plan(runner));
@@ -113,13 +129,25 @@ static tamis_status make_reference(struct tune_case *made)
     return status;
 }
 
-tamis_status tune_case_make(struct tune_case *out, const tamis_problem *problem, tamis_policy policy)
+/* As bits: the kernel that makes lists of them is looked at too. */
+static tamis_status make_mask(struct tune_case *made)
+{
+    const tamis_problem *p = &made->input.problem;
+    struct tamisi_facts facts;
+    tamisi_facts_make(&facts, p);
+    made->pattern.kind = TAMIS_PATTERN_HOST_BLOCKS;
+    made->pattern.host_blocks.form = TAMIS_BLOCKS_BITS;
+    return block_mask_random(&made->mask, (long long)p->batch * p->q_heads, tamisi_pattern_tiles(&facts), DENSITY, SEED);
+}
+
+tamis_status tune_case_make(struct tune_case *out, const tamis_problem *problem, tamis_policy policy, bool listed)
 {
     unsigned long long random = SEED;
-    *out = (struct tune_case){.made = false};
+    *out = (struct tune_case){.pattern = TAMIS_PATTERN_INIT};
     tamis_problem *p = &out->input.problem;
     make_problem(p, problem, policy);
-    tamis_status status = fill(&out->input.q, p, p->q_heads, &random);
+    tamis_status status = listed ? make_mask(out) : TAMIS_OK;
+    if (status == TAMIS_OK) status = fill(&out->input.q, p, p->q_heads, &random);
     if (status == TAMIS_OK) status = fill(&out->input.k, p, p->kv_heads, &random);
     if (status == TAMIS_OK) status = fill(&out->input.v, p, p->kv_heads, &random);
     if (status == TAMIS_OK) status = make_reference(out);
@@ -131,6 +159,7 @@ tamis_status tune_case_make(struct tune_case *out, const tamis_problem *problem,
 void tune_case_free(struct tune_case *made)
 {
     case_free(&made->input);
+    block_mask_free(&made->mask);
     free(made->score);
     free(made->lse);
     free(made->output);
@@ -162,7 +191,8 @@ static tamis_status compare(const struct tune_case *made, struct runner *runner,
                                          .kept = made->kept,
                                          .indices = made->indices,
                                          .capacity = made->capacity,
-                                         .output = made->output};
+                                         .output = made->output,
+                                         .mask = made->mask.bits ? &made->mask : NULL};
     const struct equal_result found = {result->kept, result->indices, tamis_plan_capacity(runner_plan(runner)),
                                        result->output};
     struct equal_report report;
@@ -186,7 +216,7 @@ tamis_status tune_case_check(const struct tune_case *made, tamis_context *contex
     struct runner_result result = {.output = NULL};
     struct runner_times times;
     why[0] = '\0';
-    tamis_status status = runner_open_forced(&runner, context, store, &made->input, force);
+    tamis_status status = open_on(&runner, made, context, store, force);
     if (status == TAMIS_OK) status = runner_run(runner, &result, &times);
     if (status == TAMIS_OK && runner_bad_kept(runner, &result) >= 0)
         snprintf(why, TUNE_WHY, "seq_len %lld: sequence %d keeps no possible number of tokens",

@@ -13,13 +13,15 @@
 struct tune_case {
     bool made;
     struct case_input input;
+    tamis_pattern pattern;  /* HOST_BLOCKS with a mask, else NONE */
+    struct block_mask mask; /* of the compact rows' blocks */
     float *score, *lse, *output; /* the reference's, owned */
     int32_t *kept, *indices;
     long long capacity;
 };
 
-/* Of a spec's problem with the policy that is asked for: dense, ratio or coverage. */
-tamis_status tune_case_make(struct tune_case *out, const tamis_problem *problem, tamis_policy policy);
+/* Of a spec's problem with the policy that is asked for: dense, ratio or coverage. `listed`: on blocks, of which half are. */
+tamis_status tune_case_make(struct tune_case *out, const tamis_problem *problem, tamis_policy policy, bool listed);
 void tune_case_free(struct tune_case *made);
 
 /* TAMIS_OK with what is wrong in `why`, "" if nothing; a failure is the candidate's. */

@@ -24,6 +24,7 @@
 /* Candidates that passed on the small problem: once is enough. */
 struct passed {
     char family[16], variant[TAMISI_SYMBOL_SIZE];
+    bool listed;
 };
 
 struct server {
@@ -31,11 +32,12 @@ struct server {
     tamis_store *store;
     struct bench bench;
     struct tune_trial trial;
-    struct tune_case cases[TAMIS_COUNT + 1]; /* by policy; made when needed */
+    struct tune_case cases[2][TAMIS_COUNT + 1]; /* on all blocks and on listed ones, by policy; made when needed */
     tamis_problem case_problem;              /* that they were made of */
     struct passed *passed;
     size_t passed_count;
-    tamis_problem sound_problem; /* at whose shape the defaults are right */
+    tamis_problem sound_problem;   /* at whose shape the defaults are right, */
+    struct tune_lists sound_lists; /* and on these lists */
 };
 
 /* ---- opening */
@@ -56,9 +58,17 @@ static tamis_status open_all(struct server *server, const char *store, int ordin
     return TAMIS_OK;
 }
 
+static void free_cases(struct server *server)
+{
+    for (int policy = 0; policy <= TAMIS_COUNT; policy++) {
+        tune_case_free(&server->cases[false][policy]);
+        tune_case_free(&server->cases[true][policy]);
+    }
+}
+
 static void close_all(struct server *server)
 {
-    for (size_t i = 0; i < sizeof server->cases / sizeof *server->cases; i++) tune_case_free(&server->cases[i]);
+    free_cases(server);
     if (server->trial.bench) tune_trial_free(&server->trial);
     bench_end(&server->bench);
     tamis_store_free(server->store);
@@ -99,21 +109,23 @@ static void greet(const struct server *server, struct tune_wire_answer *answer)
 
 /* ---- the small problem */
 
-static bool has_passed(const struct server *server, const struct tamisi_force *force)
+static bool has_passed(const struct server *server, const struct tamisi_force *force, bool listed)
 {
     for (size_t i = 0; i < server->passed_count; i++)
-        if (strcmp(server->passed[i].family, force->family) == 0 && strcmp(server->passed[i].variant, force->variant) == 0)
+        if (strcmp(server->passed[i].family, force->family) == 0 && strcmp(server->passed[i].variant, force->variant) == 0 &&
+            server->passed[i].listed == listed)
             return true;
     return false;
 }
 
 /* To remember is a matter of speed: where there is no memory, it is checked again. */
-static void note_passed(struct server *server, const struct tamisi_force *force)
+static void note_passed(struct server *server, const struct tamisi_force *force, bool listed)
 {
     struct passed *grown = realloc(server->passed, (server->passed_count + 1) * sizeof *grown);
     if (!grown) return;
     server->passed = grown;
     struct passed *passed = &grown[server->passed_count++];
+    passed->listed = listed;
     snprintf(passed->family, sizeof passed->family, "%s", force->family);
     snprintf(passed->variant, sizeof passed->variant, "%s", force->variant);
 }
@@ -126,54 +138,59 @@ static bool same_model(const tamis_problem *a, const tamis_problem *b)
 }
 
 static tamis_status check_policy(struct server *server, const tamis_problem *problem, const struct tamisi_force *force,
-                                 tamis_policy policy, char why[TUNE_WHY])
+                                 tamis_policy policy, bool listed, char why[TUNE_WHY])
 {
-    struct tune_case *made = &server->cases[policy];
+    struct tune_case *made = &server->cases[listed][policy];
     if (why[0]) return TAMIS_OK;
-    if (!made->made) TAMIS_TRY(tune_case_make(made, problem, policy));
+    if (!made->made) TAMIS_TRY(tune_case_make(made, problem, policy, listed));
     return tune_case_check(made, server->context, server->store, force, why);
 }
 
-static tamis_status check_small(struct server *server, const tamis_problem *problem, const struct tamisi_force *force,
-                                char why[TUNE_WHY])
+static tamis_status check_small(struct server *server, const struct tune_wire_request *request,
+                                const struct tamisi_force *force, char why[TUNE_WHY])
 {
+    const tamis_problem *problem = &request->problem;
+    const bool listed = request->lists.pattern.kind != TAMIS_PATTERN_NONE, defaults = !*force->family;
     why[0] = '\0';
     if (!same_model(&server->case_problem, problem)) {
-        for (size_t i = 0; i < sizeof server->cases / sizeof *server->cases; i++) tune_case_free(&server->cases[i]);
+        free_cases(server);
         server->case_problem = *problem;
         server->passed_count = 0;
     }
-    if (has_passed(server, force)) return TAMIS_OK;
-    const bool defaults = !*force->family;
-    if (defaults || strcmp(force->family, "attend") == 0)
-        TAMIS_TRY(check_policy(server, problem, force, TAMIS_DENSE, why));
-    TAMIS_TRY(check_policy(server, problem, force, TAMIS_RATIO, why));
-    if (defaults || strcmp(force->family, "select") == 0)
-        TAMIS_TRY(check_policy(server, problem, force, TAMIS_COVERAGE, why));
-    if (!why[0]) note_passed(server, force);
+    if (has_passed(server, force, listed)) return TAMIS_OK;
+    if (defaults || listed || strcmp(force->family, "attend") == 0)
+        TAMIS_TRY(check_policy(server, problem, force, TAMIS_DENSE, listed, why));
+    TAMIS_TRY(check_policy(server, problem, force, TAMIS_RATIO, listed, why));
+    if ((defaults && !listed) || strcmp(force->family, "select") == 0)
+        TAMIS_TRY(check_policy(server, problem, force, TAMIS_COVERAGE, listed, why));
+    if (!why[0]) note_passed(server, force, listed);
     return TAMIS_OK;
 }
 
 /* ---- requests */
 
-static tamis_status check_all(struct server *server, const tamis_problem *problem, const struct tamisi_force *force,
-                              char why[TUNE_WHY])
+static tamis_status check_all(struct server *server, const struct tune_wire_request *request,
+                              const struct tamisi_force *force, char why[TUNE_WHY])
 {
-    TAMIS_TRY(check_small(server, problem, force, why));
+    TAMIS_TRY(check_small(server, request, force, why));
     if (why[0]) return TAMIS_OK;
-    TAMIS_TRY(tune_trial_set(&server->trial, problem));
+    TAMIS_TRY(tune_trial_set(&server->trial, &request->problem, &request->lists));
     return tune_trial_check(&server->trial, force, why);
 }
 
 /* A candidate runs beside the defaults of the other families: were one of these wrong, it would be blamed for that. */
-static bool defaults_are_right(struct server *server, const tamis_problem *problem, struct tune_wire_answer *answer)
+static bool defaults_are_right(struct server *server, const struct tune_wire_request *request,
+                               struct tune_wire_answer *answer)
 {
     const struct tamisi_force none = {"", ""};
     char why[TUNE_WHY] = "";
-    if (memcmp(&server->sound_problem, problem, sizeof *problem) == 0) return true;
-    const tamis_status status = check_all(server, problem, &none, why);
+    if (memcmp(&server->sound_problem, &request->problem, sizeof request->problem) == 0 &&
+        memcmp(&server->sound_lists, &request->lists, sizeof request->lists) == 0)
+        return true;
+    const tamis_status status = check_all(server, request, &none, why);
     if (status == TAMIS_OK && !why[0]) {
-        server->sound_problem = *problem;
+        memcpy(&server->sound_problem, &request->problem, sizeof request->problem); /* gaps too, as they are compared */
+        memcpy(&server->sound_lists, &request->lists, sizeof request->lists);
         return true;
     }
     answer->verdict = TUNE_BROKEN;
@@ -183,20 +200,20 @@ static bool defaults_are_right(struct server *server, const tamis_problem *probl
     return false;
 }
 
-static void check(struct server *server, const tamis_problem *problem, const struct tamisi_force *force,
+static void check(struct server *server, const struct tune_wire_request *request, const struct tamisi_force *force,
                   struct tune_wire_answer *answer)
 {
-    if (!defaults_are_right(server, problem, answer)) return;
-    const tamis_status status = check_all(server, problem, force, answer->why);
+    if (!defaults_are_right(server, request, answer)) return;
+    const tamis_status status = check_all(server, request, force, answer->why);
     const bool wrong = status == TAMIS_OK && answer->why[0];
     set_verdict(answer, status);
     if (wrong) answer->verdict = TUNE_WRONG;
 }
 
-static void time_round(struct server *server, const tamis_problem *problem, const struct tamisi_force *force,
+static void time_round(struct server *server, const struct tune_wire_request *request, const struct tamisi_force *force,
                        struct tune_wire_answer *answer)
 {
-    tamis_status status = tune_trial_set(&server->trial, problem);
+    tamis_status status = tune_trial_set(&server->trial, &request->problem, &request->lists);
     if (status == TAMIS_OK) status = tune_trial_time(&server->trial, force, &answer->round);
     set_verdict(answer, status);
 }
@@ -213,9 +230,9 @@ static void serve_one(struct server *server, tamis_status opened, struct tune_wi
     } else if (request->op == TUNE_WIRE_HELLO)
         greet(server, answer);
     else if (request->op == TUNE_WIRE_CHECK)
-        check(server, &request->problem, &force, answer);
+        check(server, request, &force, answer);
     else
-        time_round(server, &request->problem, &force, answer);
+        time_round(server, request, &force, answer);
 }
 
 int tune_serve(const char *store, int ordinal, int in, int out)

@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Those that block-sparse attention is measured at. Of published patterns' lists, most are near the last, short ones' near the
+   first. */
+const double tune_densities[TUNE_DENSITIES] = {0.5, 0.25, 0.1};
 
 static bool is_for(const struct tamisi_variant *variant, const char *family, const tamis_problem *problem)
 {
@@ -49,6 +52,43 @@ static tamis_status add_task(struct tune_tasks *tasks, const char *family, const
     tasks->count++;
     return copy_candidates(task, variants, count);
 }
+
+/* ---- block patterns */
+
+static bool has_any(const char *family, const tamis_problem *problem, const struct tamisi_variant *variants, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_for(&variants[i], family, problem)) return true;
+    return false;
+}
+
+static tamis_status add_lists_task(struct tune_tasks *tasks, const char *family, const tamis_problem *problem,
+                                   const struct tune_lists *lists, const struct tamisi_variant *variants, size_t count)
+{
+    struct tune_task *task = &tasks->tasks[tasks->count];
+    if (!has_any(family, problem, variants, count)) return TAMIS_OK;
+    *task = (struct tune_task){.family = family, .problem = *problem, .lists = *lists};
+    tamisi_bucket_make_lists(&task->bucket, family, problem, problem->seq_len, true, &lists->pattern, lists->density);
+    if (is_known(tasks, task)) return TAMIS_OK;
+    tasks->count++;
+    return copy_candidates(task, variants, count);
+}
+
+/* Of all rows, on which a dense plan attends; under another mask there are no patterns. */
+static tamis_status add_lists(struct tune_tasks *tasks, const tamis_problem *problem, const struct tamisi_variant *variants,
+                              size_t count)
+{
+    struct tune_lists lists = {.pattern = TAMIS_PATTERN_INIT};
+    if (problem->mask != TAMIS_CAUSAL) return TAMIS_OK;
+    lists.pattern.kind = TAMIS_PATTERN_HOST_BLOCKS;
+    for (int d = 0; d < TUNE_DENSITIES; d++) {
+        lists.density = tune_densities[d];
+        TAMIS_TRY(add_lists_task(tasks, "attend_blocks", problem, &lists, variants, count));
+    }
+    return TAMIS_OK;
+}
+
+/* ---- all of a spec */
 
 /* By a plan with whichever attention; without any there is no such plan, which add_task() says. */
 static bool may_be_launched(const char *family, const tamis_problem *problem, const struct tamisi_facts *facts,
@@ -91,6 +131,8 @@ static tamis_status add_all(struct tune_tasks *tasks, const struct tune_shapes *
             problem.selection.ratio = shapes->ratios[r];
             TAMIS_TRY(add_shape(tasks, &problem, variants, count));
         }
+        problem.selection.policy = TAMIS_DENSE;
+        TAMIS_TRY(add_lists(tasks, &problem, variants, count));
     }
     return TAMIS_OK;
 }
@@ -98,7 +140,9 @@ static tamis_status add_all(struct tune_tasks *tasks, const struct tune_shapes *
 tamis_status tune_tasks_make(struct tune_tasks *out, const struct tune_shapes *shapes, const struct tamisi_variant *variants,
                              size_t count)
 {
-    const size_t most = (size_t)shapes->length_count * (1 + (size_t)shapes->ratio_count) * TAMISI_FAMILY_COUNT;
+    const size_t shape_count = 1 + (size_t)shapes->ratio_count;
+    const size_t most = (size_t)shapes->length_count *
+                        (shape_count * TAMISI_FAMILY_COUNT + TUNE_DENSITIES);
     *out = (struct tune_tasks){calloc(most + 1, sizeof *out->tasks), 0};
     if (!out->tasks) return tamisi_fail(TAMIS_ENOMEM, "out of memory for %zu tasks", most);
     const tamis_status status = add_all(out, shapes, variants, count);
@@ -121,7 +165,9 @@ double tune_cost(const struct tune_task *task)
 {
     const struct tamisi_bucket *bucket = &task->bucket;
     const double rows = (double)bucket->kept;
-    const double flops = 2 * rows * rows * bucket->head_dim * bucket->q_heads * bucket->batch;
-    const double runs = strcmp(task->family, "attend") == 0 ? RUNS : 1;
+    const bool on_lists = task->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS;
+    const double part = on_lists ? task->lists.density : 1;
+    const double flops = part * 2 * rows * rows * bucket->head_dim * bucket->q_heads * bucket->batch;
+    const double runs = on_lists || strcmp(task->family, "attend") == 0 ? RUNS : 1;
     return (double)task->count * (CANDIDATE_SECONDS + runs * flops / FLOPS);
 }

@@ -12,6 +12,7 @@
 
 #define GUARD_BYTES 256
 #define GUARD 0x5a
+#define LISTS_SEED 20260102 /* the same lists for every candidate, and in every run */
 #define LONG_US 5000.0 /* of a run as long as that, what the L2 cache held before it saves less than rounds can tell */
 
 void tune_trial_init(struct tune_trial *trial, struct bench *bench, tamis_store *store, size_t l2_bytes)
@@ -29,6 +30,7 @@ void tune_trial_free(struct tune_trial *trial)
 {
     drop_plans(trial);
     bench_memory_forget(&trial->memory);
+    block_mask_free(&trial->mask);
     for (int id = 0; id < TUNE_ARRAYS; id++) tamis_memory_free(trial->bench->context, trial->arrays[id].data);
 }
 
@@ -44,6 +46,8 @@ static void find_sizes(struct tune_trial *trial)
     const size_t batch = (size_t)p->batch, rows = batch * (size_t)p->seq_len, row_bytes = 2 * (size_t)p->head_dim;
     const size_t kept = batch * (size_t)facts.capacity, scores = batch * (size_t)facts.candidates * sizeof(float);
     const size_t compact = facts.dense ? 0 : kept * (size_t)facts.compact_heads * row_bytes;
+    const size_t tiles = trial->lists.pattern.kind == TAMIS_PATTERN_NONE ? 0 : (size_t)tamisi_pattern_tiles(&facts);
+    const size_t lists = batch * (size_t)p->q_heads * tiles;
     const size_t sizes[TUNE_ARRAYS] = {[TUNE_Q] = rows * (size_t)p->q_heads * row_bytes,
                                        [TUNE_K] = rows * (size_t)p->kv_heads * row_bytes,
                                        [TUNE_V] = rows * (size_t)p->kv_heads * row_bytes,
@@ -56,6 +60,8 @@ static void find_sizes(struct tune_trial *trial)
                                        [TUNE_MEAN] = scores,
                                        [TUNE_COMPACT_K] = compact,
                                        [TUNE_COMPACT_V] = compact,
+                                       [TUNE_BLOCK_COUNT] = lists * sizeof(int32_t),
+                                       [TUNE_BLOCK_LIST] = lists * tiles * sizeof(int32_t),
                                        [TUNE_FLUSH] = 2 * trial->l2_bytes};
     for (int id = 0; id < TUNE_ARRAYS; id++) trial->arrays[id].bytes = sizes[id];
 }
@@ -86,20 +92,49 @@ static tamis_status provide(struct tune_trial *trial, int id, bool same_type)
     return bench_fill(trial->bench, trial->arrays[id].data, p, heads, p->seq_len, shifts[id]);
 }
 
+/* Which blocks are listed is chosen at random, as `tamis bench attention --density` does it. */
+static tamis_status list_at_random(struct tune_trial *trial)
+{
+    struct bench *bench = trial->bench;
+    const tamis_problem *p = &trial->problem;
+    const int tiles = (int)((p->seq_len + TAMIS_BLOCK_SIZE - 1) / TAMIS_BLOCK_SIZE);
+    int32_t *count, *list;
+    TAMIS_TRY(block_mask_random(&trial->mask, (long long)p->batch * p->q_heads, tiles, trial->lists.density, LISTS_SEED));
+    TAMIS_TRY(block_mask_lists(&trial->mask, &count, &list));
+    tamis_status status = tamis_memory_write(bench->context, trial->arrays[TUNE_BLOCK_COUNT].data, count,
+                                             trial->arrays[TUNE_BLOCK_COUNT].bytes, bench->stream);
+    if (status == TAMIS_OK)
+        status = tamis_memory_write(bench->context, trial->arrays[TUNE_BLOCK_LIST].data, list,
+                                    trial->arrays[TUNE_BLOCK_LIST].bytes, bench->stream);
+    free(count);
+    free(list);
+    return status;
+}
+
+static tamis_status provide_all(struct tune_trial *trial, bool same_type)
+{
+    for (int id = 0; id < TUNE_ARRAYS; id++) TAMIS_TRY(provide(trial, id, same_type));
+    return trial->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS ? list_at_random(trial) : TAMIS_OK;
+}
+
 /* Members of problems come zeroed over the wire, gaps too. */
-tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem)
+tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem, const struct tune_lists *lists)
 {
     const bool same_type = trial->problem.dtype == problem->dtype;
-    if (memcmp(&trial->problem, problem, sizeof *problem) == 0) return TAMIS_OK;
+    if (memcmp(&trial->problem, problem, sizeof *problem) == 0 && memcmp(&trial->lists, lists, sizeof *lists) == 0)
+        return TAMIS_OK;
     drop_plans(trial);
     bench_memory_forget(&trial->memory);
+    block_mask_free(&trial->mask);
     memset(&trial->problem, 0, sizeof trial->problem); /* until all is there */
     struct tune_trial wanted = *trial;
     wanted.problem = *problem;
+    memcpy(&wanted.lists, lists, sizeof *lists);
     find_sizes(&wanted);
-    tamis_status status = TAMIS_OK;
-    for (int id = 0; id < TUNE_ARRAYS && status == TAMIS_OK; id++) status = provide(&wanted, id, same_type);
+    const tamis_status status = provide_all(&wanted, same_type);
     memcpy(trial->arrays, wanted.arrays, sizeof wanted.arrays);
+    trial->mask = wanted.mask;
+    memcpy(&trial->lists, lists, sizeof *lists);
     if (status == TAMIS_OK) trial->problem = *problem;
     return status;
 }
@@ -112,7 +147,7 @@ static tamis_status find_overrun(struct tune_trial *trial, const char **name)
         const char *name;
     } written[] = {{TUNE_OUTPUT, "output"}, {TUNE_WORKSPACE, "workspace"}, {TUNE_KEPT, "kept"}, {TUNE_INDICES, "indices"},
                    {TUNE_SCORE, "score"},   {TUNE_RANK, "rank"},           {TUNE_MEAN, "mean"}, {TUNE_COMPACT_K, "compact k"},
-                   {TUNE_COMPACT_V, "compact v"}};
+                   {TUNE_COMPACT_V, "compact v"}, {TUNE_BLOCK_COUNT, "block count"}, {TUNE_BLOCK_LIST, "block list"}};
     *name = NULL;
     for (size_t i = 0; i < sizeof written / sizeof *written && !*name; i++) {
         unsigned char found[GUARD_BYTES];
@@ -149,6 +184,10 @@ static tamis_status run(struct tune_trial *trial, const tamis_plan *plan, bool l
 {
     const tamis_problem *p = &trial->problem;
     tamis_run_args args = TAMIS_RUN_ARGS_INIT;
+    tamis_blocks blocks = TAMIS_BLOCKS_INIT;
+    blocks.count = trial->arrays[TUNE_BLOCK_COUNT].data;
+    blocks.list = trial->arrays[TUNE_BLOCK_LIST].data;
+    if (trial->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS) args.blocks = &blocks;
     args.q = tensor_of(trial, TUNE_Q, p->q_heads, p->seq_len);
     args.k = tensor_of(trial, TUNE_K, p->kv_heads, p->seq_len);
     args.v = tensor_of(trial, TUNE_V, p->kv_heads, p->seq_len);
@@ -162,7 +201,10 @@ static tamis_status run(struct tune_trial *trial, const tamis_plan *plan, bool l
 }
 
 /* Are a family's launches timed within the one call? The defaults, without a family, are looked at so too. */
-static bool runs_whole(const char *family) { return !*family || strcmp(family, "attend") == 0; }
+static bool runs_whole(const char *family)
+{
+    return !*family || strcmp(family, "attend") == 0 || strcmp(family, "attend_blocks") == 0;
+}
 
 /* The launches that a family has a part in. */
 static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, const char *family)
@@ -201,6 +243,7 @@ static tamis_status open_plan(struct tune_trial *trial, const struct tamisi_forc
     tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
     options.tuning = TAMIS_TUNING_OFF;
     options.compiling = TAMIS_COMPILE_NEVER;
+    if (trial->lists.pattern.kind != TAMIS_PATTERN_NONE) options.pattern = &trial->lists.pattern;
     if (trial->plan_count == TUNE_MOST_PLANS) drop_plans(trial);
     *at = trial->plan_count;
     TAMIS_TRY(tamisi_plan_create_forced(&trial->plans[*at].plan, trial->bench->context, trial->store, &trial->problem, &options,
@@ -239,7 +282,8 @@ static tamis_status check_samples(struct tune_trial *trial, const tamis_plan *pl
                                   .index_heads = tamis_plan_index_heads(plan),
                                   .capacity = tamis_plan_capacity(plan),
                                   .kept = tamis_plan_capacity(plan),
-                                  .memory = &trial->memory};
+                                  .memory = &trial->memory,
+                                  .mask = trial->mask.bits ? &trial->mask : NULL};
     int32_t kept = 0, *lists = NULL;
     TAMIS_TRY(tamis_memory_read(bench->context, &kept, trial->arrays[TUNE_KEPT].data, sizeof kept, bench->stream));
     if (kept != arrays.kept) {

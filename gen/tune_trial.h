@@ -17,6 +17,7 @@
 enum tune_array {
     TUNE_Q, TUNE_K, TUNE_V, TUNE_OUTPUT, TUNE_WORKSPACE, TUNE_KEPT, TUNE_INDICES,
     TUNE_SCORE, TUNE_RANK, TUNE_MEAN, TUNE_COMPACT_K, TUNE_COMPACT_V,
+    TUNE_BLOCK_COUNT, TUNE_BLOCK_LIST, /* of a plan with a block pattern, as tamis_attend_blocks has them */
     TUNE_FLUSH, /* written over to empty the L2 cache */
     TUNE_ARRAYS
 };
@@ -25,6 +26,8 @@ struct tune_trial {
     struct bench *bench; /* borrowed */
     tamis_store *store;  /* the same */
     tamis_problem problem;
+    struct tune_lists lists;
+    struct block_mask mask; /* what is listed, where it was chosen at random */
     struct {
         void *data;
         size_t bytes, room; /* of this problem; allocated */
@@ -42,8 +45,8 @@ struct tune_trial {
 void tune_trial_init(struct tune_trial *trial, struct bench *bench, tamis_store *store, size_t l2_bytes);
 void tune_trial_free(struct tune_trial *trial);
 
-/* Arrays for another problem; plans of the one before go. */
-tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem);
+/* Arrays for another problem, and lists; plans of the one before go. `lists` of kind NONE: every block. */
+tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem, const struct tune_lists *lists);
 /*
  * Of a force with "" for names: the defaults. TAMIS_OK with what is wrong in `why`, "" if nothing; TAMIS_ENOMEM of the
  * arrays; else the candidate's failure.

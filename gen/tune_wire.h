@@ -10,7 +10,7 @@
 
 #include "tune.h"
 
-#define TUNE_WIRE_MARK 0x74756e32u /* of this version of the structs */
+#define TUNE_WIRE_MARK 0x74756e33u /* of this version of the structs */
 
 enum tune_wire_op {
     TUNE_WIRE_HELLO, /* which device is it? */
@@ -22,6 +22,7 @@ struct tune_wire_request {
     unsigned mark;
     enum tune_wire_op op;
     tamis_problem problem;
+    struct tune_lists lists;
     char family[16];
     char variant[TAMISI_SYMBOL_SIZE];
 };

@@ -172,6 +172,7 @@ static enum tune_verdict ask_about(struct tune_worker *worker, enum tune_wire_op
     }
     make_request(&request, op);
     request.problem = task->problem;
+    request.lists = task->lists;
     snprintf(request.family, sizeof request.family, "%s", task->family);
     memcpy(request.variant, variant->name, sizeof request.variant);
     const enum tune_verdict verdict = ask(worker, &request, answer, worker->limit_s, why);

@@ -665,6 +665,47 @@ START_TEST(tasks_of_shapes)
 }
 END_TEST
 
+/* Where there are kernels of block patterns, attention on them has a task for each density, behind all else of a length. */
+START_TEST(tasks_of_lists)
+{
+    static const char *const families[] = {"score", "select", "compress", "attend", "decompress", "attend_blocks"};
+    const long long lengths[] = {8192, 16384};
+    struct tune_shapes shapes = {TAMIS_PROBLEM_INIT, lengths, 2, NULL, 0, true};
+    struct tamisi_variant all[8];
+    struct tune_tasks tasks;
+    shapes.problem.q_heads = 32, shapes.problem.kv_heads = 8, shapes.problem.head_dim = 128;
+    for (int i = 0; i < 8; i++) {
+        all[i] = (struct tamisi_variant){.dtype = TAMISI_ANY, .rank = i > 5};
+        snprintf(all[i].family, sizeof all[i].family, "%s", families[i < 6 ? i : 5]);
+    }
+    all[7].dtype = TAMIS_FP16;
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 5), TAMIS_OK);
+    ck_assert_uint_eq(tasks.count, 2);
+    tune_tasks_free(&tasks);
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 8), TAMIS_OK);
+    ck_assert_uint_eq(tasks.count, 2 * (1 + TUNE_DENSITIES));
+    for (size_t i = 0; i < tasks.count; i++) {
+        const struct tune_task *one = &tasks.tasks[i];
+        const size_t place = i % (1 + TUNE_DENSITIES);
+        ck_assert_int_eq(one->bucket.seq_len, lengths[i / (1 + TUNE_DENSITIES)]);
+        ck_assert_str_eq(one->family, place == 0 ? "attend" : "attend_blocks");
+        if (place == 0) ck_assert_int_eq(one->lists.pattern.kind, TAMIS_PATTERN_NONE);
+        if (place == 0) continue;
+        ck_assert_uint_eq(one->count, 2); /* of the problem's dtype */
+        ck_assert_int_eq(one->lists.pattern.kind, TAMIS_PATTERN_HOST_BLOCKS);
+        ck_assert_double_eq(one->lists.density, tune_densities[place - 1]);
+        ck_assert_int_eq(one->bucket.detail, (int)lround(1000 * tune_densities[place - 1]));
+        ck_assert(one->bucket.dense && one->bucket.kept == one->bucket.seq_len);
+        if (place > 1) ck_assert_double_lt(tune_cost(one), tune_cost(one - 1)); /* fewer blocks */
+    }
+    tune_tasks_free(&tasks);
+    shapes.problem.mask = TAMIS_FULL; /* under which no pattern is */
+    ck_assert_int_eq(tune_tasks_make(&tasks, &shapes, all, 8), TAMIS_OK);
+    ck_assert_uint_eq(tasks.count, 2);
+    tune_tasks_free(&tasks);
+}
+END_TEST
+
 Suite *tune_suite(void)
 {
     Suite *suite = suite_create("tune");
@@ -686,6 +727,7 @@ Suite *tune_suite(void)
     tcase_add_test(search, settles);
     tcase_add_test(search, beside);
     tcase_add_test(search, tasks_of_shapes);
+    tcase_add_test(search, tasks_of_lists);
     suite_add_tcase(suite, search);
     suite_add_tcase(suite, tune_times_case());
     suite_add_tcase(suite, tune_trial_case());

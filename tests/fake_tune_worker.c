@@ -32,8 +32,9 @@ static void note(const struct tune_wire_request *request)
     const char *path = getenv("FAKE_TUNE_LOG");
     FILE *log = path ? fopen(path, "a") : NULL;
     if (!log) return;
-    fprintf(log, "%s %s %s %lld %d %g\n", request->op == TUNE_WIRE_TIME ? "time" : "check", request->family, request->variant,
-            (long long)request->problem.seq_len, (int)request->problem.selection.policy, request->problem.selection.ratio);
+    fprintf(log, "%s %s %s %lld %d %g %d %g\n", request->op == TUNE_WIRE_TIME ? "time" : "check", request->family,
+            request->variant, (long long)request->problem.seq_len, (int)request->problem.selection.policy,
+            request->problem.selection.ratio, (int)request->lists.pattern.kind, request->lists.density);
     fclose(log);
 }
 
@@ -54,6 +55,7 @@ static void answer_time(const struct tune_wire_request *request, struct tune_wir
     const double part = sparse ? request->problem.selection.ratio : 1;
     double us = (100 + hash.bytes[0] % 100) * length;
     if (whole) us *= 5 * length * part * part + (sparse ? 3 : 0); /* attention, and all that comes before it */
+    if (request->lists.density > 0) us *= 5 * length * request->lists.density;
     if (planted("FAKE_TUNE_FAST", request)) us /= 4;
     answer->round = (struct tune_round){.us = us, .cold_us = us * 1.05, .warm_us = us * 0.95, .sm_mhz = 1500};
 }

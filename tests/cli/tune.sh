@@ -71,12 +71,47 @@ done
 grep -q '^check compress compress_d128_bm256_t256' log || fail "the new tile was not timed"
 [ "$(grep -c '^check' log)" -le 6 ] || fail "more than the new tile, the default and the best ran"
 
+# ---- of a spec with a block pattern: attention on listed blocks too, at three densities, and all else as without one
+: >log
+want 0 "$tamis" gen llama-3.1-8b-flexprefill -o f.tamis --no-compile --arch sm_90a
+FAKE_TUNE_FAST=attend_blocks_wgmma_bf16_d128_bn64 want 0 "$tamis" tune f.tamis --lengths 8192,16384 --ratios 0.5
+for density in 50 25 10; do
+    [ "$(grep -c "^attend_blocks, $density %" out)" -eq 2 ] || fail "there are not two buckets with $density % of the blocks"
+    checks=$((checks + 1))
+done
+grep '^attend_blocks' out | grep -v ' attend_blocks_wgmma_bf16_d128_bn64' && fail "another variant than the fastest is chosen"
+awk '$2 == "attend_blocks" && ($7 != 1 || $8 == 0 || $5 != 0) {exit 1}' log || fail "attention on blocks was timed on other lists"
+awk '$2 != "attend_blocks" && $7 != 0 && $8 != 0 {exit 1}' log || fail "another family was timed on lists"
+if grep -q '^check blocks ' log; then fail "what has one size was tuned"; fi
+: >log
+want 0 "$tamis" tune f.tamis --lengths 8192,16384 --ratios 0.5 --json
+json_ok tune
+json_ok tune_bucket
+out_lacks '"known_before":false'
+out_has '"family":"attend_blocks","dtype":"bf16","seq_len":8192,"kept":8192,"dense":true,"density":0.25,"variant":"attend_blocks_wgmma'
+[ ! -s log ] || fail "what is known of lists was timed again"
+: >log
+want 0 "$tamis" tune f.tamis --spec llama-3.1-8b --lengths 8192 --ratios 0.5
+[ "$(grep -c attend_blocks log)" -eq 0 ] || fail "a spec without patterns tunes attention on blocks"
+
 # ---- plans
 export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA"
 want 0 "$tamis" plan s.tamis --device cuda:0 --ratio 0.5 --seq-len 16384 --explain
 grep '^attend  *attend' out | grep "$wide" | grep -q 'timed for this shape; [0-9.]* times as fast' || fail "the plan does not say why"
 want 0 "$tamis" plan s.tamis --device cuda:0 --ratio 0.5 --seq-len 20000 --explain
 grep '^attend  *attend' out | grep -q 'timed for the nearest shape (seq_len 16384, kept 8256)' || fail "the nearest shape is another"
+listed='^attend_blocks  *attend_blocks_wgmma_bf16_d128_bn64'
+want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --dense --seq-len 16384 --explain
+grep "$listed" out | grep -q 'timed for this shape; [0-9.]* times as fast' || fail "the plan does not say why it takes that attention"
+out_has 'pattern: flexprefill, gamma 0.95'
+want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --ratio 0.5 --seq-len 16384 --explain
+grep "$listed" out | grep -q 'timed for the nearest shape (seq_len 8192, density 0.1)' || fail "the rows kept have another bucket"
+want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --dense --seq-len 16384 --explain --json \
+    --pattern topk_blocks,ratio=0.3
+out_has '"timed_density":0.25'
+json_ok plan
+want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --pattern none --explain
+out_lacks attend_blocks
 want 0 "$tamis" plan s.tamis --arch sm_90a --ratio 0.5 --seq-len 16384 --explain --json
 out_has '"chosen_as":"timed on another GPU","timed_seq_len":16384'
 unset TAMIS_LIBCUDA

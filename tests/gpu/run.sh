@@ -230,6 +230,25 @@ check "tuned: a second run has nothing to time" knows || true
 check "tuned: a plan takes what was timed for its shape" is_chosen || true
 check "tuned: the host's time can be measured" measures_host || true
 
+# The same of block patterns' kernels: what they share with the model above is known by now.
+tune_lists() {
+    "$tamis" tune "$work/tuned.tamis" --spec llama-3.1-8b-flexprefill --lengths 4096 --ratios 0.5 --rigor quick --json
+}
+tunes_lists() {
+    tune_lists >"$work/lists.json" && grep -q '"type":"tune",.*"bad":0,' "$work/lists.json" &&
+        [ "$(grep -c '"family":"attend_blocks".*"known_before":false' "$work/lists.json")" -eq 3 ] &&
+        ! grep '"family":"attend"' "$work/lists.json" | grep -q '"known_before":false'
+}
+knows_lists() { tune_lists >"$work/lists.json" && ! grep -q '"known_before":false' "$work/lists.json"; }
+are_chosen() {
+    "$tamis" plan "$work/tuned.tamis" --spec llama-3.1-8b-flexprefill --device cuda:0 --seq-len 4096 --dense --explain >"$work/plan"
+    cat "$work/plan"
+    grep '^attend_blocks  *attend_blocks_' "$work/plan" | grep -q 'timed for this shape'
+}
+check "tuned: block patterns, with no candidate that is wrong" tunes_lists || cat "$work/lists.json"
+check "tuned: a second run has nothing to time of block patterns" knows_lists || true
+check "tuned: a plan with a block pattern takes what was timed" are_chosen || true
+
 # ---- the record
 
 count() { grep -c "\"passed\": $1" "$work/results" || true; }
