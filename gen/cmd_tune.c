@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 #include "error.h"
+#include "plan.h"
 #include "spec.h"
 #include "tune_book.h"
 #include "tune_build.h"
@@ -176,6 +177,8 @@ static void print_task(struct job *job, const struct tune_task *task, const stru
     const bool known = outcome->default_us > 0 && outcome->chosen_us > 0;
     if (task->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS)
         cli_table_add(cells, "%s, %g %%", task->family, 100 * task->lists.density);
+    else if (task->lists.pattern.kind != TAMIS_PATTERN_NONE)
+        cli_table_add(cells, "%s, %s", task->family, tamisi_pattern_name(task->lists.pattern.kind));
     else
         cli_table_add(cells, "%s%s", task->family, task->bucket.dense ? ", dense" : "");
     cli_table_add(cells, "%lld", (long long)task->bucket.seq_len);
@@ -206,6 +209,8 @@ static void print_json(struct job *job, const struct tune_task *task, const stru
     if (bucket->kept > 0) json_int(&json, "kept", bucket->kept);
     json_bool(&json, "dense", bucket->dense);
     if (task->lists.density > 0) json_real(&json, "density", task->lists.density);
+    else if (task->lists.pattern.kind != TAMIS_PATTERN_NONE)
+        json_string(&json, "pattern", tamisi_pattern_name(task->lists.pattern.kind));
     json_string(&json, "variant", outcome->chosen);
     if (outcome->chosen_us > 0) json_real(&json, "us", outcome->chosen_us);
     if (outcome->default_us > 0) json_real(&json, "default_us", outcome->default_us);
@@ -317,6 +322,7 @@ static int tune_dtype(struct job *job, tamis_dtype dtype)
     const double *ratios = job->ratio_count ? job->ratios : job->set.ratios;
     const int ratio_count = job->ratio_count ? job->ratio_count : job->set.ratio_count;
     const struct tune_shapes shapes = {.problem = job->set.problem,
+                                       .pattern = job->set.pattern,
                                        .lengths = job->lengths.values,
                                        .length_count = job->lengths.count,
                                        .ratios = ratios,
@@ -503,7 +509,7 @@ const struct cli_command cmd_tune = {
         "exhaustive; the rest is timed in interleaved rounds, with an emptied L2 cache and a warm one, until the best is "
         "told from the others. Rounds in which heat held the clock down are repeated. The default stays unless another is "
         "faster beyond the noise. Of a spec with kernels for block patterns, attention on listed blocks is tuned too, on lists "
-        "that hold a half, a quarter and a tenth of the blocks. Variants run in a process of their own: one that breaks or "
+        "that hold a half, a quarter and a tenth of the blocks, and the makers of the spec's own pattern. Variants run in a process of their own: one that breaks or "
         "hangs it is not tried again.\n"
         "What is in STORE already is not timed again, unless more rigor is asked for: an interrupted run is continued by "
         "the same command, and a new tile size costs only itself.",

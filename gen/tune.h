@@ -138,6 +138,7 @@ extern const double tune_densities[TUNE_DENSITIES]; /* of the lists that attenti
 
 struct tune_shapes {
     tamis_problem problem; /* of the spec: geometry, dtype and selection; seq_len and policy are overruled */
+    tamis_pattern pattern; /* the same: whose makers are tuned */
     const long long *lengths;
     int length_count;
     const double *ratios;
@@ -147,8 +148,8 @@ struct tune_shapes {
 
 /*
  * `variants`: of one spec and architecture, in the order of tamisi_store_find_variants(). Block patterns' families have tasks
- * where there are kernels of them: attention on listed blocks at each length and density. On tokens that were chosen it is not
- * tuned apart: what counts are the rows. TAMIS_EINVAL, TAMIS_ENOMEM.
+ * where there are kernels of them: attention on listed blocks at each length and density, the makers of the spec's own pattern
+ * at each length. On tokens that were chosen they are not tuned apart: what counts are the rows. TAMIS_EINVAL, TAMIS_ENOMEM.
  */
 tamis_status tune_tasks_make(struct tune_tasks *out, const struct tune_shapes *shapes, const struct tamisi_variant *variants,
                              size_t count);

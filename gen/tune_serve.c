@@ -24,7 +24,7 @@
 /* Candidates that passed on the small problem: once is enough. */
 struct passed {
     char family[16], variant[TAMISI_SYMBOL_SIZE];
-    bool listed;
+    tamis_pattern_kind kind; /* of the lists that it was checked on, or made */
 };
 
 struct server {
@@ -33,6 +33,8 @@ struct server {
     struct bench bench;
     struct tune_trial trial;
     struct tune_case cases[2][TAMIS_COUNT + 1]; /* on all blocks and on listed ones, by policy; made when needed */
+    struct tune_maker_case maker_case;
+    struct tune_lists maker_lists;           /* that it was made of */
     tamis_problem case_problem;              /* that they were made of */
     struct passed *passed;
     size_t passed_count;
@@ -64,6 +66,7 @@ static void free_cases(struct server *server)
         tune_case_free(&server->cases[false][policy]);
         tune_case_free(&server->cases[true][policy]);
     }
+    tune_maker_case_free(&server->maker_case);
 }
 
 static void close_all(struct server *server)
@@ -109,23 +112,23 @@ static void greet(const struct server *server, struct tune_wire_answer *answer)
 
 /* ---- the small problem */
 
-static bool has_passed(const struct server *server, const struct tamisi_force *force, bool listed)
+static bool has_passed(const struct server *server, const struct tamisi_force *force, tamis_pattern_kind kind)
 {
     for (size_t i = 0; i < server->passed_count; i++)
         if (strcmp(server->passed[i].family, force->family) == 0 && strcmp(server->passed[i].variant, force->variant) == 0 &&
-            server->passed[i].listed == listed)
+            server->passed[i].kind == kind)
             return true;
     return false;
 }
 
 /* To remember is a matter of speed: where there is no memory, it is checked again. */
-static void note_passed(struct server *server, const struct tamisi_force *force, bool listed)
+static void note_passed(struct server *server, const struct tamisi_force *force, tamis_pattern_kind kind)
 {
     struct passed *grown = realloc(server->passed, (server->passed_count + 1) * sizeof *grown);
     if (!grown) return;
     server->passed = grown;
     struct passed *passed = &grown[server->passed_count++];
-    passed->listed = listed;
+    passed->kind = kind;
     snprintf(passed->family, sizeof passed->family, "%s", force->family);
     snprintf(passed->variant, sizeof passed->variant, "%s", force->variant);
 }
@@ -146,24 +149,41 @@ static tamis_status check_policy(struct server *server, const tamis_problem *pro
     return tune_case_check(made, server->context, server->store, force, why);
 }
 
+/* The makers of one pattern: that of the spec. */
+static tamis_status check_maker(struct server *server, const struct tune_wire_request *request,
+                                const struct tamisi_force *force, char why[TUNE_WHY])
+{
+    struct tune_maker_case *made = &server->maker_case;
+    if (made->made && memcmp(&server->maker_lists, &request->lists, sizeof request->lists) != 0) tune_maker_case_free(made);
+    memcpy(&server->maker_lists, &request->lists, sizeof request->lists);
+    if (!made->made) TAMIS_TRY(tune_maker_case_make(made, &request->problem, &request->lists.pattern));
+    return tune_maker_case_check(made, server->context, server->store, force, why);
+}
+
 static tamis_status check_small(struct server *server, const struct tune_wire_request *request,
                                 const struct tamisi_force *force, char why[TUNE_WHY])
 {
     const tamis_problem *problem = &request->problem;
-    const bool listed = request->lists.pattern.kind != TAMIS_PATTERN_NONE, defaults = !*force->family;
+    const tamis_pattern_kind kind = request->lists.pattern.kind;
+    const bool listed = kind != TAMIS_PATTERN_NONE, defaults = !*force->family;
     why[0] = '\0';
     if (!same_model(&server->case_problem, problem)) {
         free_cases(server);
         server->case_problem = *problem;
         server->passed_count = 0;
     }
-    if (has_passed(server, force, listed)) return TAMIS_OK;
+    if (has_passed(server, force, kind)) return TAMIS_OK;
+    if (listed && kind != TAMIS_PATTERN_HOST_BLOCKS) {
+        TAMIS_TRY(check_maker(server, request, force, why));
+        if (!why[0]) note_passed(server, force, kind);
+        return TAMIS_OK;
+    }
     if (defaults || listed || strcmp(force->family, "attend") == 0)
         TAMIS_TRY(check_policy(server, problem, force, TAMIS_DENSE, listed, why));
     TAMIS_TRY(check_policy(server, problem, force, TAMIS_RATIO, listed, why));
     if ((defaults && !listed) || strcmp(force->family, "select") == 0)
         TAMIS_TRY(check_policy(server, problem, force, TAMIS_COVERAGE, listed, why));
-    if (!why[0]) note_passed(server, force, listed);
+    if (!why[0]) note_passed(server, force, kind);
     return TAMIS_OK;
 }
 

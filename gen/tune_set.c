@@ -81,6 +81,7 @@ static int generate(struct tune_set *set, struct cli *cli, tamis_store *store, c
     const int code = expand(cli, store, &spec, &data, arch);
     snprintf(set->spec, sizeof set->spec, "%s", spec.name);
     set->problem = spec.problem;
+    set->pattern = spec.pattern;
     take_ratios(set, spec.ratios, spec.ratio_count);
     spec_free(&spec);
     return code;
@@ -101,10 +102,11 @@ static bool stored(struct tune_set *set, tamis_store *store, const char *name)
 
 int tune_set_open(struct tune_set *out, struct cli *cli, tamis_store *store, const char *name, const char *arch)
 {
-    *out = (struct tune_set){.count = 0};
+    *out = (struct tune_set){.pattern = TAMIS_PATTERN_INIT};
     const bool there = stored(out, store, name);
     if (!there && !name) return cli_fail_as(cli, CLI_FAILED);
-    tamis_status status = there ? find_variants(out, store, arch) : TAMIS_OK;
+    tamis_status status = there ? tamis_store_pattern(&out->pattern, store, out->spec) : TAMIS_OK;
+    if (there && status == TAMIS_OK) status = find_variants(out, store, arch);
     if (status == TAMIS_OK && out->count == 0) {
         const int code = generate(out, cli, store, name ? name : out->spec, arch);
         if (code != CLI_OK) return code;

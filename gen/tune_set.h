@@ -11,6 +11,7 @@
 struct tune_set {
     char spec[64];
     tamis_problem problem;
+    tamis_pattern pattern; /* kind NONE: the spec has none */
     double ratios[BENCH_MAX_LIST]; /* that the spec wants tuned */
     int ratio_count;
     struct tamisi_variant *variants; /* owned, by rank */

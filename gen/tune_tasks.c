@@ -75,15 +75,21 @@ static tamis_status add_lists_task(struct tune_tasks *tasks, const char *family,
 }
 
 /* Of all rows, on which a dense plan attends; under another mask there are no patterns. */
-static tamis_status add_lists(struct tune_tasks *tasks, const tamis_problem *problem, const struct tamisi_variant *variants,
-                              size_t count)
+static tamis_status add_lists(struct tune_tasks *tasks, const struct tune_shapes *shapes, const tamis_problem *problem,
+                              const struct tamisi_variant *variants, size_t count)
 {
-    struct tune_lists lists = {.pattern = TAMIS_PATTERN_INIT};
+    struct tune_lists random = {.pattern = TAMIS_PATTERN_INIT}, made = {.pattern = shapes->pattern};
     if (problem->mask != TAMIS_CAUSAL) return TAMIS_OK;
-    lists.pattern.kind = TAMIS_PATTERN_HOST_BLOCKS;
+    random.pattern.kind = TAMIS_PATTERN_HOST_BLOCKS;
     for (int d = 0; d < TUNE_DENSITIES; d++) {
-        lists.density = tune_densities[d];
-        TAMIS_TRY(add_lists_task(tasks, "attend_blocks", problem, &lists, variants, count));
+        random.density = tune_densities[d];
+        TAMIS_TRY(add_lists_task(tasks, "attend_blocks", problem, &random, variants, count));
+    }
+    for (int i = TAMISI_FAMILY_COUNT; i < TAMISI_ALL_FAMILIES; i++) {
+        const char *family = tamisi_gpu_families[i];
+        const bool makes = tamisi_family_has_lists(family) && strcmp(family, "attend_blocks") != 0;
+        if (makes && tamisi_gpu_pattern_needs(shapes->pattern.kind, family))
+            TAMIS_TRY(add_lists_task(tasks, family, problem, &made, variants, count));
     }
     return TAMIS_OK;
 }
@@ -132,7 +138,7 @@ static tamis_status add_all(struct tune_tasks *tasks, const struct tune_shapes *
             TAMIS_TRY(add_shape(tasks, &problem, variants, count));
         }
         problem.selection.policy = TAMIS_DENSE;
-        TAMIS_TRY(add_lists(tasks, &problem, variants, count));
+        TAMIS_TRY(add_lists(tasks, shapes, &problem, variants, count));
     }
     return TAMIS_OK;
 }
@@ -142,7 +148,7 @@ tamis_status tune_tasks_make(struct tune_tasks *out, const struct tune_shapes *s
 {
     const size_t shape_count = 1 + (size_t)shapes->ratio_count;
     const size_t most = (size_t)shapes->length_count *
-                        (shape_count * TAMISI_FAMILY_COUNT + TUNE_DENSITIES);
+                        (shape_count * TAMISI_FAMILY_COUNT + TUNE_DENSITIES + TAMISI_PATTERN_FAMILIES);
     *out = (struct tune_tasks){calloc(most + 1, sizeof *out->tasks), 0};
     if (!out->tasks) return tamisi_fail(TAMIS_ENOMEM, "out of memory for %zu tasks", most);
     const tamis_status status = add_all(out, shapes, variants, count);
@@ -168,6 +174,7 @@ double tune_cost(const struct tune_task *task)
     const bool on_lists = task->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS;
     const double part = on_lists ? task->lists.density : 1;
     const double flops = part * 2 * rows * rows * bucket->head_dim * bucket->q_heads * bucket->batch;
-    const double runs = on_lists || strcmp(task->family, "attend") == 0 ? RUNS : 1;
+    const bool makes = !on_lists && task->lists.pattern.kind != TAMIS_PATTERN_NONE; /* of which no attention is part */
+    const double runs = on_lists || strcmp(task->family, "attend") == 0 ? RUNS : makes ? 0 : 1;
     return (double)task->count * (CANDIDATE_SECONDS + runs * flops / FLOPS);
 }

@@ -12,7 +12,6 @@
 
 #define GUARD_BYTES 256
 #define GUARD 0x5a
-#define LISTS_SEED 20260102 /* the same lists for every candidate, and in every run */
 #define LONG_US 5000.0 /* of a run as long as that, what the L2 cache held before it saves less than rounds can tell */
 
 void tune_trial_init(struct tune_trial *trial, struct bench *bench, tamis_store *store, size_t l2_bytes)
@@ -30,7 +29,7 @@ void tune_trial_free(struct tune_trial *trial)
 {
     drop_plans(trial);
     bench_memory_forget(&trial->memory);
-    block_mask_free(&trial->mask);
+    tune_trial_forget_lists(trial);
     for (int id = 0; id < TUNE_ARRAYS; id++) tamis_memory_free(trial->bench->context, trial->arrays[id].data);
 }
 
@@ -75,7 +74,7 @@ static tamis_status write_guard(struct tune_trial *trial, int id)
 }
 
 /* Random numbers are as good for a shorter problem as for the one that they were made for. */
-static tamis_status provide(struct tune_trial *trial, int id, bool same_type)
+static tamis_status provide(struct tune_trial *trial, int id, bool usable)
 {
     const tamis_problem *p = &trial->problem;
     const int heads = p->batch * (id == TUNE_Q ? p->q_heads : p->kv_heads), shifts[] = {0, 40, 24};
@@ -88,55 +87,35 @@ static tamis_status provide(struct tune_trial *trial, int id, bool same_type)
         trial->arrays[id].room = trial->arrays[id].bytes;
     }
     if (id > TUNE_V) return write_guard(trial, id);
-    if (!grows && same_type) return TAMIS_OK;
+    if (!grows && usable) return TAMIS_OK;
     return bench_fill(trial->bench, trial->arrays[id].data, p, heads, p->seq_len, shifts[id]);
 }
 
-/* Which blocks are listed is chosen at random, as `tamis bench attention --density` does it. */
-static tamis_status list_at_random(struct tune_trial *trial)
+static tamis_status provide_all(struct tune_trial *trial, bool usable)
 {
-    struct bench *bench = trial->bench;
-    const tamis_problem *p = &trial->problem;
-    const int tiles = (int)((p->seq_len + TAMIS_BLOCK_SIZE - 1) / TAMIS_BLOCK_SIZE);
-    int32_t *count, *list;
-    TAMIS_TRY(block_mask_random(&trial->mask, (long long)p->batch * p->q_heads, tiles, trial->lists.density, LISTS_SEED));
-    TAMIS_TRY(block_mask_lists(&trial->mask, &count, &list));
-    tamis_status status = tamis_memory_write(bench->context, trial->arrays[TUNE_BLOCK_COUNT].data, count,
-                                             trial->arrays[TUNE_BLOCK_COUNT].bytes, bench->stream);
-    if (status == TAMIS_OK)
-        status = tamis_memory_write(bench->context, trial->arrays[TUNE_BLOCK_LIST].data, list,
-                                    trial->arrays[TUNE_BLOCK_LIST].bytes, bench->stream);
-    free(count);
-    free(list);
-    return status;
+    for (int id = 0; id < TUNE_ARRAYS; id++) TAMIS_TRY(provide(trial, id, usable));
+    return tune_trial_prepare_lists(trial);
 }
 
-static tamis_status provide_all(struct tune_trial *trial, bool same_type)
-{
-    for (int id = 0; id < TUNE_ARRAYS; id++) TAMIS_TRY(provide(trial, id, same_type));
-    return trial->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS ? list_at_random(trial) : TAMIS_OK;
-}
-
-/* Members of problems come zeroed over the wire, gaps too. */
+/* Members of problems come zeroed over the wire, gaps too. What makers get is of one length, and for them alone. */
 tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *problem, const struct tune_lists *lists)
 {
-    const bool same_type = trial->problem.dtype == problem->dtype;
-    if (memcmp(&trial->problem, problem, sizeof *problem) == 0 && memcmp(&trial->lists, lists, sizeof *lists) == 0)
+    const bool usable = trial->problem.dtype == problem->dtype && trial->plain;
+    if (memcmp(&trial->asked, problem, sizeof *problem) == 0 && memcmp(&trial->lists, lists, sizeof *lists) == 0)
         return TAMIS_OK;
     drop_plans(trial);
     bench_memory_forget(&trial->memory);
-    block_mask_free(&trial->mask);
-    memset(&trial->problem, 0, sizeof trial->problem); /* until all is there */
-    struct tune_trial wanted = *trial;
-    wanted.problem = *problem;
-    memcpy(&wanted.lists, lists, sizeof *lists);
-    find_sizes(&wanted);
-    const tamis_status status = provide_all(&wanted, same_type);
-    memcpy(trial->arrays, wanted.arrays, sizeof wanted.arrays);
-    trial->mask = wanted.mask;
+    tune_trial_forget_lists(trial);
+    memset(&trial->asked, 0, sizeof trial->asked); /* until all is there */
+    memcpy(&trial->problem, problem, sizeof *problem);
     memcpy(&trial->lists, lists, sizeof *lists);
-    if (status == TAMIS_OK) trial->problem = *problem;
-    return status;
+    trial->plain = false;
+    if (tune_trial_makes(trial)) trial->problem.selection.scope = TAMIS_SCOPE_KV_GROUP; /* whose compact K has K's heads */
+    find_sizes(trial);
+    TAMIS_TRY(provide_all(trial, usable));
+    trial->plain = !tune_trial_makes(trial);
+    memcpy(&trial->asked, problem, sizeof *problem);
+    return TAMIS_OK;
 }
 
 /* The first array whose end was written over. */
@@ -220,6 +199,9 @@ static tamis_status run_stage(struct tune_trial *trial, const tamis_plan *plan, 
     float *mean = trial->arrays[TUNE_MEAN].data;
     int32_t *kept = trial->arrays[TUNE_KEPT].data, *indices = trial->arrays[TUNE_INDICES].data;
     const bool selects = strcmp(family, "select") == 0; /* its first kernel is part of the score's step */
+    if (tune_trial_makes(trial))
+        return tamis_make_blocks(plan, &q, &k, kept, NULL, trial->arrays[TUNE_BLOCK_COUNT].data,
+                                 trial->arrays[TUNE_BLOCK_LIST].data, workspace, bytes, stream);
     if (selects || strcmp(family, "score") == 0) {
         TAMIS_TRY(tamis_score(plan, &q, &k, score, rank, mean, workspace, bytes, stream));
         return selects ? tamis_select(plan, rank, mean, kept, indices, workspace, bytes, stream) : TAMIS_OK;
@@ -318,23 +300,34 @@ static tamis_status poison(struct tune_trial *trial, enum tune_array id)
     return device_fill(trial, id, 0xff);
 }
 
+/* All that a family has a part in, and what is looked at. */
+static tamis_status run_once(struct tune_trial *trial, const tamis_plan *plan, const char *family)
+{
+    if (!tune_trial_makes(trial)) {
+        TAMIS_TRY(run(trial, plan, true));
+        if (runs_whole(family)) return TAMIS_OK;
+    }
+    return run_stage(trial, plan, family);
+}
+
 tamis_status tune_trial_check(struct tune_trial *trial, const struct tamisi_force *force, char why[TUNE_WHY])
 {
-    static const enum tune_array poisoned[] = {TUNE_OUTPUT, TUNE_KEPT, TUNE_INDICES};
+    static const enum tune_array rows[] = {TUNE_OUTPUT, TUNE_KEPT, TUNE_INDICES}, lists[] = {TUNE_BLOCK_COUNT, TUNE_BLOCK_LIST};
     struct bench *bench = trial->bench;
-    const bool in_one_call = runs_whole(force->family);
+    const bool makes = tune_trial_makes(trial);
     const char *overrun;
     int at;
     why[0] = '\0';
     TAMIS_TRY(find_plan(trial, force, &at));
-    for (size_t i = 0; i < sizeof poisoned / sizeof *poisoned; i++) TAMIS_TRY(poison(trial, poisoned[i]));
-    TAMIS_TRY(run(trial, trial->plans[at].plan, true));
-    if (!in_one_call) TAMIS_TRY(run_stage(trial, trial->plans[at].plan, force->family));
+    const tamis_plan *plan = trial->plans[at].plan;
+    for (size_t i = 0; i < (makes ? 2 : 3); i++) TAMIS_TRY(poison(trial, makes ? lists[i] : rows[i]));
+    TAMIS_TRY(run_once(trial, plan, force->family));
     TAMIS_TRY(tamis_stream_synchronize(bench->context, bench->stream));
     trial->plans[at].ran = true;
     TAMIS_TRY(find_overrun(trial, &overrun));
     if (overrun) snprintf(why, TUNE_WHY, "it writes behind the end of %s", overrun);
-    return overrun ? TAMIS_OK : check_samples(trial, trial->plans[at].plan, why);
+    if (overrun) return TAMIS_OK;
+    return makes ? tune_trial_check_lists(trial, plan, why) : check_samples(trial, plan, why);
 }
 
 /* ---- a round */
@@ -372,7 +365,8 @@ tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force
     int at;
     TAMIS_TRY(find_plan(trial, force, &at));
     if (!trial->plans[at].ran) {
-        TAMIS_TRY(run(trial, trial->plans[at].plan, true));
+        if (tune_trial_makes(trial)) TAMIS_TRY(run_stage(trial, trial->plans[at].plan, force->family));
+        else TAMIS_TRY(run(trial, trial->plans[at].plan, true));
         TAMIS_TRY(tamis_stream_synchronize(trial->bench->context, trial->bench->stream));
         trial->plans[at].ran = true;
     }

@@ -11,6 +11,7 @@
 #include "bench.h"
 #include "plan.h"
 #include "tune.h"
+#include "tune_maker.h"
 
 #define TUNE_MOST_PLANS 64 /* loaded at once */
 
@@ -25,9 +26,12 @@ enum tune_array {
 struct tune_trial {
     struct bench *bench; /* borrowed */
     tamis_store *store;  /* the same */
-    tamis_problem problem;
+    tamis_problem asked;   /* for; zeros until all is there */
+    tamis_problem problem; /* as plans take it */
     struct tune_lists lists;
-    struct block_mask mask; /* what is listed, where it was chosen at random */
+    struct block_mask mask;     /* what is listed, where it was chosen at random */
+    struct tune_made reference; /* what makers must list of the last head; none until one is checked */
+    bool plain;                 /* Q, K and V are plainly random, of the problem's type */
     struct {
         void *data;
         size_t bytes, room; /* of this problem; allocated */
@@ -53,5 +57,14 @@ tamis_status tune_trial_set(struct tune_trial *trial, const tamis_problem *probl
  */
 tamis_status tune_trial_check(struct tune_trial *trial, const struct tamisi_force *force, char why[TUNE_WHY]);
 tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force *force, struct tune_round *out);
+
+/* ---- tune_trial_lists.c, for tune_trial.c */
+
+bool tune_trial_makes(const struct tune_trial *trial); /* Are its plans' lists made of Q and K? Then making them is what runs. */
+/* Lists at random, or Q and K that makers find something in; of a trial without lists nothing. */
+tamis_status tune_trial_prepare_lists(struct tune_trial *trial);
+void tune_trial_forget_lists(struct tune_trial *trial);
+/* Are the lists that a plan has made on the device right? As tune_trial_check(). */
+tamis_status tune_trial_check_lists(struct tune_trial *trial, const tamis_plan *plan, char why[TUNE_WHY]);
 
 #endif

@@ -73,70 +73,6 @@ START_TEST(small_problem)
 }
 END_TEST
 
-/* On listed blocks: of all tokens, and of those that were chosen, whose places in the lists are compact rows'. */
-START_TEST(small_lists)
-{
-    const tamis_policy policy = _i / 2 ? TAMIS_RATIO : TAMIS_DENSE;
-    const tamis_problem problem = make_problem((tamis_dtype)(_i % 2), TAMIS_DENSE, TAMIS_SCOPE_HEAD, 8192);
-    struct tune_case made;
-    char why[TUNE_WHY] = "?";
-    must(tune_case_make(&made, &problem, policy, true));
-    ck_assert_int_eq(made.mask.tiles, policy == TAMIS_DENSE ? 6 : 3);
-    must(tune_case_check(&made, cpu, NULL, &none, why));
-    ck_assert_str_eq(why, "");
-    made.lse[680] += 0.1f;
-    must(tune_case_check(&made, cpu, NULL, &none, why));
-    ck_assert_ptr_nonnull(strstr(why, "log-sum-exp"));
-    made.lse[680] -= 0.1f;
-    /* Another block is another result: of the last query block of each head all that it has is taken away but itself. */
-    for (long long head = 0; head < made.mask.heads; head++)
-        made.mask.bits[head * made.mask.tiles + made.mask.tiles - 1] = 1u << (made.mask.tiles - 1);
-    must(tune_case_check(&made, cpu, NULL, &none, why));
-    ck_assert_ptr_nonnull(strstr(why, "the output's error is"));
-    tune_case_free(&made);
-}
-END_TEST
-
-START_TEST(lists_at_the_shape)
-{
-    const struct tamisi_force force = {"attend_blocks", "x"};
-    const tamis_problem problem = make_problem(TAMIS_BF16, TAMIS_DENSE, TAMIS_SCOPE_HEAD, 1500);
-    struct bench bench;
-    struct tune_trial trial;
-    struct tune_round times = {0};
-    char why[TUNE_WHY] = "?";
-    must(bench_begin(&bench, cpu, 1, 7));
-    bench.sparing = true;
-    tune_trial_init(&trial, &bench, NULL, 0);
-    for (int d = 0; d < TUNE_DENSITIES; d++) {
-        struct tune_lists lists = {.pattern = TAMIS_PATTERN_INIT, .density = tune_densities[d]};
-        lists.pattern.kind = TAMIS_PATTERN_HOST_BLOCKS;
-        must(tune_trial_set(&trial, &problem, &lists));
-        must(tune_trial_check(&trial, &force, why));
-        ck_assert_str_eq(why, "");
-        must(tune_trial_time(&trial, &force, &times));
-        ck_assert(times.us > 0);
-        const double part = (double)block_mask_count(&trial.mask) / (8 * 12 * 13 / 2);
-        ck_assert_double_eq_tol(part, tune_densities[d], 0.08); /* in lists of 1 to 12 */
-        const uint32_t first = trial.mask.bits[11];
-        must(tune_trial_set(&trial, &problem, &no_lists));
-        ck_assert_ptr_null(trial.mask.bits);
-        must(tune_trial_set(&trial, &problem, &lists)); /* the same again */
-        ck_assert_uint_eq(trial.mask.bits[11], first);
-    }
-    int32_t *count = trial.arrays[TUNE_BLOCK_COUNT].data;
-    count[11]--; /* a block that is not attended to, in the last query block, of which rows are sampled */
-    must(tune_trial_check(&trial, &force, why));
-    ck_assert_msg(count[11] == 0 || strstr(why, "the error is"), "%d blocks: %s", count[11], why);
-    count[11]++;
-    ((char *)trial.arrays[TUNE_BLOCK_LIST].data)[trial.arrays[TUNE_BLOCK_LIST].bytes] = 0;
-    must(tune_trial_check(&trial, &force, why));
-    ck_assert_ptr_nonnull(strstr(why, "behind the end of block list"));
-    tune_trial_free(&trial);
-    bench_end(&bench);
-}
-END_TEST
-
 START_TEST(at_the_shape)
 {
     struct bench bench;
@@ -209,8 +145,6 @@ TCase *tune_trial_case(void)
     tcase_add_checked_fixture(trials, set_up, tear_down);
     tcase_set_timeout(trials, 400);
     tcase_add_loop_test(trials, small_problem, 0, 6);
-    tcase_add_loop_test(trials, small_lists, 0, 4);
-    tcase_add_test(trials, lists_at_the_shape);
     tcase_add_test(trials, at_the_shape);
     tcase_add_test(trials, found_out);
     return trials;

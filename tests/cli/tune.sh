@@ -82,6 +82,13 @@ done
 grep '^attend_blocks' out | grep -v ' attend_blocks_wgmma_bf16_d128_bn64' && fail "another variant than the fastest is chosen"
 awk '$2 == "attend_blocks" && ($7 != 1 || $8 == 0 || $5 != 0) {exit 1}' log || fail "attention on blocks was timed on other lists"
 awk '$2 != "attend_blocks" && $7 != 0 && $8 != 0 {exit 1}' log || fail "another family was timed on lists"
+# The makers of the spec's own pattern, and no others.
+for family in pattern pattern_lines pattern_heads; do
+    [ "$(grep -c "^$family, flexprefill " out)" -eq 2 ] || fail "there are not two buckets of $family"
+    checks=$((checks + 1))
+done
+awk '$2 ~ /^pattern/ && ($7 != 4 || $8 != 0) {exit 1}' log || fail "makers were timed for another pattern"
+out_lacks pattern_xattn
 if grep -q '^check blocks ' log; then fail "what has one size was tuned"; fi
 : >log
 want 0 "$tamis" tune f.tamis --lengths 8192,16384 --ratios 0.5 --json
@@ -89,6 +96,7 @@ json_ok tune
 json_ok tune_bucket
 out_lacks '"known_before":false'
 out_has '"family":"attend_blocks","dtype":"bf16","seq_len":8192,"kept":8192,"dense":true,"density":0.25,"variant":"attend_blocks_wgmma'
+out_has '"family":"pattern_lines","dtype":"bf16","seq_len":16384,"kept":16384,"dense":true,"pattern":"flexprefill","variant":"'
 [ ! -s log ] || fail "what is known of lists was timed again"
 : >log
 want 0 "$tamis" tune f.tamis --spec llama-3.1-8b --lengths 8192 --ratios 0.5
@@ -104,12 +112,16 @@ listed='^attend_blocks  *attend_blocks_wgmma_bf16_d128_bn64'
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --dense --seq-len 16384 --explain
 grep "$listed" out | grep -q 'timed for this shape; [0-9.]* times as fast' || fail "the plan does not say why it takes that attention"
 out_has 'pattern: flexprefill, gamma 0.95'
+for family in pattern pattern_lines pattern_heads; do
+    grep "^$family  *$family" out | grep -q 'timed for this shape' || fail "the plan does not say why it takes that $family"
+done
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --ratio 0.5 --seq-len 16384 --explain
 grep "$listed" out | grep -q 'timed for the nearest shape (seq_len 8192, density 0.1)' || fail "the rows kept have another bucket"
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --dense --seq-len 16384 --explain --json \
     --pattern topk_blocks,ratio=0.3
 out_has '"timed_density":0.25'
 json_ok plan
+grep -q '"family":"pattern","name":"[a-z0-9_]*","chosen_as":"default"' out || fail "another pattern's makers go by this one's"
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --pattern none --explain
 out_lacks attend_blocks
 want 0 "$tamis" plan s.tamis --arch sm_90a --ratio 0.5 --seq-len 16384 --explain --json

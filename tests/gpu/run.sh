@@ -237,13 +237,14 @@ tune_lists() {
 tunes_lists() {
     tune_lists >"$work/lists.json" && grep -q '"type":"tune",.*"bad":0,' "$work/lists.json" &&
         [ "$(grep -c '"family":"attend_blocks".*"known_before":false' "$work/lists.json")" -eq 3 ] &&
+        [ "$(grep -c '"pattern":"flexprefill".*"known_before":false' "$work/lists.json")" -eq 3 ] &&
         ! grep '"family":"attend"' "$work/lists.json" | grep -q '"known_before":false'
 }
 knows_lists() { tune_lists >"$work/lists.json" && ! grep -q '"known_before":false' "$work/lists.json"; }
 are_chosen() {
     "$tamis" plan "$work/tuned.tamis" --spec llama-3.1-8b-flexprefill --device cuda:0 --seq-len 4096 --dense --explain >"$work/plan"
     cat "$work/plan"
-    grep '^attend_blocks  *attend_blocks_' "$work/plan" | grep -q 'timed for this shape'
+    [ "$(grep -cE '^(attend_blocks|pattern|pattern_lines|pattern_heads) .*timed for this shape' "$work/plan")" -eq 4 ]
 }
 check "tuned: block patterns, with no candidate that is wrong" tunes_lists || cat "$work/lists.json"
 check "tuned: a second run has nothing to time of block patterns" knows_lists || true
