@@ -19,7 +19,7 @@ struct report_bucket {
     char chosen[TAMISI_SYMBOL_SIZE];
 };
 
-#define REPORT_FAMILIES 5
+#define REPORT_FAMILIES 10
 
 struct report {
     char spec[64], arch[16];
@@ -29,7 +29,7 @@ struct report {
     size_t variant_count;
     struct tamisi_timing *timings; /* owned; by family, bucket and then variant's rank */
     size_t timing_count;
-    struct report_bucket *buckets; /* owned; by family, length, dense first, then fewest kept last */
+    struct report_bucket *buckets; /* owned; by family, length, dense first, then fewest kept or listed last */
     size_t bucket_count;
     int64_t first, last; /* when the rows were made */
 };
@@ -40,6 +40,8 @@ tamis_status report_gpus(struct tamisi_gpu_identity **out, size_t *count, tamis_
 tamis_status report_make(struct report *out, tamis_store *store, const char *spec, const char *arch,
                          const struct tamisi_gpu_identity *gpu);
 void report_free(struct report *report);
+/* Of a block pattern's bucket what tells it from others: "0.25 listed", "flexprefill"; else "". */
+void report_name_lists(char out[32], const struct tamisi_bucket *bucket);
 /* The bucket of a family; `kept` 0 where it means nothing. NULL: it was not timed. */
 const struct report_bucket *report_find(const struct report *report, const char *family, int64_t seq_len, int64_t kept,
                                         bool dense);

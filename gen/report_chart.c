@@ -269,10 +269,12 @@ void report_landscape_write(struct tamisi_buf *out, const struct report *report,
     double y = TOP + 26;
     for (size_t i = 0; i < report->bucket_count; i++) {
         const struct report_bucket *bucket = &report->buckets[i];
-        char tokens[24];
+        char tokens[24], lists[32];
         if (strcmp(bucket->family, family) != 0 || bucket->best_us <= 0) continue;
         format_tokens(tokens, (double)bucket->bucket.seq_len);
-        if (bucket->bucket.dense || bucket->bucket.kept == 0) snprintf(text, sizeof text, "%s", tokens);
+        report_name_lists(lists, &bucket->bucket);
+        if (lists[0]) snprintf(text, sizeof text, "%s, %s", tokens, lists);
+        else if (bucket->bucket.dense || bucket->bucket.kept == 0) snprintf(text, sizeof text, "%s", tokens);
         else snprintf(text, sizeof text, "%s, %lld kept", tokens, (long long)bucket->bucket.kept);
         put_text(out, STRIP_LEFT - 12, y + 4, "end", 12, text);
         for (size_t t = 0; t < bucket->count; t++) write_dot(out, bucket, &bucket->timings[t], y);

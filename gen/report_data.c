@@ -16,7 +16,7 @@ static int cc_of(const char *arch) { return (int)strtol(arch + strcspn(arch, "01
 static int family_of(const char *name)
 {
     int family = 0;
-    while (family < TAMISI_FAMILY_COUNT && strcmp(tamisi_gpu_families[family], name) != 0) family++;
+    while (family < TAMISI_ALL_FAMILIES - 1 && strcmp(tamisi_gpu_families[family], name) != 0) family++;
     return family;
 }
 
@@ -47,7 +47,7 @@ tamis_status report_gpus(struct tamisi_gpu_identity **out, size_t *count, tamis_
     const int head_dim = row.problem.head_dim;
     tamisi_spec_row_free(&row);
     tamis_status status = TAMIS_OK;
-    for (int family = 0; family < TAMISI_FAMILY_COUNT && status == TAMIS_OK; family++) {
+    for (int family = 0; family < TAMISI_ALL_FAMILIES && status == TAMIS_OK; family++) {
         struct tamisi_timing *timings = NULL;
         size_t found = 0;
         status = family_timings(&timings, &found, store, family, arch, head_dim);
@@ -95,6 +95,8 @@ static int compare_buckets(const struct tamisi_timing *a, const struct tamisi_ti
     if (!order) order = compare_numbers(b->bucket.kept, a->bucket.kept);
     if (!order) order = compare_numbers(a->bucket.batch, b->bucket.batch);
     if (!order) order = compare_numbers(a->bucket.q_heads, b->bucket.q_heads);
+    if (!order) order = compare_numbers(a->bucket.pattern, b->bucket.pattern);
+    if (!order) order = compare_numbers(b->bucket.detail, a->bucket.detail);
     if (!order) order = compare_numbers(a->bucket.scope, b->bucket.scope);
     return order ? order : compare_numbers(a->bucket.window, b->bucket.window);
 }
@@ -163,7 +165,7 @@ static tamis_status fill(struct report *report, tamis_store *store)
                                                .dtype = (int)report->problem.dtype,
                                                .head_dim = report->problem.head_dim};
     TAMIS_TRY(tamisi_store_find_variants(&report->variants, &report->variant_count, store, &query));
-    for (int family = 0; family < TAMISI_FAMILY_COUNT; family++) TAMIS_TRY(add_family(report, store, family));
+    for (int family = 0; family < TAMISI_ALL_FAMILIES; family++) TAMIS_TRY(add_family(report, store, family));
     if (report->timing_count > 1) qsort(report->timings, report->timing_count, sizeof *report->timings, compare_timings);
     return make_buckets(report);
 }
@@ -185,6 +187,15 @@ void report_free(struct report *report)
     free(report->timings);
     free(report->buckets);
     *report = (struct report){.variants = NULL};
+}
+
+void report_name_lists(char out[32], const struct tamisi_bucket *bucket)
+{
+    out[0] = '\0';
+    if (bucket->pattern == TAMIS_PATTERN_HOST_BLOCKS)
+        snprintf(out, 32, "%g listed", bucket->detail / 1000.0);
+    else if (bucket->pattern != TAMIS_PATTERN_NONE)
+        snprintf(out, 32, "%s", tamisi_pattern_name((tamis_pattern_kind)bucket->pattern));
 }
 
 const struct report_bucket *report_find(const struct report *report, const char *family, int64_t seq_len, int64_t kept,

@@ -115,8 +115,10 @@ static void write_choices(struct tamisi_buf *out, const struct report *report)
                          "<th class=\"n\">us<th class=\"n\">default, us<th class=\"n\">gain<th>variant</tr>\n");
     for (size_t i = 0; i < report->bucket_count; i++) {
         const struct report_bucket *bucket = &report->buckets[i];
-        tamisi_buf_printf(out, "<tr><td>%s%s<td class=\"n\">%lld<td class=\"n\">", bucket->family,
-                          bucket->bucket.dense ? ", dense" : "", (long long)bucket->bucket.seq_len);
+        char lists[32];
+        report_name_lists(lists, &bucket->bucket);
+        tamisi_buf_printf(out, "<tr><td>%s%s%s<td class=\"n\">%lld<td class=\"n\">", bucket->family,
+                          lists[0] ? ", " : bucket->bucket.dense ? ", dense" : "", lists, (long long)bucket->bucket.seq_len);
         if (bucket->bucket.kept > 0) tamisi_buf_printf(out, "%lld", (long long)bucket->bucket.kept);
         tamisi_buf_puts(out, "<td class=\"n\">");
         if (bucket->best_us > 0) tamisi_buf_printf(out, "%.1f", bucket->best_us);
@@ -219,7 +221,9 @@ void report_page_section(struct tamisi_buf *out, const struct report *report, ta
                          "of dropped rows included.</p>\n<p>Below, each dot is a candidate: the large one was chosen, faint "
                          "ones were stopped early, and those that are out were refused or wrong.</p>\n");
     for (int family = 0; family < REPORT_FAMILIES; family++) {
-        static const char *const order[REPORT_FAMILIES] = {"attend", "score", "select", "compress", "decompress"};
+        static const char *const order[REPORT_FAMILIES] = {"attend",        "score",   "select",        "compress",
+                                                           "decompress",    "attend_blocks", "pattern", "pattern_lines",
+                                                           "pattern_heads", "pattern_xattn"};
         report_landscape_write(out, report, order[family]);
     }
     write_choices(out, report);

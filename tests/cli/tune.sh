@@ -149,6 +149,11 @@ if command -v xmllint >/dev/null 2>&1; then
 fi
 want 0 "$tamis" report s.tamis -o s.html --json
 json_ok report
+want 0 "$tamis" report f.tamis --spec llama-3.1-8b-flexprefill -o f.html
+for part in 'Candidates of attend_blocks' 'Candidates of pattern_heads' '16K, 0.1 listed' '16K, flexprefill' \
+    '<td>attend_blocks, 0.25 listed<td' '<td>pattern_lines, flexprefill<td'; do
+    grep -qF "$part" f.html || fail "the report lacks $part"
+done
 want 1 "$tamis" report nosuch.tamis -o n.html
 want 2 "$tamis" report s.tamis
 want 1 "$tamis" report s.tamis -o none/s.html
