@@ -53,8 +53,8 @@ check_all() { # NAME COMMAND...
 
 generate() { "$tamis" gen "${@:2}" -o "$1" --arch "$arch" --defaults-only --strict; } # STORE SPEC...
 
-# The templates with one fault in them: the first check that fails is enough, and one must.
-fails() { # SPEC FILE EXPRESSION
+# A store made by the templates with one fault in them: $work/mutant/mutant.tamis.
+mutate() { # SPEC_FILE FILE EXPRESSION
     local data=$work/mutant
     rm -rf "$data"
     mkdir "$data"
@@ -62,8 +62,30 @@ fails() { # SPEC FILE EXPRESSION
     ln -s "$root/specs" "$root/runtime" "$data"
     sed -i "$3" "$data/templates/$2"
     if cmp -s "$root/templates/$2" "$data/templates/$2"; then echo "the expression changes nothing" && return 1; fi
-    TAMIS_DATA_DIR=$data generate "$data/mutant.tamis" "$root/tests/emulate/specs/$1.yaml" || return 1
-    { "$check_gpu" "$data/mutant.tamis" few 2>&1 || true; } | grep -m 1 '^FAILED'
+    TAMIS_DATA_DIR=$data generate "$data/mutant.tamis" "$1"
+}
+
+# The first check that fails is enough, and one must.
+fails() { # SPEC FILE EXPRESSION
+    mutate "$root/tests/emulate/specs/$1.yaml" "$2" "$3" || return 1
+    { "$check_gpu" "$work/mutant/mutant.tamis" few 2>&1 || true; } | grep -m 1 '^FAILED'
+}
+
+# A tuner with the true process that runs candidates: of the defaults alone, on a problem of five blocks.
+tune() { "$tamis" tune "$1" --lengths 600 --ratios 0.5 --rigor quick --time-limit 300 --json; } # STORE
+tunes_rightly() {
+    generate "$work/tuned.tamis" "$root/tests/emulate/tuned.yaml" && tune "$work/tuned.tamis" >"$work/tuned" || return 1
+    grep -q '"type":"tune",.*"refused":0,"bad":0,' "$work/tuned" || return 1
+    [ "$(grep -c '"family":"attend_blocks"' "$work/tuned")" -eq 3 ] && [ "$(grep -c '"pattern":"flexprefill"' "$work/tuned")" -eq 3 ]
+}
+
+# One whose default kernels have a fault: it says so, of what WHY tells, and stops.
+stops() { # FILE EXPRESSION WHY
+    local code=0
+    mutate "$root/tests/emulate/tuned.yaml" "$1" "$2" || return 1
+    tune "$work/mutant/mutant.tamis" >"$work/tuned" 2>&1 || code=$?
+    cat "$work/tuned"
+    [ $code -eq 6 ] && grep -q "the default kernels: .*$3" "$work/tuned"
 }
 
 check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml "$root"/tests/gpu/specs/pattern_*.yaml
@@ -86,6 +108,14 @@ for spec in "$root/tests/emulate/specs"/*.yaml; do
     check "$name: generate" generate "$work/$name.tamis" "$spec"
     check_all "$name" "$check_gpu" "$work/$name.tamis" few
 done
+check "tuned: the kernels of a block pattern are right" tunes_rightly
+case $arch in
+    sm_80) entries='s/list.entries\[step \/ kParts\]; };/list.entries[max(step \/ kParts - 1, 0)]; };/' template=attend_blocks ;;
+    sm_90a) entries='s/list.entries\[step \/ kParts - 1\]/list.entries[step \/ kParts]/' template=attend_blocks_wgmma ;;
+esac
+check "tuned: attention on other blocks is found out" stops "$template.cu.lua" "$entries" "the output's error is"
+check "tuned: lists of fewer lines are found out" stops pattern_heads.cu.lua \
+    's/fixed_goal(coverage, kUnit) + 1;/fixed_goal(0.9 * coverage, kUnit) + 1;/' 'blocks are listed, not'
 for mutant in "${mutants[@]}"; do
     IFS='|' read -r name of file expression <<<"$mutant"
     spec=${of#"$arch"}
