@@ -7,6 +7,7 @@
 #include "error.h"
 #include "plan.h"
 #include "spec.h"
+#include "spec_pattern.h"
 #include "tune_book.h"
 #include "tune_build.h"
 #include "tune_set.h"
@@ -33,6 +34,7 @@ struct job {
     int devices[MAX_DEVICES];
     int device_count; /* 0: all */
     double budget_s;  /* 0: none */
+    tamis_pattern pattern; /* --pattern's, where it is given */
     long long threads;
     struct tune_options options;
     char boot[64];
@@ -93,6 +95,14 @@ static bool read_devices(struct job *job)
     return true;
 }
 
+static bool read_pattern(struct job *job)
+{
+    const char *text = cli_value(job->cli, "pattern");
+    char wrong[320];
+    if (!text || spec_pattern_read(&job->pattern, text, wrong, sizeof wrong)) return true;
+    return cli_usage(job->cli, "--pattern: %s", wrong), false;
+}
+
 static bool read_arguments(struct job *job)
 {
     struct cli *cli = job->cli;
@@ -101,7 +111,7 @@ static bool read_arguments(struct job *job)
     job->worker.limit_s = 60;
     if (!bench_options_lengths(cli, "8192,16384,32768,65536,131072", &job->lengths) ||
         !bench_options_ratios(cli, NULL, job->ratios, &job->ratio_count) || !bench_options_dtypes(cli, NULL, &job->dtypes) ||
-        !read_budget(job) || !read_devices(job) || !cli_choice(cli, "rigor", &rigor) ||
+        !read_pattern(job) || !read_budget(job) || !read_devices(job) || !cli_choice(cli, "rigor", &rigor) ||
         !cli_integer(cli, "jobs", 1, 1024, &job->threads) || !cli_real(cli, "time-limit", 0.01, 3600, &job->worker.limit_s))
         return false;
     job->options = (struct tune_options){
@@ -322,7 +332,7 @@ static int tune_dtype(struct job *job, tamis_dtype dtype)
     const double *ratios = job->ratio_count ? job->ratios : job->set.ratios;
     const int ratio_count = job->ratio_count ? job->ratio_count : job->set.ratio_count;
     const struct tune_shapes shapes = {.problem = job->set.problem,
-                                       .pattern = job->set.pattern,
+                                       .pattern = cli_given(job->cli, "pattern") ? job->pattern : job->set.pattern,
                                        .lengths = job->lengths.values,
                                        .length_count = job->lengths.count,
                                        .ratios = ratios,
@@ -478,6 +488,7 @@ static const struct cli_option options[] = {
     {"lengths", 0, "LIST", "sequence lengths, with commas between; default: 8192,16384,32768,65536,131072"},
     {"ratios", 0, "LIST", "of the tokens that are kept; default: the spec's. Dense runs are always tuned"},
     {"dtypes", 0, "bf16|fp16,...", "default: the spec's first"},
+    {"pattern", 0, "KIND,...", "block pattern whose makers are tuned, with parameters as for run, or none; default: the spec's"},
     {"rigor", 0, "quick|normal|exhaustive", "how many candidates and rounds; default: normal"},
     {"budget", 0, "TIME", "stop after this time, as 5m, 90s or 1h; default: when all is tuned"},
     {"devices", 0, "LIST", "GPUs by number, or all: one of each kind is tuned; default: 0"},

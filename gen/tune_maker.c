@@ -18,6 +18,7 @@
 #define SEED 20260103
 #define GUARD_BYTES 256
 #define GUARD 0x5a
+#define TIES 2 /* blocks of a list, one that is listed and another that is not */
 #define BLOCK_NUMBER ((1 << TAMIS_BLOCK_BITS) - 1)
 
 static size_t mask_bytes(int masks) { return (size_t)masks * TAMIS_BLOCK_MASK_WORDS * sizeof(uint32_t); }
@@ -102,7 +103,7 @@ static int compare_head(const struct tune_made *made, const struct tune_made *re
         others += differ > 0;
         if (!sound)
             snprintf(why, TUNE_WHY, "head %lld: the list of query block %d is no list", head, tile);
-        else if (differ > 2 + right.count / 50)
+        else if (differ > TIES)
             snprintf(why, TUNE_WHY, "head %lld: of query block %d, %d blocks are listed, not %d, and %d are others", head, tile,
                      list.count, right.count, differ);
     }

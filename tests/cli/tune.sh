@@ -99,8 +99,17 @@ out_has '"family":"attend_blocks","dtype":"bf16","seq_len":8192,"kept":8192,"den
 out_has '"family":"pattern_lines","dtype":"bf16","seq_len":16384,"kept":16384,"dense":true,"pattern":"flexprefill","variant":"'
 [ ! -s log ] || fail "what is known of lists was timed again"
 : >log
+# A host may take another pattern than the spec's.
+want 0 "$tamis" tune f.tamis --lengths 8192 --ratios 0.5 --pattern xattention,stride=8
+[ "$(grep -c '^pattern_xattn, xattention ' out)" -eq 1 ] || fail "there is no bucket of pattern_xattn"
+out_lacks flexprefill
+awk '$2 !~ /^pattern(_xattn)?$/ || $7 != 5 {exit 1}' log || fail "another pattern's makers were timed, or what was known"
+: >log
+want 0 "$tamis" tune f.tamis --lengths 8192 --ratios 0.5 --pattern none
+out_lacks pattern
+out_has 'attend_blocks, 25 %'
 want 0 "$tamis" tune f.tamis --spec llama-3.1-8b --lengths 8192 --ratios 0.5
-[ "$(grep -c attend_blocks log)" -eq 0 ] || fail "a spec without patterns tunes attention on blocks"
+[ ! -s log ] || fail "a spec without patterns tunes kernels of them, or what was known"
 
 # ---- plans
 export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA"
@@ -281,6 +290,8 @@ want 2 "$tamis" tune s.tamis --devices 0,,1
 want 2 "$tamis" tune s.tamis --lengths 0
 want 2 "$tamis" tune s.tamis --ratios 2
 want 2 "$tamis" tune s.tamis --rigor much
+want 2 "$tamis" tune s.tamis --pattern flexprefil
+err_has flexprefill
 TAMIS_LIBNVRTC=$work/none want 5 "$tamis" tune n.tamis --spec llama-3.1-8b --lengths 8192
 err_has 'is not compiled'
 TAMIS_TUNE_WORKER=$work/none want 1 "$tamis" tune s.tamis
