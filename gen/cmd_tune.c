@@ -5,11 +5,10 @@
 #define _GNU_SOURCE
 #include "cmd.h"
 #include "error.h"
-#include "plan.h"
-#include "spec.h"
 #include "spec_pattern.h"
 #include "tune_book.h"
 #include "tune_build.h"
+#include "tune_print.h"
 #include "tune_set.h"
 #include "tune_worker.h"
 
@@ -178,62 +177,6 @@ static bool goes_on(struct job *job)
 
 /* ---- what is printed */
 
-static const char *const heads[] = {"FAMILY", "L", "KEPT", "US", "DEFAULT US", "GAIN", "TIMED", "REFUSED", "BAD", "VARIANT"};
-#define COLUMNS ((int)(sizeof heads / sizeof *heads))
-
-static void print_task(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome)
-{
-    struct cli_table *cells = &job->table;
-    const bool known = outcome->default_us > 0 && outcome->chosen_us > 0;
-    if (task->lists.pattern.kind == TAMIS_PATTERN_HOST_BLOCKS)
-        cli_table_add(cells, "%s, %g %%", task->family, 100 * task->lists.density);
-    else if (task->lists.pattern.kind != TAMIS_PATTERN_NONE)
-        cli_table_add(cells, "%s, %s", task->family, tamisi_pattern_name(task->lists.pattern.kind));
-    else
-        cli_table_add(cells, "%s%s", task->family, task->bucket.dense ? ", dense" : "");
-    cli_table_add(cells, "%lld", (long long)task->bucket.seq_len);
-    if (task->bucket.kept > 0) cli_table_add(cells, "%lld", (long long)task->bucket.kept);
-    else cli_table_add(cells, "-");
-    if (outcome->chosen_us > 0) cli_table_add(cells, "%.1f", outcome->chosen_us);
-    else cli_table_add(cells, "-");
-    if (outcome->default_us > 0) cli_table_add(cells, "%.1f", outcome->default_us);
-    else cli_table_add(cells, "-");
-    if (known) cli_table_add(cells, "%.3f", outcome->default_us / outcome->chosen_us);
-    else cli_table_add(cells, "-");
-    cli_table_add(cells, "%zu", outcome->timed);
-    cli_table_add(cells, "%zu", outcome->refused);
-    cli_table_add(cells, "%zu", outcome->bad);
-    cli_table_add(cells, "%s", outcome->chosen ? outcome->chosen : "unknown");
-}
-
-static void print_json(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome, double seconds)
-{
-    const struct tamisi_bucket *bucket = &task->bucket;
-    struct json json;
-    cli_json_begin(job->cli, &json, "tune_bucket");
-    json_string(&json, "spec", job->set.spec);
-    json_string(&json, "gpu", job->worker.hello.gpu.name);
-    json_string(&json, "family", task->family);
-    json_string(&json, "dtype", spec_dtype_name(task->problem.dtype));
-    json_int(&json, "seq_len", bucket->seq_len);
-    if (bucket->kept > 0) json_int(&json, "kept", bucket->kept);
-    json_bool(&json, "dense", bucket->dense);
-    if (task->lists.density > 0) json_real(&json, "density", task->lists.density);
-    else if (task->lists.pattern.kind != TAMIS_PATTERN_NONE)
-        json_string(&json, "pattern", tamisi_pattern_name(task->lists.pattern.kind));
-    json_string(&json, "variant", outcome->chosen);
-    if (outcome->chosen_us > 0) json_real(&json, "us", outcome->chosen_us);
-    if (outcome->default_us > 0) json_real(&json, "default_us", outcome->default_us);
-    json_int(&json, "candidates", (long long)task->count);
-    json_int(&json, "timed", (long long)outcome->timed);
-    json_int(&json, "refused", (long long)outcome->refused);
-    json_int(&json, "bad", (long long)outcome->bad);
-    json_bool(&json, "known_before", outcome->nothing_to_do);
-    json_bool(&json, "interrupted", outcome->interrupted);
-    json_real(&json, "seconds", seconds);
-    cli_json_end(job->cli, &json);
-}
-
 static void note_outcome(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome, double seconds)
 {
     job->sum.tasks++;
@@ -245,8 +188,10 @@ static void note_outcome(struct job *job, const struct tune_task *task, const st
         job->sum.log_gain += log(outcome->default_us / outcome->chosen_us);
         job->sum.gains++;
     }
-    if (job->cli->json) print_json(job, task, outcome, seconds);
-    else print_task(job, task, outcome);
+    if (job->cli->json)
+        tune_print_json(job->cli, job->set.spec, job->worker.hello.gpu.name, task, outcome, seconds);
+    else
+        tune_print_row(&job->table, task, outcome);
 }
 
 /* "2m10s" */
@@ -468,7 +413,7 @@ static int run(struct cli *cli)
     signal(SIGPIPE, SIG_IGN); /* a process that is gone shows when it is written to */
     read_boot(job.boot, sizeof job.boot);
     job.worker.store = cli->operands[0];
-    cli_table_init(&job.table, heads, COLUMNS, 0x1feu);
+    tune_print_begin(&job.table);
     const tamis_status status = tamis_store_open(&job.store, cli->operands[0], &create);
     int code = CLI_OK;
     if (status != TAMIS_OK) code = cli_fail(cli, status);

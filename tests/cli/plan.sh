@@ -55,6 +55,25 @@ out_has 'the CPU, which runs no kernels'
 out_lacks STAGE
 out_has 'AT LEAST'
 
+# ---- with a block pattern: of the spec's own, of the option's, and of one whose kernels are not there
+want 0 "$tamis" plan llama-3.1-8b-flexprefill --arch sm_90a --explain
+out_has 'pattern: flexprefill, gamma 0.95'
+for family in blocks attend_blocks pattern pattern_lines pattern_heads; do
+    grep -q "^$family  *${family}_.* default$" out || fail "no variant of $family"
+done
+out_lacks pattern_xattn
+grep -q '^attend_tma + zero rows ' out || fail "the launches are not those without the pattern"
+want 0 "$tamis" plan llama-3.1-8b-flexprefill --arch sm_90a --explain --pattern xattention,stride=8 --json
+out_has '"pattern":"xattention"'
+out_has '{"family":"pattern_xattn","name":"pattern_xattn_'
+out_lacks pattern_lines
+want 0 "$tamis" plan llama-3.1-8b-flexprefill --arch sm_90a --explain --pattern none
+out_lacks attend_blocks
+want 1 "$tamis" plan llama-3.1-8b --arch sm_90a --pattern sliding
+err_has 'llama-3.1-8b makes no blocks kernel for sm_90a'
+want 2 "$tamis" plan llama-3.1-8b --arch sm_90a --pattern flexprefill,gamma=2
+err_has gamma
+
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --count 5000 --batch 3 --seq-len 20000 --explain --json
 json_ok plan
 [ "$(wc -l <out)" -eq 1 ] || fail "one plan, not one line"
