@@ -255,7 +255,8 @@ static void print_pattern(struct job *job)
     if (job->pattern.kind == TAMIS_PATTERN_NONE) return;
     tamisi_pattern_describe(&text, &job->pattern);
     if (!text.failed)
-        cli_print(job->cli, "pattern: %s: workspace, launches and floors are without it, as of a plan whose options name none\n",
+        cli_print(job->cli,
+                  "pattern: %s: workspace, launches and floors are without it, as of a plan whose options name none\n",
                   text.data);
     tamisi_buf_free(&text);
 }

@@ -433,7 +433,7 @@ static const struct cli_option options[] = {
     {"lengths", 0, "LIST", "sequence lengths, with commas between; default: 8192,16384,32768,65536,131072"},
     {"ratios", 0, "LIST", "of the tokens that are kept; default: the spec's. Dense runs are always tuned"},
     {"dtypes", 0, "bf16|fp16,...", "default: the spec's first"},
-    {"pattern", 0, "KIND,...", "block pattern whose makers are tuned, with parameters as for run, or none; default: the spec's"},
+    {"pattern", 0, "KIND,...", "block pattern whose makers are tuned, as for run; none for no makers; default: the spec's"},
     {"rigor", 0, "quick|normal|exhaustive", "how many candidates and rounds; default: normal"},
     {"budget", 0, "TIME", "stop after this time, as 5m, 90s or 1h; default: when all is tuned"},
     {"devices", 0, "LIST", "GPUs by number, or all: one of each kind is tuned; default: 0"},
@@ -465,7 +465,8 @@ const struct cli_command cmd_tune = {
         "exhaustive; the rest is timed in interleaved rounds, with an emptied L2 cache and a warm one, until the best is "
         "told from the others. Rounds in which heat held the clock down are repeated. The default stays unless another is "
         "faster beyond the noise. Of a spec with kernels for block patterns, attention on listed blocks is tuned too, on lists "
-        "that hold a half, a quarter and a tenth of the blocks, and the makers of the spec's own pattern. Variants run in a process of their own: one that breaks or "
+        "that hold a half, a quarter and a tenth of the blocks, and the makers of the spec's own pattern. Variants "
+        "run in a process of their own: one that breaks or "
         "hangs it is not tried again.\n"
         "What is in STORE already is not timed again, unless more rigor is asked for: an interrupted run is continued by "
         "the same command, and a new tile size costs only itself.",

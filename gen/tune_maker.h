@@ -31,8 +31,8 @@ void tune_made_compare(const struct tune_made *made, const struct tune_made *ref
                        char why[TUNE_WHY]);
 
 /*
- * The lists of a problem without selection, batch 1, one head: Q and K (L, D). In seconds, roughly tune_made_seconds(). Statuses
- * of tamis_plan_create_with.
+ * The lists of a problem without selection, batch 1, one head: Q and K (L, D). In roughly tune_made_seconds() on one core.
+ * Statuses of tamis_plan_create_with.
  */
 tamis_status tune_made_of_head(struct tune_made *out, const tamis_problem *problem, const tamis_pattern *pattern,
                                const uint16_t *q, const uint16_t *k);
