@@ -7,6 +7,7 @@
 #include <string.h>
 
 static const char *const dtype_words[] = {"bf16", "fp16", NULL};
+static const char *const bool_words[] = {"false", "true", NULL};
 static const char *const policy_words[] = {"dense", "coverage", "ratio", "count", NULL};
 static const char *const scope_words[] = {"head", "kv_group", "layer", NULL};
 static const char *const pattern_words[] = {"sliding", "vertical_slash", "flexprefill", "xattention", "topk_blocks", NULL};
@@ -38,6 +39,8 @@ const struct schema_key schema_keys[] = {
      .meaning = "which tokens are kept: exactly one of coverage, ratio and count says how many"},
     {SCHEMA_SPEC, "pattern", SCHEMA_MAPPING, 0, .inner = SCHEMA_PATTERN,
      .meaning = "which blocks of 128 keys each 128 queries attend to: kind, and parameters of that kind; all blocks without it"},
+    {SCHEMA_SPEC, "output_map", SCHEMA_ENUM, 0, .words = bool_words, TO(spec, output_map), .otherwise = "false",
+     .meaning = "true: attention kernels that multiply kept rows by a matrix of their head, too, out of attend's entries"},
     {SCHEMA_SPEC, "archs", SCHEMA_WORD, 0, .words = spec_archs, LIST(spec, archs, arch_count),
      .otherwise = "sm_80 sm_86 sm_89 sm_90a sm_100 sm_120", .meaning = "GPU architectures to make kernels for"},
     {SCHEMA_SPEC, "tiles", SCHEMA_TILES, SCHEMA_REQUIRED,

@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_COMBINATIONS 4096 /* of one tile entry */
-#define FIXED_PARAMS 6        /* what every template gets beside its tile parameters */
+#define MAX_COMBINATIONS 4096    /* of one tile entry */
+#define OUTPUT_MAP "output_map"  /* the templates' parameter and the spec's key */
+#define FIXED_PARAMS 7           /* what every template gets beside its tile parameters */
 
 static const struct arch_limits {
     const char *arch;
@@ -26,18 +27,20 @@ static const struct family_needs {
     const char *family;
     bool dtype, head_dim; /* does its text depend on them? */
     bool optional;        /* no part of every operator: a spec may have no tile for it */
-} family_table[] = {{"score", true, true, false},
-                    {"select", false, false, false},
-                    {"compress", false, true, false}, /* moves 16-bit elements as bits */
-                    {"attend", true, true, false},
-                    {"decompress", false, true, false},
-                    {"drift", true, false, true},
-                    {"blocks", false, false, true},
-                    {"attend_blocks", true, true, true},
-                    {"pattern", true, true, true},
-                    {"pattern_lines", true, true, true},
-                    {"pattern_heads", true, true, true},
-                    {"pattern_xattn", true, true, true}};
+    const char *tiles;    /* the family whose entries serve it; NULL: its own */
+} family_table[] = {{"score", true, true, false, NULL},
+                    {"select", false, false, false, NULL},
+                    {"compress", false, true, false, NULL}, /* moves 16-bit elements as bits */
+                    {"attend", true, true, false, NULL},
+                    {"decompress", false, true, false, NULL},
+                    {"drift", true, false, true, NULL},
+                    {"blocks", false, false, true, NULL},
+                    {"attend_blocks", true, true, true, NULL},
+                    {"pattern", true, true, true, NULL},
+                    {"pattern_lines", true, true, true, NULL},
+                    {"pattern_heads", true, true, true, NULL},
+                    {"pattern_xattn", true, true, true, NULL},
+                    {TAMISI_MAP_FAMILY, true, true, false, "attend"}};
 
 /* One family on one architecture with one dtype, and where its variants stand in the space. */
 struct combination {
@@ -93,7 +96,8 @@ static bool tile_matches(const struct spec_tile *tile, const struct combination 
     for (int i = 0; i < tile->arch_count; i++) arch = arch || strcmp(tile->archs[i], combination->arch->arch) == 0;
     for (int i = 0; i < tile->head_dim_count; i++)
         head_dim = head_dim || tile->head_dims[i] == (int)combination->spec->problem.head_dim;
-    return strcmp(tile->family, combination->family->family) == 0 && arch && head_dim &&
+    const struct family_needs *family = combination->family;
+    return strcmp(tile->family, family->tiles ? family->tiles : family->family) == 0 && arch && head_dim &&
            tile_matches_dtype(tile, combination);
 }
 
@@ -204,6 +208,7 @@ static tamis_status expand_variant(struct template_output *out, const struct tam
         add_text(params, &count, "dtype", spec_dtype_name((tamis_dtype)combination->dtype));
     if (combination->head_dim) add_int(params, &count, "head_dim", combination->head_dim);
     for (int i = 0; i < tile->param_count; i++) add_int(params, &count, tile->params[i].name, values[i]);
+    if (strcmp(combination->family->family, "attend") == 0) add_int(params, &count, OUTPUT_MAP, 0);
 
     /* Not the spec's name: the same kernel of two specs is the same text, compiled once. */
     char banner[320];
@@ -317,6 +322,20 @@ static void set_variant(struct tamisi_variant *variant, const struct combination
     variant->abi = tamisi_family_abi(variant->family);
 }
 
+/* An entry of attend as one of attend_map: the parameter that tells the two apart, in its place among the others. */
+static tamis_status add_map(struct spec_tile *out, const struct spec_tile *tile)
+{
+    const struct spec_param map = {.name = OUTPUT_MAP, .values = {1}, .value_count = 1};
+    int at = tile->param_count;
+    if (at == SPEC_MAX_PARAMS)
+        return tamisi_fail(TAMIS_EINVAL, "%s:%d: no room for a parameter more", tile->file, tile->line);
+    *out = *tile;
+    for (; at > 0 && strcmp(out->params[at - 1].name, map.name) > 0; at--) out->params[at] = out->params[at - 1];
+    out->params[at] = map;
+    out->param_count++;
+    return TAMIS_OK;
+}
+
 static tamis_status make_tile(struct space *space, const struct combination *combination, const struct spec_tile *tile)
 {
     const long points = count_points(tile);
@@ -342,8 +361,13 @@ static tamis_status make_combination(struct space *space, struct combination *co
     const struct spec *spec = combination->spec;
     combination->first_variant = space->variant_count;
     combination->first_rejection = space->rejection_count;
-    for (size_t i = 0; i < spec->tile_count; i++)
-        if (tile_matches(&spec->tiles[i], combination)) TAMIS_TRY(make_tile(space, combination, &spec->tiles[i]));
+    for (size_t i = 0; i < spec->tile_count; i++) {
+        struct spec_tile mapped;
+        const struct spec_tile *tile = &spec->tiles[i];
+        if (!tile_matches(tile, combination)) continue;
+        if (combination->family->tiles) TAMIS_TRY(add_map(&mapped, tile));
+        TAMIS_TRY(make_tile(space, combination, combination->family->tiles ? &mapped : tile));
+    }
     if (space->variant_count > combination->first_variant) return TAMIS_OK;
     if (combination->family->optional && space->rejection_count == combination->first_rejection) return TAMIS_OK;
 
@@ -374,17 +398,22 @@ static tamis_status make_arch(struct space *space, const struct spec *spec, cons
     return TAMIS_OK;
 }
 
+static tamis_status make_family(struct space *space, const struct spec *spec, const struct space_options *options,
+                                const char *name)
+{
+    const struct family_needs *family = find_family(name);
+    if (!family) return tamisi_fail(TAMIS_EINVAL, "%s: unknown family \"%s\"", spec->name, name);
+    for (int i = 0; !options->archs && i < spec->arch_count; i++)
+        TAMIS_TRY(make_arch(space, spec, options, family, spec->archs[i]));
+    for (const char *const *arch = options->archs; arch && *arch; arch++)
+        TAMIS_TRY(make_arch(space, spec, options, family, *arch));
+    return TAMIS_OK;
+}
+
 static tamis_status make_all(struct space *space, const struct spec *spec, const struct space_options *options)
 {
-    for (const char *const *name = spec_families; *name; name++) {
-        const struct family_needs *family = find_family(*name);
-        if (!family) return tamisi_fail(TAMIS_EINVAL, "%s: unknown family \"%s\"", spec->name, *name);
-        for (int i = 0; !options->archs && i < spec->arch_count; i++)
-            TAMIS_TRY(make_arch(space, spec, options, family, spec->archs[i]));
-        for (const char *const *arch = options->archs; arch && *arch; arch++)
-            TAMIS_TRY(make_arch(space, spec, options, family, *arch));
-    }
-    return TAMIS_OK;
+    for (const char *const *name = spec_families; *name; name++) TAMIS_TRY(make_family(space, spec, options, *name));
+    return spec->output_map ? make_family(space, spec, options, TAMISI_MAP_FAMILY) : TAMIS_OK;
 }
 
 tamis_status space_make(struct space *out, const struct spec *spec, const struct space_options *options)

@@ -49,6 +49,7 @@ struct spec {
     int dtype_count;
     tamis_problem problem; /* geometry, scale, selection; dtype = dtypes[0], batch 1, seq_len 0 */
     tamis_pattern pattern; /* kind NONE: every block */
+    int output_map;        /* 1: kernels of family attend_map too, whose tiles are attend's */
     double ratios[8];      /* selection.ratios: the ratios that tuning and benches try; at least one */
     int ratio_count;
     char archs[SPEC_MAX_ARCHS][16];

@@ -128,6 +128,7 @@ void spec_write_yaml(struct tamisi_buf *out, const struct spec *spec)
     if (problem->scale > 0) tamisi_buf_printf(out, "  scale: %s\n", real_text(text, problem->scale));
     put_selection(out, spec);
     put_pattern(out, spec);
+    if (spec->output_map) tamisi_buf_puts(out, "output_map: true\n");
     put_archs(out, "archs", spec->archs, spec->arch_count);
     tamisi_buf_puts(out, "tiles:\n");
     for (size_t i = 0; i < spec->tile_count; i++) put_tile(out, &spec->tiles[i]);
@@ -206,6 +207,7 @@ void spec_write_json(struct json *json, const struct spec *spec)
     json_real(json, "scale", spec->problem.scale);
     json_selection(json, spec);
     json_pattern(json, spec);
+    json_bool(json, "output_map", spec->output_map);
     json_array(json, "archs");
     for (int i = 0; i < spec->arch_count; i++) json_string(json, NULL, spec->archs[i]);
     json_array_end(json);

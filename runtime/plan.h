@@ -9,6 +9,7 @@
 #include "buf.h"
 #include "error.h"
 #include "kernel_args.h"
+#include "map_args.h"
 #include "store.h"
 #include "tamis.h"
 
@@ -70,7 +71,8 @@ tamis_status tamisi_workspace_add_blocks(struct tamisi_workspace *workspace, con
 tamis_status tamisi_pattern_check(const tamis_pattern *pattern, const tamis_problem *problem);
 const char *tamisi_pattern_name(tamis_pattern_kind kind); /* "flexprefill"; NULL: no kind */
 void tamisi_pattern_describe(struct tamisi_buf *out, const tamis_pattern *pattern); /* "flexprefill, gamma 0.95, ..." */
-/* The interface that a family's kernels are made for, tamisi_variant's abi: kernel_args.h', and block_args.h' where used. */
+#define TAMISI_MAP_FAMILY "attend_map" /* in place of attend, of plans with an output map */
+/* The interface that a family's kernels are made for, tamisi_variant's abi: kernel_args.h', and that of others where used. */
 int tamisi_family_abi(const char *family);
 int tamisi_pattern_tiles(const struct tamisi_facts *facts);    /* T */
 /* Entries of a list in the workspace: the most that the pattern ever lists, up to T. 0: lists do not lie there. */

@@ -9,6 +9,7 @@ $ local q, query = "s_warp_q", "query"
 $ local k_tile = p.tile_barriers == 1 and "tile + k_lane" or "s_kv + stage * kStageBytes + k_lane"
 $ if p.q_in_registers == 1 then q, query = "q", "q[d]" end
 $ local symbol = "tamis_" .. p.name
+$ local takes = p.output_map == 1 and "given" or "args"
 $ if p.block_m % (16 * p.warps) ~= 0 then reject("block_m must be a multiple of 16 rows for each warp") end
 $ if p.block_n % 16 ~= 0 then reject("block_n must be a multiple of 16, the depth of a P V fragment") end
 $ if p.tile_barriers == 1 and p.stages < 2 then reject("tile_barriers needs stages of 2 or more: one makes warps wait anyway") end
@@ -17,12 +18,19 @@ $ -- Accumulators alone: O, S, and Q where it stays in registers; beyond about 2
 $ local q_registers = p.q_in_registers * rows_a_warp // 16 * p.head_dim // 4
 $ local accumulators = rows_a_warp // 16 * (p.head_dim + p.block_n) // 2 + q_registers
 $ if accumulators > 208 then reject("needs " .. accumulators .. " accumulator registers a thread, more than 208") end
-$ entry{stage = "attend", symbol = symbol, threads = 32 * p.warps, shared_bytes = shared_bytes,
+$ -- With a map, O and the rows that it is made of, which are half as long.
+$ local mapped = p.output_map * rows_a_warp // 16 * p.head_dim * 3 // 4
+$ if mapped > 208 then reject("output_map needs " .. mapped .. " accumulator registers a thread, more than 208") end
+$ local stage = p.output_map == 1 and "attend_map" or "attend"
+$ entry{stage = stage, symbol = symbol, threads = 32 * p.warps, shared_bytes = shared_bytes,
 $       block_m = p.block_m, block_n = p.block_n}
 #include "kernel_args.h"
 #include "ptx.cuh"
 #include "tile.cuh"
 #include "softmax.cuh"
+$ if p.output_map == 1 then
+#include "map_args.h"
+$ end
 
 using Element = ${p.dtype == "bf16" and "Bf16" or "Fp16"};
 
@@ -44,6 +52,9 @@ constexpr float kLn2 = 0.693147180559945f; // the LSE leaves in natural units
 static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
 #include "attend_mma.cuh"
+$ if p.output_map == 1 then
+#include "map_mma.cuh"
+$ end
 
 // S = Q K^T.
 __device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kLogits],
@@ -95,8 +106,11 @@ __device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRow
 }
 
 // One block: kBlockM queries of one head. grid = (tiles of the capacity, Hq, B).
-extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_attend_args args)
+extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_${stage}_args ${takes})
 {
+$ if p.output_map == 1 then
+    const tamis_attend_args &args = given.attend;
+$ end
     extern __shared__ __align__(16) char s_memory[];
     follow_stream();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -303,6 +317,9 @@ $ end
                     (state[m].max[half] * args.scale_log2 + log2f(state[m].sum[half])) * kLn2;
         }
 
+$ if p.output_map == 1 then
+    map_output(o, state, s_kv, static_cast<const char *>(given.output_map) + 2ll * kHeadDim * kHeadDim * head, lane);
+$ end
     stage_output(s_memory + warp_row * kPitch, o, state, lane);
     __syncwarp();
     char *output = const_cast<char *>(row_pointer(args.output, sequence, head, 0));

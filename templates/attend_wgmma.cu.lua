@@ -25,7 +25,13 @@ $ if p.lazy_max == 1 and p.sum_by_product == 1 then reject("lazy_max looks at th
 $ if p.lazy_max == 1 and p.exp2_emulation > 0 then reject("lazy_max wants exponents beyond those of exp2_emulation") end
 $ if p.section_mib < 1 then reject("section_mib must hold some K and V") end
 $ if p.ping_pong == 1 and p.warpgroups < 2 then reject("ping_pong needs two warpgroups that take turns") end
-$ entry{stage = "attend_tma", symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
+$ -- With a map, O and the rows that it is made of, before the next tile begins. ptxas keeps both whole.
+$ local keeps_rows = p.head_dim <= 128
+$ local mapped = p.output_map * (o_count + (keeps_rows and p.head_dim or p.block_n) // 4)
+$ if mapped + 18 > p.consumer_registers then reject("O and the rows to be mapped do not fit in consumer_registers") end
+$ local stage = p.output_map == 1 and "attend_map_tma" or "attend_tma"
+$ local takes = p.output_map == 1 and "given" or "args"
+$ entry{stage = stage, symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
 $       block_m = p.block_m, block_n = p.block_n}
 $ local asm = use("asm")
 #include "kernel_args.h"
@@ -34,6 +40,9 @@ $ local asm = use("asm")
 #include "hopper.cuh"
 #include "softmax.cuh"
 #include "dropped.cuh"
+$ if p.output_map == 1 then
+#include "map_args.h"
+$ end
 
 using Element = ${p.dtype == "bf16" and "Bf16" or "Fp16"};
 
@@ -147,7 +156,13 @@ __device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned
 
 // One thread: takes the next tile whenever it is done with one, and loads K of each step, and V one step behind, in the order
 // in which they are needed.
+$ if p.output_map == 1 then
+// Behind V comes the head's output map, as if it were values.
+__device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared,
+                                                     const void *output_map)
+$ else
 __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args &args, const Shared &shared)
+$ end
 {
     Ring<kStages> k, v;
     Work work;
@@ -172,6 +187,12 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_tma_args
                 v.advance();
             }
         }
+$ if p.output_map == 1 then
+        for (int row = 0; row < kHeadDim; row += kBlockN) {
+            load_tile(shared.v_tile(v.stage), shared.v_full(v.stage), shared.v_empty(v.stage), v, output_map, row, work.head, 0);
+            v.advance();
+        }
+$ end
     }
     work.steps = 0;
     publish(shared, work, number);
@@ -232,6 +253,10 @@ __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsi
     wgmma_commit();
 }
 
+$ if p.output_map == 1 then
+#include "map_wgmma.cuh"
+
+$ end
 $ if p.lazy_max == 1 then
 // S = Q K^T once more, of this warp's 16 rows alone, from the tiles in shared memory. `q` is the first of the rows.
 __device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned q, unsigned k, int lane)
@@ -253,7 +278,11 @@ __device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigne
 }
 
 $ end
+$ if p.output_map == 1 then
+// Write the tile's rows, normalised and mapped, to their tokens' places, and their log-sum-exp.
+$ else
 // Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp.
+$ end
 __device__ __forceinline__ void write_output(const tamis_attend_args &attend, const Work &work, const float (&o)[kOutputs],
                                              const Softmax &state, int row_above, int lane)
 {
@@ -262,10 +291,14 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const float sum = !kSumByProduct || attend.lse ? quad_sum(state.sum[half]) : 1.0f;
+$ if p.output_map == 1 then
+        constexpr float inverse = 1.0f;
+$ else
         float inverse = 1.0f / sum;
         // Of a row's four lanes the first has the sum that came with O. It is not shuffled itself: ptxas would not have that
         // near products under way.
         if (kSumByProduct) inverse = __shfl_sync(0xffffffffu, 1.0f / o[kHeadDim / 2 + 2 * half], lane & ~3);
+$ end
         const int row = row_above + 8 * half;
         const bool valid = row < work.rows;
         const int place = valid && token ? token[row] : row;
@@ -434,15 +467,54 @@ $ end
             pack_probabilities(p, s);
         }
 $ end
+$ if p.output_map == 0 or keeps_rows then
         if (lane == 0) barrier_arrive(shared.q_empty());
+$ end
 
         start_values();
+$ if p.output_map == 1 then
+        wait_for_values();
+$ if keeps_rows then
+        unsigned rows[kRowWords];
+        pack_rows(o, state, lane, [&](int at, const unsigned (&words)[4]) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) rows[at + i] = words[i];
+        });
+$ else
+        const unsigned place = words_place(shared.q + warpgroup * 64 * 128, static_cast<int>(threadIdx.x) % 128, 0);
+        named_sync(9 + warpgroup, 128); // all its warps are done with Q
+        pack_rows(o, state, lane,
+                  [&](int at, const unsigned (&words)[4]) { store_words(words_place(place, 0, at), words); });
+$ end
+#pragma unroll
+        for (int first = 0; first < kHeadDim; first += kBlockN) {
+$ if not keeps_rows then
+            unsigned rows[kBlockN / 4];
+#pragma unroll
+            for (int i = 0; i < kBlockN / 4; i += 4)
+                if (first / 4 + i < kRowWords) load_words(rows + i, words_place(place, 0, first / 4 + i));
+$ end
+            barrier_wait(shared.v_full(v.stage), v.phase);
+            multiply_map(o, rows${keeps_rows and " + first / 4" or ""}, v_tiles + v.stage * kValueStep, first);
+            wait_for_values();
+        }
+$ if not keeps_rows then
+        fence_async_proxy(); // what was stored, before the next Q is copied there
+        __syncwarp();
+        if (lane == 0) barrier_arrive(shared.q_empty());
+$ end
+        // The product that begins the next tile writes S, and as operands go it has read it: S is kept from here on, not before.
+#pragma unroll
+        for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
+$ end
         ++number;
         more = begin_tile();
         const auto end_tile = [&] {
+$ if p.output_map == 0 then
             pin_registers(o);
             if (lane == 0) barrier_arrive(shared.v_empty(v.stage));
             v.advance();
+$ end
             write_output(args.attend, work, o, state, work.first_row + thread_row, lane);
             __syncwarp();
             if (lane == 0) barrier_arrive(shared.work_empty((number - 1) % 2));
@@ -460,8 +532,11 @@ $ end
 }
 
 // grid = (SMs).
-extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid_constant__ tamis_attend_tma_args args)
+extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid_constant__ tamis_${stage}_args ${takes})
 {
+$ if p.output_map == 1 then
+    const tamis_attend_tma_args &args = given.run;
+$ end
     extern __shared__ __align__(1024) char s_memory[];
     const Shared shared = shared_layout(s_memory);
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
@@ -490,7 +565,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid
 
     if (warpgroup == 0) {
         give_registers<${p.producer_registers}>();
-        if (threadIdx.x == 0) load_keys_and_values(args, shared);
+        if (threadIdx.x == 0) load_keys_and_values(args, shared${p.output_map == 1 and ", &given.output_map" or ""});
         if (threadIdx.x >= 32) load_queries(args, shared, static_cast<int>(threadIdx.x) - 32);
     } else {
         take_registers<${p.consumer_registers}>();

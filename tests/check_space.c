@@ -412,6 +412,36 @@ START_TEST(missing_template)
 }
 END_TEST
 
+/* Variants with an output map, of a spec that asks: attend's entries once more, with one parameter in its place among theirs. */
+START_TEST(output_maps)
+{
+    struct space without, with;
+    write_template("attend", "$ entry{stage = \"attend\", symbol = p.name, threads = 32, shared_bytes = 0, block_m = 1, block_n = 0}\n"
+                             "$ if p.output_map == 1 and p.block_m == 32 then reject(\"no room\") end\nmap ${p.output_map}\n");
+    add_attend(32, 4);
+    add_attend(64, 4);
+    make(&without);
+    spec.output_map = 1;
+    make(&with);
+    ck_assert_uint_eq(with.variant_count, without.variant_count + 4); /* two dtypes on two architectures */
+    ck_assert_uint_eq(with.rejection_count, 4);
+    ck_assert_str_eq(with.rejections[0].name, "attend_bf16_d128_bm32_om1_qir0_w4");
+    for (size_t i = 0; i < without.variant_count; i++) {
+        ck_assert_str_eq(with.variants[i].variant.name, without.variants[i].variant.name);
+        ck_assert_str_eq(with.variants[i].text, without.variants[i].text);
+    }
+    ck_assert_ptr_nonnull(strstr(find(&with, "sm_86", "attend")->text, "map 0\n"));
+    const struct space_variant *mapped = find(&with, "sm_86", "attend_map");
+    ck_assert_ptr_nonnull(strstr(mapped->text, "map 1\n"));
+    ck_assert_str_eq(mapped->variant.name, "attend_bf16_d128_bm64_om1_qir0_w4");
+    ck_assert_str_eq(mapped->variant.params, "block_m=64 output_map=1 q_in_registers=0 warps=4");
+    ck_assert_int_eq(mapped->variant.rank, 0);
+    ck_assert_int_ne(mapped->variant.abi, find(&with, "sm_86", "attend")->variant.abi);
+    space_free(&without);
+    space_free(&with);
+}
+END_TEST
+
 /* The chosen one first in each of its combinations, the others behind it in their order, and everything else untouched. */
 START_TEST(promoted_variants)
 {
@@ -464,6 +494,7 @@ Suite *space_suite(void)
     tcase_add_test(tcase, text_knows_no_spec);
     tcase_add_test(tcase, equal_names);
     tcase_add_test(tcase, missing_template);
+    tcase_add_test(tcase, output_maps);
     tcase_add_test(tcase, promoted_variants);
     suite_add_tcase(suite, tcase);
     suite_add_tcase(suite, space_models_tcase());

@@ -74,6 +74,7 @@ START_TEST(defaults)
     ck_assert_int_eq(selection->min_tokens, 1024);
     ck_assert_int_eq(spec.ratio_count, 3);
     ck_assert_double_eq(spec.ratios[1], 0.75);
+    ck_assert_int_eq(spec.output_map, 0);
     spec_free(&spec);
     ck_assert_ptr_null(spec.tiles);
 }
@@ -87,7 +88,7 @@ START_TEST(every_key)
                  "   reason: 'ü',\n"
                  "   params: {warps: 4, block_m: [128, 64], stages: 2, q_in_registers: [0, 1], block_n: 16,\n"
                  "            rescale_threshold: 8, tile_barriers: 1, lazy_max: 0}}\n"
-                 "archs: sm_100\n"
+                 "archs: sm_100\noutput_map: true\n"
                  "selection: {count: 4096, scope: kv_group, window: 64, pool: 1, min_tokens: 0, ratios: [1, .25, 5e-1]}\n"
                  "attention: {scale: 1.25e-1, head_dim: 256, kv_heads: 4, q_heads: 12}\n"
                  "dtypes: [fp16, bf16]\nsparse_layers: [3, 4, 0-1, 6, 7, 8]\nlayers: 9\nname: a.b-c_1\n");
@@ -100,6 +101,7 @@ START_TEST(every_key)
     ck_assert_int_eq(spec.problem.head_dim, 256);
     ck_assert_int_eq(spec.arch_count, 1);
     ck_assert_str_eq(spec.archs[0], "sm_100");
+    ck_assert_int_eq(spec.output_map, 1);
     const tamis_selection *selection = &spec.problem.selection;
     ck_assert_int_eq(selection->policy, TAMIS_COUNT);
     ck_assert_int_eq(selection->count, 4096);

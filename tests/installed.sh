@@ -51,7 +51,7 @@ nm -g --defined-only "$libdir/libtamis.a" | awk 'NF == 3 && $3 !~ /^tamisi?_/ { 
 for file in share/man/man1/tamis.1 share/bash-completion/completions/tamis share/zsh/site-functions/_tamis \
     share/fish/vendor_completions.d/tamis.fish share/doc/tamis/LICENSE share/tamis/runtime/kernel_args.h \
     share/tamis/runtime/drift_args.h share/tamis/runtime/block_args.h share/tamis/runtime/pattern_args.h \
-    share/tamis/runtime/pattern_stages.inc; do
+    share/tamis/runtime/pattern_stages.inc share/tamis/runtime/map_args.h; do
     [ -s "$prefix/$file" ] || fail "there is no $file"
 done
 ! grep -rlF "$folder/first" "$prefix" || fail "the files above hold the prefix"

@@ -162,7 +162,7 @@ err_has 'compiling 1 of 6'
 
 # A default kernel that spills is a warning, with --strict a failure.
 copy_data
-sed -i '/tamis_attend_args args)/s/__launch_bounds__(kThreads)/__launch_bounds__(kThreads, 4)/' data/templates/attend.cu.lua
+sed -i '/extern "C"/s/__launch_bounds__(kThreads)/__launch_bounds__(kThreads, 4)/' data/templates/attend.cu.lua
 grep -q 'kThreads, 4' data/templates/attend.cu.lua || fail "the attend template has changed: spills cannot be provoked so"
 want 0 env TAMIS_DATA_DIR=data "$tamis" gen one.yaml -o spill.tamis --arch sm_80 --defaults-only
 err_has ' spills '
