@@ -17,7 +17,7 @@
 tamis_status tamisi_check_pointer(const void *pointer, const char *name); /* not NULL */
 
 /* The memory that arguments of one call take up, collected to see that nothing is written over another. */
-#define TAMISI_SPANS 12
+#define TAMISI_SPANS 13
 
 struct tamisi_span {
     const char *name;
@@ -52,6 +52,9 @@ tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan
 /* A run's blocks, in a form; `name` is the argument's, "blocks" or "args.blocks". api_blocks.c. */
 tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *plan, const tamis_blocks *blocks,
                                  tamis_blocks_form form, const char *name);
+
+/* A run's output map, which there is if and only if the plan asks for one; `name` is the argument's. */
+tamis_status tamisi_check_map(struct tamisi_spans *spans, const tamis_plan *plan, const void *map, const char *name);
 
 /* No written span meets another. Tensors may lie interleaved token by token, like the parts of a fused projection. */
 tamis_status tamisi_check_overlap(const struct tamisi_spans *spans, const tamis_plan *plan);

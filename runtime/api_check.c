@@ -134,6 +134,15 @@ tamis_status tamisi_check_array(struct tamisi_spans *spans, const tamis_plan *pl
     return add_span(spans, name, array, bytes, written, NULL, 0);
 }
 
+tamis_status tamisi_check_map(struct tamisi_spans *spans, const tamis_plan *plan, const void *map, const char *name)
+{
+    const int64_t dim = plan->problem.head_dim, elements = plan->problem.q_heads * dim * dim;
+    if (plan->options.output_map)
+        return tamisi_check_flat(spans, map, name, elements / (TENSOR_ALIGN / 2), TENSOR_ALIGN, false, false);
+    if (!map) return TAMIS_OK;
+    return tamisi_fail(TAMIS_EINVAL, "%s: is not NULL, and the plan was made without output_map", name);
+}
+
 tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
 {
     const size_t needed = plan->workspace.bytes;

@@ -48,7 +48,9 @@ static tamis_status read_options(tamis_plan_options *out, const tamis_plan_optio
         return tamisi_fail(TAMIS_EINVAL, "options: tuning is %d: it must be a tamis_tuning", (int)given->tuning);
     if ((int)given->compiling < TAMIS_COMPILE_MISSING || (int)given->compiling > TAMIS_COMPILE_NEVER)
         return tamisi_fail(TAMIS_EINVAL, "options: compiling is %d: it must be a tamis_compiling", (int)given->compiling);
-    memcpy(out, given, given->struct_size < sizeof *out ? TAMISI_PLAN_OPTIONS_LEAST_BYTES : sizeof *out);
+    memcpy(out, given, tamisi_plan_options_bytes(given));
+    if (out->output_map != 0 && out->output_map != 1)
+        return tamisi_fail(TAMIS_EINVAL, "options: output_map is %d: it must be 0 or 1", (int)out->output_map);
     out->struct_size = sizeof *out;
     return TAMIS_OK;
 }
@@ -95,6 +97,9 @@ tamis_status tamisi_plan_create_forced(tamis_plan **out, tamis_context *context,
     TAMIS_TRY(read_options(&options, given_options));
     TAMIS_TRY(check_arguments(context, store, &problem));
     TAMIS_TRY(read_pattern(&pattern, options.pattern, &problem));
+    if (options.output_map && pattern.kind != TAMIS_PATTERN_NONE)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "options: output_map is 1 and pattern.kind is %s: attention on blocks applies no "
+                                               "map", tamisi_pattern_name(pattern.kind));
     return make_plan(out, context, store, &problem, &pattern, &options, force);
 }
 
@@ -186,6 +191,7 @@ tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer, size_t si
         tamisi_pattern_describe(&text, &plan->pattern);
         tamisi_buf_puts(&text, "\n");
     }
+    if (plan->options.output_map) tamisi_buf_puts(&text, "output map: a matrix of each head on its kept rows\n");
     plan->context->backend->describe(plan, &text);
     tamisi_buf_printf(&text, "workspace: %zu bytes\n", plan->workspace.bytes);
     if (text.failed) {

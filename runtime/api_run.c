@@ -27,7 +27,7 @@ static tamis_status read_run_args(tamis_run_args *out, const tamis_run_args *giv
     TAMIS_TRY(tamisi_check_pointer(given, "args"));
     TAMIS_TRY(tamisi_options_check(given, TAMISI_RUN_ARGS_LEAST_BYTES, sizeof *given, "args", "TAMIS_RUN_ARGS_INIT"));
     memset(out, 0, sizeof *out);
-    memcpy(out, given, given->struct_size < sizeof *out ? TAMISI_RUN_ARGS_LEAST_BYTES : sizeof *out);
+    memcpy(out, given, tamisi_run_args_bytes(given));
     out->struct_size = sizeof *out;
     return TAMIS_OK;
 }
@@ -58,6 +58,7 @@ static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args
     TAMIS_TRY(tamisi_check_array(&spans, plan, args->indices, "args.indices", facts->index_heads, facts->capacity, true,
                                  true));
     TAMIS_TRY(check_run_blocks(&spans, plan, args->blocks));
+    TAMIS_TRY(tamisi_check_map(&spans, plan, args->output_map, "args.output_map"));
     return check_memory(&spans, plan, workspace, workspace_bytes);
 }
 
@@ -137,17 +138,18 @@ tamis_status tamis_compress(const tamis_plan *plan, const tamis_tensor *q, const
     return plan->context->backend->compress(plan, q, k, v, kept, indices, compact_q, compact_k, compact_v, stream);
 }
 
-tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
-                          const tamis_tensor *compact_v, const int32_t *kept, const tamis_tensor *compact_output,
-                          float *compact_lse, void *workspace, size_t workspace_bytes, tamis_stream stream)
+/* tamis_attend and, with a map, tamis_attend_map. */
+static tamis_status attend(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                           const tamis_tensor *compact_v, const int32_t *kept, const void *output_map,
+                           const tamis_tensor *compact_output, float *compact_lse, void *workspace, size_t workspace_bytes,
+                           tamis_stream stream)
 {
     struct tamisi_spans spans = {.count = 0};
-    tamisi_error_clear();
-    TAMIS_TRY(check_plan(plan, stream));
     const int q_heads = plan->problem.q_heads, heads = plan->facts.compact_heads;
     const int64_t capacity = plan->facts.capacity;
     if (plan->pattern.kind != TAMIS_PATTERN_NONE)
         return tamisi_fail(TAMIS_EINVAL, "plan: has a pattern: its step is tamis_attend_blocks");
+    TAMIS_TRY(tamisi_check_map(&spans, plan, output_map, "output_map"));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_q, "compact_q", q_heads, capacity, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_k, "compact_k", heads, capacity, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_v, "compact_v", heads, capacity, false));
@@ -155,8 +157,31 @@ tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q,
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_output, "compact_output", q_heads, capacity, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, compact_lse, "compact_lse", q_heads, capacity, true, true));
     TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
-    return plan->context->backend->attend(plan, compact_q, compact_k, compact_v, kept, compact_output, compact_lse,
+    return plan->context->backend->attend(plan, compact_q, compact_k, compact_v, kept, output_map, compact_output, compact_lse,
                                           workspace, stream);
+}
+
+tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                          const tamis_tensor *compact_v, const int32_t *kept, const tamis_tensor *compact_output,
+                          float *compact_lse, void *workspace, size_t workspace_bytes, tamis_stream stream)
+{
+    tamisi_error_clear();
+    TAMIS_TRY(check_plan(plan, stream));
+    if (plan->options.output_map) return tamisi_fail(TAMIS_EINVAL, "plan: has an output map: its step is tamis_attend_map");
+    return attend(plan, compact_q, compact_k, compact_v, kept, NULL, compact_output, compact_lse, workspace, workspace_bytes,
+                  stream);
+}
+
+tamis_status tamis_attend_map(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
+                              const tamis_tensor *compact_v, const int32_t *kept, const void *output_map,
+                              const tamis_tensor *compact_output, float *compact_lse, void *workspace, size_t workspace_bytes,
+                              tamis_stream stream)
+{
+    tamisi_error_clear();
+    TAMIS_TRY(check_plan(plan, stream));
+    if (!plan->options.output_map) return tamisi_fail(TAMIS_EINVAL, "plan: has no output map: its step is tamis_attend");
+    return attend(plan, compact_q, compact_k, compact_v, kept, output_map, compact_output, compact_lse, workspace,
+                  workspace_bytes, stream);
 }
 
 tamis_status tamis_decompress(const tamis_plan *plan, const tamis_tensor *compact_output, const float *compact_lse,

@@ -94,14 +94,14 @@ static tamis_status cpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
 }
 
 static tamis_status cpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
-                               const int32_t *kept, const tamis_tensor *output, float *lse, char *workspace,
-                               tamis_stream stream)
+                               const int32_t *kept, const void *output_map, const tamis_tensor *output, float *lse,
+                               char *workspace, tamis_stream stream)
 {
     (void)workspace;
     (void)stream;
     TAMIS_TRY(tamisi_cpu_check(plan, kept, NULL));
-    const struct tamisi_cpu_attend_args args = {q,    k,    v,   output, plan->facts.compact_heads,
-                                                kept, NULL, lse, plan->facts.capacity};
+    const struct tamisi_cpu_attend_args args = {q,   k,   v, output, plan->facts.compact_heads, kept, NULL,
+                                                lse, plan->facts.capacity, output_map};
     tamisi_cpu_attend(plan, &args);
     return TAMIS_OK;
 }
@@ -167,7 +167,7 @@ static tamis_status cpu_attend_blocks(const tamis_plan *plan, const tamis_tensor
     (void)stream;
     TAMIS_TRY(tamisi_cpu_check(plan, kept, NULL));
     const struct tamisi_cpu_attend_args args = {q,    k,    v,   output, plan->facts.compact_heads,
-                                                kept, NULL, lse, plan->facts.capacity};
+                                                kept, NULL, lse, plan->facts.capacity, NULL};
     const struct tamisi_cpu_lists lists = given_lists(plan, blocks, workspace);
     tamisi_cpu_attend_blocks(plan, &args, &lists);
     return TAMIS_OK;
@@ -207,7 +207,8 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
 {
     const long long seq_len = plan->problem.seq_len, batch = plan->problem.batch;
     const struct tamisi_cpu_attend_args attend = {
-        &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, NULL, NULL, run->lse, seq_len};
+        &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, NULL, NULL, run->lse, seq_len,
+        run->output_map};
     if (run->score) tamisi_cpu_score(plan, &run->q, &run->k, run->score, NULL, NULL, workspace);
     TAMIS_TRY(run_attend(plan, &attend, run->blocks, workspace));
     for (long long b = 0; run->kept && b < batch; b++) run->kept[b] = (int32_t)seq_len;
@@ -225,7 +226,8 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
     int32_t *kept = run->kept ? run->kept : (int32_t *)(void *)(workspace + parts->kept);
     int32_t *indices = run->indices ? run->indices : (int32_t *)(void *)(workspace + parts->indices);
     const struct tamisi_cpu_attend_args attend = {
-        &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, kept, indices, run->lse, plan->problem.seq_len};
+        &run->q, &run->k, &run->v, &run->output, plan->problem.kv_heads, kept, indices, run->lse, plan->problem.seq_len,
+        run->output_map};
     tamisi_cpu_score(plan, &run->q, &run->k, score, rank, mean, workspace);
     tamisi_cpu_select(plan, rank, mean, kept, indices);
     TAMIS_TRY(run_attend(plan, &attend, run->blocks, workspace));

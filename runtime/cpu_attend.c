@@ -23,6 +23,7 @@ bool tamisi_cpu_attend_tile(struct tamisi_cpu_attend *out, struct tamisi_cpu_pla
 
     const long long kv_head = head / (problem->q_heads / args->kv_heads);
     const long long list = sequence * facts->index_heads + head / (problem->q_heads / facts->index_heads);
+    const long long matrix = (long long)problem->head_dim * problem->head_dim;
     *place = (struct tamisi_cpu_place){row, first};
     *out = (struct tamisi_cpu_attend){.q = tamisi_cpu_rows_of(args->q, sequence, head),
                                       .k = tamisi_cpu_rows_of(args->k, sequence, kv_head),
@@ -34,7 +35,8 @@ bool tamisi_cpu_attend_tile(struct tamisi_cpu_attend *out, struct tamisi_cpu_pla
                                       .head_dim = problem->head_dim,
                                       .dtype = problem->dtype,
                                       .scale = facts->scale,
-                                      .causal = problem->mask == TAMIS_CAUSAL};
+                                      .causal = problem->mask == TAMIS_CAUSAL,
+                                      .output_map = args->output_map ? args->output_map + head * matrix : NULL};
     return true;
 }
 

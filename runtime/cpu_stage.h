@@ -46,6 +46,7 @@ struct tamisi_cpu_attend_args {
     const int32_t *indices;
     float *lse;         /* or NULL */
     long long lse_rows; /* its row length */
+    const uint16_t *output_map; /* (Hq, D, D) or NULL */
 };
 void tamisi_cpu_attend(const tamis_plan *plan, const struct tamisi_cpu_attend_args *args);
 

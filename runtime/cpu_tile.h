@@ -31,6 +31,7 @@ struct tamisi_cpu_attend {
     tamis_dtype dtype;
     double scale; /* of the logits */
     bool causal;  /* else each row sees all */
+    const uint16_t *output_map; /* (head_dim, head_dim) that rows are multiplied with, once rounded; NULL: none */
 };
 
 /* The list of one query block, as block_args.h has it. */

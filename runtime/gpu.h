@@ -57,6 +57,8 @@ enum tamisi_stage {
     TAMISI_ATTEND,
     TAMISI_ATTEND_TMA,
     TAMISI_DECOMPRESS,
+    TAMISI_ATTEND_MAP, /* this and the next: of plans with an output map, in place of attend and attend_tma */
+    TAMISI_ATTEND_MAP_TMA,
     TAMISI_BLOCKS_BITS, /* this and the rest: of plans with a pattern */
     TAMISI_BLOCKS_ROWS,
     TAMISI_BLOCKS_ORDER,
@@ -104,7 +106,7 @@ struct tamisi_map_set {
 #define TAMISI_FAMILY_COUNT 5     /* of every plan */
 #define TAMISI_PATTERN_FAMILIES 6 /* behind them, of plans with a pattern; but for `blocks` they are tuned */
 #define TAMISI_ALL_FAMILIES (TAMISI_FAMILY_COUNT + TAMISI_PATTERN_FAMILIES)
-#define TAMISI_FAMILY_ATTEND 3 /* place in tamisi_gpu_families */
+#define TAMISI_FAMILY_ATTEND 3 /* place in tamisi_gpu_families; of plans with an output map TAMISI_MAP_FAMILY's */
 
 /* plan->state of a GPU plan. */
 struct tamisi_gpu_plan {
@@ -126,8 +128,11 @@ struct tamisi_ranking {
 
 extern const char *const tamisi_gpu_families[TAMISI_ALL_FAMILIES];
 void tamisi_gpu_identify(struct tamisi_gpu_identity *out, const struct tamisi_gpu *gpu);
-/* `gpu` of the identity alone is looked at, so that a plan for an absent GPU can be explained. `pattern`: the plan's, of kind
-   NONE too. Statuses of a plan. */
+/*
+ * Variants of TAMISI_MAP_FAMILY come in the order of those of attend that have the same tiles, by whose times they are chosen.
+ * `gpu` of the identity alone is looked at, so that a plan for an absent GPU can be explained. `pattern`: the plan's, of kind
+ * NONE too. Statuses of a plan.
+ */
 tamis_status tamisi_gpu_rank(struct tamisi_ranking *out, tamis_store *store, const char *family, const char *arch,
                              const tamis_problem *problem, const struct tamisi_facts *facts, const tamis_pattern *pattern,
                              tamis_tuning tuning, const struct tamisi_gpu_identity *gpu);
@@ -184,9 +189,10 @@ tamis_status tamisi_gpu_strided_map(struct tamis_tensor_map *out, const tamis_pl
 tamis_status tamisi_gpu_score_launch(const tamis_plan *plan, const struct tamis_rows *q, const struct tamis_rows *k,
                                      float *score, char *workspace, tamis_stream stream);
 
-/* gpu_attend.c. The caller sets rows, kept, indices, lse, lse_rows and compact_heads; the rest follows from the plan. */
-tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, char *workspace,
-                                      tamis_stream stream);
+/* gpu_attend.c. The caller sets rows, kept, indices, lse, lse_rows and compact_heads; the rest follows from the plan.
+   `output_map`: of a plan that has one. */
+tamis_status tamisi_gpu_attend_launch(const tamis_plan *plan, struct tamis_attend_args *args, const void *output_map,
+                                      char *workspace, tamis_stream stream);
 /* TAMIS_EUNSUPPORTED where the plan's attention kernel cannot count its tiles. */
 tamis_status tamisi_gpu_attend_check(const tamis_plan *plan);
 /* Does the plan's attention kernel, given indices, write the rows of dropped tokens? */
@@ -219,8 +225,8 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
                                  const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                  const tamis_tensor *compact_v, tamis_stream stream);
 tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
-                               const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
-                               char *workspace, tamis_stream stream);
+                               const tamis_tensor *v, const int32_t *kept, const void *output_map,
+                               const tamis_tensor *output, float *lse, char *workspace, tamis_stream stream);
 tamis_status tamisi_gpu_make_blocks(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const int32_t *kept,
                                     const tamis_blocks *blocks, int32_t *count, int32_t *list, char *workspace,
                                     tamis_stream stream);

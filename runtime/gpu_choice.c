@@ -56,6 +56,10 @@ static tamis_status find_usable(struct tamisi_ranking *out, tamis_store *store, 
         return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: its %s kernels are for another libtamis (interface %d, this one has %d): "
                                                "run tamis gen again",
                            tamisi_store_path(store), family, abi, tamisi_family_abi(family));
+    if (strcmp(family, TAMISI_MAP_FAMILY) == 0)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no attention kernel with an output map for head_dim %d, %s, %s: run tamis "
+                                               "gen on a spec with output_map: true",
+                           tamisi_store_path(store), problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", arch);
     return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
                        tamisi_store_path(store), family, problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16",
                        arch, arch);
@@ -74,19 +78,49 @@ static void make_bucket(struct tamisi_bucket *out, const char *family, const tam
     tamisi_bucket_make_lists(out, family, problem, kept, facts->dense, pattern, density > 0 ? density : DATA_LISTS);
 }
 
-/* Put the variants into the order that the timings give. */
-static tamis_status order_variants(struct tamisi_ranking *ranking, const struct tamisi_timing *timings, size_t timing_count,
+/* ---- whose timings count. An output map costs all of attend's tiles about the same, and is not timed: of two variants that
+   differ in it alone the one without has the timings for both. */
+
+static const char *timed_family(const char *family) { return strcmp(family, TAMISI_MAP_FAMILY) == 0 ? "attend" : family; }
+
+/* Are the parameters the same but for the one that only `mapped` has? */
+static bool is_twin(const char *mapped, const char *plain)
+{
+    static const char own[] = "output_map=1 "; /* in the order of names others follow */
+    const char *at = strstr(mapped, own);
+    if (!at || strncmp(mapped, plain, (size_t)(at - mapped)) != 0) return false;
+    return strcmp(at + strlen(own), plain + (at - mapped)) == 0;
+}
+
+/* The sources that timings are looked up by, in the variants' places; where a twin is missing, the variant's own. */
+static tamis_status find_timed(struct tamisi_option *options, const struct tamisi_ranking *ranking, tamis_store *store,
+                               const char *family, const char *arch, const tamis_problem *problem)
+{
+    const struct tamisi_variant_query query = {
+        .family = timed_family(family), .arch = arch, .dtype = (int)problem->dtype, .head_dim = problem->head_dim};
+    struct tamisi_variant *twins = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < ranking->count; i++) options[i].source = ranking->variants[i].source;
+    if (query.family == family) return TAMIS_OK;
+    TAMIS_TRY(tamisi_store_find_variants(&twins, &count, store, &query));
+    for (size_t i = 0; i < ranking->count; i++)
+        for (size_t j = 0; j < count; j++)
+            if (is_twin(ranking->variants[i].params, twins[j].params)) options[i].source = twins[j].source;
+    free(twins);
+    return TAMIS_OK;
+}
+
+/* Put the variants into the order that the timings give. `options`: by which sources. */
+static tamis_status order_variants(struct tamisi_ranking *ranking, const struct tamisi_option *options,
+                                   const struct tamisi_timing *timings, size_t timing_count,
                                    const struct tamisi_bucket *bucket, const struct tamisi_gpu_identity *gpu)
 {
     const size_t count = ranking->count;
-    struct tamisi_option *options = calloc(count, sizeof *options);
     size_t *order = calloc(count, sizeof *order);
     struct tamisi_variant *ordered = calloc(count, sizeof *ordered);
-    const bool enough = options && order && ordered;
-    for (size_t i = 0; i < count && enough; i++) options[i].source = ranking->variants[i].source;
+    const bool enough = order && ordered;
     if (enough) tamisi_choose(&ranking->choice, order, options, count, timings, timing_count, bucket, gpu);
     for (size_t i = 0; i < count && enough; i++) ordered[i] = ranking->variants[order[i]];
-    free(options);
     free(order);
     if (!enough) {
         free(ordered);
@@ -116,11 +150,16 @@ static tamis_status rank(struct tamisi_ranking *out, tamis_store *store, const c
     size_t count = 0;
     TAMIS_TRY(find_usable(out, store, family, arch, problem));
     if (tuning == TAMIS_TUNING_OFF) return TAMIS_OK;
-    TAMIS_TRY(tamisi_store_find_timings(&timings, &count, store, family, arch, problem->head_dim, gpu->cc));
-    make_bucket(&bucket, family, problem, facts, pattern);
-    tamis_status status = order_variants(out, timings, count, &bucket, gpu);
+    const char *timed = timed_family(family);
+    TAMIS_TRY(tamisi_store_find_timings(&timings, &count, store, timed, arch, problem->head_dim, gpu->cc));
+    struct tamisi_option *options = calloc(out->count, sizeof *options);
+    tamis_status status = options ? find_timed(options, out, store, family, arch, problem)
+                                  : tamisi_fail(TAMIS_ENOMEM, "out of memory for a plan");
+    make_bucket(&bucket, timed, problem, facts, pattern);
+    if (status == TAMIS_OK) status = order_variants(out, options, timings, count, &bucket, gpu);
+    free(options);
     free(timings);
-    if (status == TAMIS_OK && tuning == TAMIS_TUNING_REQUIRE) status = require_timing(store, family, problem, &out->choice);
+    if (status == TAMIS_OK && tuning == TAMIS_TUNING_REQUIRE) status = require_timing(store, timed, problem, &out->choice);
     return status;
 }
 

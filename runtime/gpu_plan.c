@@ -26,7 +26,8 @@ static const char *const stage_names[TAMISI_STAGE_COUNT] = {
     [TAMISI_PATTERN_LINES] = "pattern_lines",       [TAMISI_PATTERN_HEADS] = "pattern_heads",
     [TAMISI_PATTERN_SOFTEN] = "pattern_soften",     [TAMISI_PATTERN_CUT] = "pattern_cut",
     [TAMISI_PATTERN_LISTS] = "pattern_lists",       [TAMISI_PATTERN_XATTN] = "pattern_xattn",
-    [TAMISI_PATTERN_XATTN_TMA] = "pattern_xattn_tma"};
+    [TAMISI_PATTERN_XATTN_TMA] = "pattern_xattn_tma",
+    [TAMISI_ATTEND_MAP] = "attend_map",             [TAMISI_ATTEND_MAP_TMA] = "attend_map_tma"};
 
 /* The family whose variants have a maker's stage. */
 static const char *maker_family(int stage)
@@ -123,6 +124,8 @@ static int other_of(int stage)
     case TAMISI_SCORE_SUM_TMA: return TAMISI_SCORE_SUM;
     case TAMISI_ATTEND: return TAMISI_ATTEND_TMA;
     case TAMISI_ATTEND_TMA: return TAMISI_ATTEND;
+    case TAMISI_ATTEND_MAP: return TAMISI_ATTEND_MAP_TMA;
+    case TAMISI_ATTEND_MAP_TMA: return TAMISI_ATTEND_MAP;
     case TAMISI_ATTEND_BLOCKS: return TAMISI_ATTEND_BLOCKS_TMA;
     case TAMISI_ATTEND_BLOCKS_TMA: return TAMISI_ATTEND_BLOCKS;
     case TAMISI_PATTERN_XATTN: return TAMISI_PATTERN_XATTN_TMA;
@@ -136,10 +139,12 @@ static bool is_served(const struct tamisi_gpu_plan *loaded, int stage)
     return loaded->kernels[stage].function || loaded->kernels[other_of(stage)].function;
 }
 
-/* Stages and families behind those of every plan are for patterns, some of them for some patterns alone. */
+/* Stages and families behind those of every plan are for patterns, some of them for some patterns alone; or for output maps. */
 static bool needs_stage(const tamis_plan *plan, int stage)
 {
     const tamis_pattern_kind kind = plan->pattern.kind;
+    if (stage == TAMISI_ATTEND || stage == TAMISI_ATTEND_TMA) return !plan->options.output_map;
+    if (stage == TAMISI_ATTEND_MAP || stage == TAMISI_ATTEND_MAP_TMA) return plan->options.output_map;
     if (stage < TAMISI_PATTERN_SLIDING) return stage < TAMISI_BLOCKS_BITS || kind != TAMIS_PATTERN_NONE;
     return tamisi_gpu_pattern_needs(kind, maker_family(stage));
 }
@@ -147,6 +152,12 @@ static bool needs_stage(const tamis_plan *plan, int stage)
 static bool needs_family(const tamis_plan *plan, int family)
 {
     return family < TAMISI_FAMILY_COUNT || tamisi_gpu_pattern_needs(plan->pattern.kind, tamisi_gpu_families[family]);
+}
+
+/* What serves the plan at this place in the families. */
+static const char *family_name(const tamis_plan *plan, int family)
+{
+    return family == TAMISI_FAMILY_ATTEND && plan->options.output_map ? TAMISI_MAP_FAMILY : tamisi_gpu_families[family];
 }
 
 static int find_stage(const char *name)
@@ -290,12 +301,12 @@ static tamis_tuning tuning_of(const struct tamisi_gpu_plan *loaded, const tamis_
 static tamis_status load_family(struct tamisi_gpu_plan *loaded, const tamis_plan *plan, tamis_store *store, int family)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
-    const char *name = tamisi_gpu_families[family];
+    const char *name = family_name(plan, family);
     struct tamisi_gpu_identity identity;
     struct tamisi_ranking ranking;
     tamisi_gpu_identify(&identity, gpu);
     TAMIS_TRY(tamisi_gpu_rank(&ranking, store, name, gpu->arch, &plan->problem, &plan->facts, &plan->pattern,
-                              tuning_of(loaded, plan, name), &identity));
+                              tuning_of(loaded, plan, tamisi_gpu_families[family]), &identity));
     tamis_status status = TAMIS_OK;
     if (plan->force.family && strcmp(plan->force.family, name) == 0) status = keep_forced(&ranking, &plan->force);
     loaded->choices[family] = ranking.choice;
@@ -349,7 +360,7 @@ void tamisi_gpu_describe(const tamis_plan *plan, struct tamisi_buf *out)
     }
     for (int family = 0; family < TAMISI_ALL_FAMILIES; family++) {
         if (!needs_family(plan, family)) continue;
-        tamisi_buf_printf(out, "variant of %s: %s: ", tamisi_gpu_families[family], loaded->variants[family].name);
+        tamisi_buf_printf(out, "variant of %s: %s: ", family_name(plan, family), loaded->variants[family].name);
         tamisi_choice_describe(out, &loaded->choices[family]);
         tamisi_buf_puts(out, "\n");
     }

@@ -224,8 +224,8 @@ tamis_status tamisi_gpu_compress(const tamis_plan *plan, const tamis_tensor *q, 
 }
 
 tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
-                               const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output, float *lse,
-                               char *workspace, tamis_stream stream)
+                               const tamis_tensor *v, const int32_t *kept, const void *output_map,
+                               const tamis_tensor *output, float *lse, char *workspace, tamis_stream stream)
 {
     struct tamis_attend_args args = {.q = rows_of(q),
                                      .k = rows_of(k),
@@ -236,7 +236,7 @@ tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, co
                                      .lse_rows = plan->facts.capacity,
                                      .compact_heads = plan->facts.compact_heads};
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
-    const tamis_status status = tamisi_gpu_attend_launch(plan, &args, workspace, stream);
+    const tamis_status status = tamisi_gpu_attend_launch(plan, &args, output_map, workspace, stream);
     tamisi_gpu_leave(plan->context);
     return status;
 }
@@ -253,11 +253,12 @@ tamis_status tamisi_gpu_decompress(const tamis_plan *plan, const tamis_tensor *c
 
 /* ---- the operator in one call */
 
-static tamis_status attend_stage(const tamis_plan *plan, struct tamis_attend_args *args, const tamis_blocks *blocks,
+static tamis_status attend_stage(const tamis_plan *plan, const tamis_run_args *run, struct tamis_attend_args *args,
                                  char *workspace, tamis_stream stream)
 {
-    if (plan->pattern.kind == TAMIS_PATTERN_NONE) return tamisi_gpu_attend_launch(plan, args, workspace, stream);
-    return tamisi_gpu_attend_pattern(plan, args, blocks, workspace, stream);
+    if (plan->pattern.kind == TAMIS_PATTERN_NONE)
+        return tamisi_gpu_attend_launch(plan, args, run->output_map, workspace, stream);
+    return tamisi_gpu_attend_pattern(plan, args, run->blocks, workspace, stream);
 }
 
 /* Every token is kept, whatever the data: plain attention, and what else was asked for. */
@@ -278,7 +279,7 @@ static tamis_status run_dense(const tamis_plan *plan, const tamis_run_args *run,
                                      .lse = run->lse,
                                      .lse_rows = plan->problem.seq_len,
                                      .compact_heads = plan->problem.kv_heads};
-    return attend_stage(plan, &args, run->blocks, workspace, stream);
+    return attend_stage(plan, run, &args, workspace, stream);
 }
 
 /*
@@ -316,7 +317,7 @@ static tamis_status run_sparse(const tamis_plan *plan, const tamis_run_args *run
         args.k_full = rows_of(&run->k);
         args.v_full = rows_of(&run->v);
     }
-    TAMIS_TRY(attend_stage(plan, &args, run->blocks, workspace, stream));
+    TAMIS_TRY(attend_stage(plan, run, &args, workspace, stream));
     if (tamisi_gpu_attend_zeroes(plan)) return TAMIS_OK;
     return decompress_stage(plan, NULL, NULL, kept, indices, &run->output, run->lse, stream);
 }

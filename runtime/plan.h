@@ -143,8 +143,8 @@ struct tamisi_backend {
                              const int32_t *kept, const int32_t *indices, const tamis_tensor *compact_q,
                              const tamis_tensor *compact_k, const tamis_tensor *compact_v, tamis_stream stream);
     tamis_status (*attend)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const tamis_tensor *v,
-                           const int32_t *kept, const tamis_tensor *output, float *lse, char *workspace,
-                           tamis_stream stream);
+                           const int32_t *kept, const void *output_map, const tamis_tensor *output, float *lse,
+                           char *workspace, tamis_stream stream); /* output_map: NULL where the plan has none */
     tamis_status (*make_blocks)(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k, const int32_t *kept,
                                 const tamis_blocks *blocks, int32_t *count, int32_t *list, char *workspace,
                                 tamis_stream stream);

@@ -9,7 +9,8 @@
  * In rising order of difficulty:
  *   1. the operator in one call      tamis_context_create, tamis_store_open, tamis_plan_create, tamis_run
  *   2. the operator in its steps     tamis_score, tamis_select, tamis_compress, tamis_attend, tamis_decompress;
- *                                    with a block pattern tamis_make_blocks and tamis_attend_blocks
+ *                                    with a block pattern tamis_make_blocks and tamis_attend_blocks;
+ *                                    with an output map tamis_attend_map
  *   3. device memory and streams     tamis_memory_*, tamis_stream_*: for hosts that use no CUDA toolkit of their own
  *   4. which layers to run sparse    tamis_drift_*: measured from a model's hidden states
  *
@@ -376,9 +377,19 @@ typedef struct tamis_plan_options {
     tamis_compile_fn on_compile; /* called inside tamis_plan_create_with(), on its thread; NULL: not told */
     void *on_compile_payload;
     const tamis_pattern *pattern; /* copied; NULL, or a struct that ends before it: every block */
+    int32_t output_map; /* 1: every run has an output map, below; 0, or a struct that ends before it: none */
 } tamis_plan_options;
 
-#define TAMIS_PLAN_OPTIONS_INIT {sizeof(tamis_plan_options), TAMIS_TUNING_USE, TAMIS_COMPILE_MISSING, NULL, NULL, NULL}
+#define TAMIS_PLAN_OPTIONS_INIT {sizeof(tamis_plan_options), TAMIS_TUNING_USE, TAMIS_COMPILE_MISSING, NULL, NULL, NULL, 0}
+
+/*
+ * An output map is a D x D matrix for each query head, that the head's kept rows are multiplied with before they go to their
+ * tokens' places: row vector times matrix,
+ *     out[b][h][t][j] = sum over i of row[i] * output_map[h][i][j],
+ * where `row` is what the same plan without a map writes there, rounded to the dtype; the sum is rounded once more. Dropped rows
+ * stay zero, and the log-sum-exp is the same as without. Where every token is kept, the rows of all are mapped. It is part of
+ * the attention kernel, for which the store's spec must have asked (`output_map: true`); there is none on block patterns.
+ */
 
 /**
  * As tamis_plan_create(), which is this with the defaults. The CPU backend has no kernels to choose from: there only
@@ -387,7 +398,8 @@ typedef struct tamis_plan_options {
  * A variant that does not load is passed over for the next best, with a warning to the context's log.
  *
  * @param options  NULL: the defaults of TAMIS_PLAN_OPTIONS_INIT.
- * @return as tamis_plan_create(); TAMIS_ENOTFOUND too for what the options forbid to make up for.
+ * @return as tamis_plan_create(); TAMIS_ENOTFOUND too for what the options forbid to make up for; TAMIS_EUNSUPPORTED too where
+ *         the store has no kernel with an output map, or one is asked for together with a pattern.
  */
 TAMIS_API tamis_status tamis_plan_create_with(tamis_plan **out, tamis_context *context, tamis_store *store,
                                               const tamis_problem *problem, const tamis_plan_options *options);
@@ -457,10 +469,12 @@ typedef struct tamis_run_args {
     int32_t *kept;       /* (B) or NULL: kept tokens of each sequence, window included */
     int32_t *indices;    /* (B, Hi, C) or NULL: kept[b] ascending positions each; what lies behind them is unspecified */
     const tamis_blocks *blocks; /* of a plan with TAMIS_PATTERN_HOST_BLOCKS, else NULL; a struct may end before it */
+    const void *output_map; /* (Hq, D, D), contiguous, in the dtype, 16-byte aligned device memory, read: of a plan with
+                               output_map, else NULL; a struct may end before it */
 } tamis_run_args;
 
 #define TAMIS_RUN_ARGS_INIT {sizeof(tamis_run_args), {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, {NULL, 0, 0, 0}, \
-                             NULL, NULL, NULL, NULL, NULL}
+                             NULL, NULL, NULL, NULL, NULL, NULL}
 
 /**
  * Run the whole operator on `stream`. Returns as soon as the work is queued (the CPU backend: when it is done).
@@ -526,6 +540,16 @@ TAMIS_API tamis_status tamis_compress(const tamis_plan *plan, const tamis_tensor
 TAMIS_API tamis_status tamis_attend(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                     const tamis_tensor *compact_v, const int32_t *kept, const tamis_tensor *compact_output,
                                     float *compact_lse, void *workspace, size_t workspace_bytes, tamis_stream stream);
+
+/**
+ * tamis_attend, which a plan with an output map refuses, with one.
+ *
+ * @param output_map  (Hq, D, D), as of tamis_run_args.
+ */
+TAMIS_API tamis_status tamis_attend_map(const tamis_plan *plan, const tamis_tensor *compact_q,
+                                        const tamis_tensor *compact_k, const tamis_tensor *compact_v, const int32_t *kept,
+                                        const void *output_map, const tamis_tensor *compact_output, float *compact_lse,
+                                        void *workspace, size_t workspace_bytes, tamis_stream stream);
 
 /**
  * Make the lists of a plan's pattern from the compact rows, or from the host's own form of them (TAMIS_PATTERN_HOST_BLOCKS).

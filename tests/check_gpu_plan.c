@@ -31,8 +31,9 @@ static void expect_plan(const void *settings)
                  "%s", text);
     for (size_t i = 0; i < GPU_PLAN_ENTRIES; i++) {
         const struct gpu_plan_entry *entry = &gpu_plan_entries[i];
-        const bool of_pattern = strstr(entry->family, "blocks") || strstr(entry->family, "pattern");
-        const bool there = gpu_plan_has(with_tma, entry->stage) && !of_pattern;
+        const char *family = entry->family;
+        const bool of_others = strstr(family, "blocks") || strstr(family, "pattern") || strstr(family, "map");
+        const bool there = gpu_plan_has(with_tma, entry->stage) && !of_others;
         snprintf(wanted, sizeof wanted, "\n%s: k_%s_%s, %d threads, ", entry->stage, entry->family, entry->stage,
                  entry->threads);
         child_expect((strstr(text, wanted) != NULL) == there, "\"%s\" is%s in: %s", wanted, there ? " not" : "", text);
@@ -385,5 +386,6 @@ Suite *gpu_plan_suite(void)
     suite_add_tcase(suite, gpu_fault_case());
     suite_add_tcase(suite, gpu_choice_case());
     suite_add_tcase(suite, gpu_lists_case());
+    suite_add_tcase(suite, gpu_output_map_case());
     return suite;
 }

@@ -23,6 +23,7 @@ Suite *export_suite(void);
 Suite *gpu_plan_suite(void);
 Suite *import_suite(void);
 Suite *npy_suite(void);
+Suite *output_map_suite(void);
 Suite *pattern_suite(void);
 Suite *plan_suite(void);
 Suite *space_suite(void);
@@ -40,7 +41,8 @@ static const struct {
               {"drift", drift_suite},   {"npy", npy_suite},     {"spec", spec_suite},         {"template", template_suite},
               {"space", space_suite},   {"bench", bench_suite}, {"export", export_suite},     {"explain", explain_suite},
               {"import", import_suite}, {"choice", choice_suite}, {"tune", tune_suite},
-              {"calibrate", calibrate_suite}, {"blocks", blocks_suite}, {"pattern", pattern_suite}};
+              {"calibrate", calibrate_suite}, {"blocks", blocks_suite}, {"pattern", pattern_suite},
+              {"output_map", output_map_suite}};
 
 #define SUITE_COUNT (sizeof suites / sizeof suites[0])
 

@@ -34,11 +34,12 @@ const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES] = {
     {"pattern_lines", "pattern_lines", 256, 100 * 1024, 128, 64}, {"pattern_heads", "pattern_heads", 992, 0, 1, 0},
     {"pattern_heads", "pattern_soften", 192, 0, 1, 0}, {"pattern_heads", "pattern_cut", 992, 0, 1, 0},
     {"pattern_heads", "pattern_lists", 224, 0, 7, 0}, {"pattern_xattn", "pattern_xattn", 128, 110 * 1024, 128, 2},
-    {"pattern_xattn", "pattern_xattn_tma", 384, 200 * 1024, 160, 112}};
+    {"pattern_xattn", "pattern_xattn_tma", 384, 200 * 1024, 160, 112},
+    {"attend_map", "attend_map", 128, 96 * 1024, 144, 48}, {"attend_map", "attend_map_tma", 512, 204 * 1024, 176, 96}};
 
 bool gpu_plan_has(bool tma, const char *stage)
 {
-    const char *const twins[] = {"score_stats", "score_sum", "attend", "attend_blocks", "pattern_xattn"};
+    const char *const twins[] = {"score_stats", "score_sum", "attend", "attend_blocks", "attend_map", "pattern_xattn"};
     const size_t length = strlen(stage);
     if (length > 4 && strcmp(stage + length - 4, "_tma") == 0) return tma;
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)
@@ -94,7 +95,8 @@ static void put_variant(tamis_store *store, const struct store_plan *plan, const
     snprintf(variant.family, sizeof variant.family, "%s", family);
     snprintf(variant.name, sizeof variant.name, "%s", name);
     snprintf(variant.arch, sizeof variant.arch, "%s", plan->arch ? plan->arch : "sm_90a");
-    snprintf(variant.params, sizeof variant.params, "block_m=16");
+    const bool maps = strcmp(family, TAMISI_MAP_FAMILY) == 0;
+    snprintf(variant.params, sizeof variant.params, "block_m=16%s warps=%d", maps ? " output_map=1" : "", rank > 0 ? 8 : 4);
     variant.dtype = !typed ? TAMISI_ANY : plan->fp16 ? TAMIS_FP16 : TAMIS_BF16;
     variant.head_dim = strcmp(family, "select") == 0 || strcmp(family, "blocks") == 0 ? 0 : 128;
     fill_entries(&variant, plan);
@@ -124,6 +126,9 @@ void gpu_plan_make_store(const struct store_plan *plan)
         const int abi = !other ? tamisi_family_abi(families[i]) : i == 0 ? plan->abi : TAMIS_KERNEL_ABI + 1;
         put_variant(store, plan, families[i], families[i], 0, abi);
     }
+    const int map_abi = tamisi_family_abi(TAMISI_MAP_FAMILY);
+    if (plan->maps) put_variant(store, plan, TAMISI_MAP_FAMILY, "attend_map", 0, map_abi);
+    if (plan->maps && plan->both_attends) put_variant(store, plan, TAMISI_MAP_FAMILY, "attend_map_second", 1, map_abi);
     if (plan->second_attend || plan->both_attends) put_variant(store, plan, "attend", "attend_second", 1, TAMIS_KERNEL_ABI);
     if (plan->second_lists) {
         put_variant(store, plan, "attend_blocks", "attend_blocks_second", 1, tamisi_family_abi("attend_blocks"));

@@ -21,7 +21,7 @@ struct gpu_plan_entry {
     const char *family, *stage;
     int threads, shared_bytes, block_m, block_n;
 };
-#define GPU_PLAN_ENTRIES 30
+#define GPU_PLAN_ENTRIES 32
 extern const struct gpu_plan_entry gpu_plan_entries[GPU_PLAN_ENTRIES];
 bool gpu_plan_has(bool tma, const char *stage); /* a store with _tma stages, or one without: has it this one? */
 
@@ -42,6 +42,7 @@ struct store_plan {
     bool fp16;               /* score and attend are for fp16 */
     bool patterns;           /* it has the families of block patterns too */
     bool second_lists;       /* and of attend_blocks and pattern_lines another of rank 1 */
+    bool maps;               /* it has the family of attention with an output map too */
 };
 
 struct gpu_bench {
@@ -61,6 +62,7 @@ TCase *gpu_patterns_case(void); /* check_gpu_patterns.c */
 TCase *gpu_fault_case(void);  /* check_gpu_fault.c */
 TCase *gpu_choice_case(void); /* check_gpu_choice.c */
 TCase *gpu_lists_case(void);  /* check_gpu_lists.c */
+TCase *gpu_output_map_case(void); /* check_gpu_output_map.c */
 
 void gpu_plan_set_up(void); /* folder_remove clears up after it */
 void gpu_plan_make_store(const struct store_plan *plan); /* a.tamis in the test's folder */

@@ -154,6 +154,11 @@ inline void st_shared_v4_b32(unsigned to, Words values)
     memcpy(emulate::shared_memory(to, 16, "st.shared.v4"), values.begin(), 16);
     emulate::note_store(to, 16);
 }
+inline void ld_shared_v4_b32(Outputs<unsigned> out, unsigned from)
+{
+    const unsigned *at = reinterpret_cast<const unsigned *>(emulate::shared_memory(from, 16, "ld.shared.v4"));
+    for (unsigned *to : out) *to = *at++;
+}
 inline void red_shared_add_u32(unsigned to, unsigned value)
 {
     unsigned *at = reinterpret_cast<unsigned *>(emulate::shared_memory(to, 4, "red.shared"));

@@ -88,7 +88,7 @@ stops() { # FILE EXPRESSION WHY
     [ $code -eq 6 ] && grep -q "the default kernels: .*$3" "$work/tuned"
 }
 
-check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml "$root"/tests/gpu/specs/pattern_*.yaml
+check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml "$root"/tests/gpu/specs/{pattern,output_map}_*.yaml
 check "default: steps and one call give the same bits" "$tamis" run --store "$work/default.tamis" --device cuda:0 \
     --input "$root/tests/reference/gqa_d64_batch2" --output "$work/out"
 check_all default "$check_gpu" "$work/default.tamis" emulated

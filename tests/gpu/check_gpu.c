@@ -1,10 +1,10 @@
 /*
- * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|blocks|patterns|drift|few|emulated|full]
+ * check_gpu.c: what only a GPU can show. `check_gpu STORE [quick|random|lists|blocks|patterns|maps|drift|few|emulated|full]
  * [device]` prints a line a check and exits 1 if one failed. quick: small problems, for running under compute-sanitizer; random:
  * a series of awkward ones; lists: selection from long and awkward lists; blocks: attention on block patterns; patterns: those
- * that are made of Q and K; drift: representation drift; these five the CPU backend (device -1, STORE not looked at) passes too;
- * full: all of these, many shapes, and real sizes. For the emulated GPU of tests/emulate there are emulated: of all
- * the small ones, and few: just enough of head_dim 64 and bf16 that a broken kernel fails.
+ * that are made of Q and K; maps: attention with an output map; drift: representation drift; these six the CPU backend (device
+ * -1, STORE not looked at) passes too; full: all of these, many shapes, and real sizes. For the emulated GPU of tests/emulate
+ * there are emulated: of all the small ones, and few: just enough of head_dim 64 and bf16 that a broken kernel fails.
  * Each problem has fresh random inputs, NaN-poisoned outputs and workspace, and guard bytes around every output.
  */
 #define _GNU_SOURCE
@@ -207,12 +207,13 @@ static void check_selections(void)
 static void check_layouts(long long seq_len)
 {
     tamis_problem p = make_problem(TAMIS_BF16, 2, 8, 2, seq_len, 128);
-    report(gpu_check_tokens_first(&p, context, store), "tokens before heads, dense: the bits of heads before tokens");
+    report(gpu_check_tokens_first(&p, false, context, store), "tokens before heads, dense: the bits of heads before tokens");
     report(gpu_check_shared_head(&p, context, store), "a head stride of 0, dense: the bits of copied heads");
     p.selection.policy = TAMIS_RATIO;
     p.selection.ratio = 0.4;
-    report(gpu_check_tokens_first(&p, context, store), "tokens before heads, sparse: the bits of heads before tokens");
+    report(gpu_check_tokens_first(&p, false, context, store), "tokens before heads, sparse: the bits of heads before tokens");
     report(gpu_check_shared_head(&p, context, store), "a head stride of 0, sparse: the bits of copied heads");
+    report(gpu_check_tokens_first(&p, true, context, store), "tokens before heads, with an output map: the same bits");
 }
 
 static void check_warm_plan(void)
@@ -286,7 +287,18 @@ static void check_blocks(int first, int end, int step, long long least_blind)
 }
 
 static void check_all_blocks(void) { check_blocks(0, 96, 1, 100); }
-/* Patterns that are made of Q and K, of all kinds. */
+
+/* Output maps: each `step`th from `first` on. Of every four a head_dim comes once, bf16 of every eight. */
+static void check_maps(int first, int end, int step)
+{
+    for (int i = first; i < end; i += step) {
+        char name[256];
+        gpu_maps_name(name, sizeof name, i);
+        report(gpu_check_maps(i, context, store), name);
+    }
+}
+
+static void check_all_maps(void) { check_maps(0, 96, 1); }
 
 /* Patterns that are made of Q and K: of a series of all kinds those from number `first` on. */
 static void check_patterns(int first, int end, struct gpu_patterns_tally *tally)
@@ -466,6 +478,7 @@ static void check_few(void)
     const struct gpu_case climb = {.sharpness = 1.0, .climb = 4000};
     check_case("few, climb", &p, climb, 32);
     check_blocks(1, 34, 16, 0); /* lists, rows and bits */
+    check_maps(0, 25, 8);       /* kept tokens, all, and without a mask */
     static const int whole_tiles[] = {3}; /* of XAttention */
     check_some_patterns(whole_tiles, 1);
 }
@@ -483,6 +496,7 @@ static void check_emulated(void)
     check_layouts(longest / 2);
     check_batch(longest / 2);
     check_blocks(0, 24, 1, 1);
+    check_maps(0, 24, 1);
     static const int numbers[] = {3, 45, 51, 53, 64, 67}; /* one of each kind, at most 640 positions; whole tiles of XAttention */
     check_some_patterns(numbers, sizeof numbers / sizeof *numbers);
 }
@@ -495,6 +509,7 @@ static void check_full(void)
     check_all_lists();
     check_all_blocks();
     check_all_patterns();
+    check_all_maps();
     check_drifts();
     check_lengths(longest);
     check_masks(longest);
@@ -512,6 +527,7 @@ static void check_quick(void)
     check_small();
     check_growth(400, 64, 2, 4); /* head_dim 128 alone: sanitizers take their time */
     check_blocks(0, 96, 12, 1); /* likewise */
+    check_maps(2, 96, 12);      /* likewise */
     check_head_dim_patterns();
     check_drifts();
 }
@@ -520,7 +536,7 @@ static const struct {
     const char *name;
     void (*run)(void);
 } modes[] = {{"quick", check_quick}, {"random", check_random_series}, {"lists", check_all_lists},
-             {"blocks", check_all_blocks}, {"patterns", check_all_patterns},
+             {"blocks", check_all_blocks}, {"patterns", check_all_patterns}, {"maps", check_all_maps},
              {"drift", check_drifts}, {"few", check_few}, {"emulated", check_emulated}, {"full", check_full}};
 
 static void (*find_mode(const char *name))(void)
@@ -534,7 +550,7 @@ int main(int argc, char **argv)
 {
     void (*const run)(void) = find_mode(argc > 2 ? argv[2] : "full");
     if (argc < 2 || argc > 4 || !run) {
-        fprintf(stderr, "usage: %s STORE [quick|random|lists|blocks|patterns|drift|few|emulated|full] [device]\n", argv[0]);
+        fprintf(stderr, "usage: %s STORE [quick|random|lists|blocks|patterns|maps|drift|few|emulated|full] [device]\n", argv[0]);
         return 2;
     }
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;

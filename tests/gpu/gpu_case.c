@@ -151,8 +151,9 @@ bool gpu_case_fill(struct gpu_case *c)
     fill_array(&c->k, c->problem.dtype, 1.0, gpu_random(&state));
     fill_array(&c->v, c->problem.dtype, 1.0, gpu_random(&state));
     if (c->climb > 0 || c->spike_every > 0) add_climb(c);
-    struct gpu_array *inputs[] = {&c->q, &c->k, &c->v};
-    for (int i = 0; i < 3; i++)
+    if (c->has_map) fill_array(&c->map, c->problem.dtype, 1.0 / sqrt((double)c->problem.head_dim), gpu_random(&state));
+    struct gpu_array *inputs[] = {&c->q, &c->k, &c->v, &c->map};
+    for (int i = 0; i < (c->has_map ? 4 : 3); i++)
         if (!passed(tamis_memory_write(c->context, inputs[i]->device, inputs[i]->host, inputs[i]->bytes, c->stream), "filling"))
             return false;
     return true;
@@ -171,7 +172,10 @@ bool gpu_case_open(struct gpu_case *c, tamis_context *context, tamis_store *stor
     const tamis_problem *p = &c->problem;
     c->context = context;
     if (c->sharpness == 0.0) c->sharpness = 1.0;
-    if (!passed(tamis_plan_create_with(&c->plan, context, store, p, c->options), "planning")) return false;
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+    if (c->options) options = *c->options;
+    if (c->has_map) options.output_map = 1;
+    if (!passed(tamis_plan_create_with(&c->plan, context, store, p, &options), "planning")) return false;
     const size_t rows = (size_t)p->batch * (size_t)p->q_heads * (size_t)p->seq_len;
     const size_t kv_rows = (size_t)p->batch * (size_t)p->kv_heads * (size_t)p->seq_len, row = 2 * (size_t)p->head_dim;
     const int64_t candidates = p->seq_len > p->selection.window ? p->seq_len - p->selection.window : 0;
@@ -182,7 +186,8 @@ bool gpu_case_open(struct gpu_case *c, tamis_context *context, tamis_store *stor
                         array_open(&c->score, context, (size_t)p->batch * (size_t)p->q_heads * (size_t)candidates * 4) &&
                         array_open(&c->kept, context, (size_t)p->batch * 4) &&
                         array_open(&c->indices, context, lists * (size_t)tamis_plan_capacity(c->plan) * 4) &&
-                        array_open(&c->workspace, context, tamis_plan_workspace_bytes(c->plan));
+                        array_open(&c->workspace, context, tamis_plan_workspace_bytes(c->plan)) &&
+                        (!c->has_map || array_open(&c->map, context, (size_t)p->q_heads * (size_t)p->head_dim * row));
     if (!opened) return false;
     c->args = (tamis_run_args)TAMIS_RUN_ARGS_INIT;
     c->args.q = plain(c, &c->q, p->q_heads);
@@ -193,13 +198,14 @@ bool gpu_case_open(struct gpu_case *c, tamis_context *context, tamis_store *stor
     c->args.score = (float *)(void *)c->score.device;
     c->args.kept = (int32_t *)(void *)c->kept.device;
     c->args.indices = (int32_t *)(void *)c->indices.device;
+    c->args.output_map = c->map.device;
     return gpu_case_fill(c);
 }
 
 void gpu_case_close(struct gpu_case *c)
 {
     struct gpu_array *arrays[] = {&c->q,     &c->k,    &c->v,       &c->output,   &c->lse,
-                                  &c->score, &c->kept, &c->indices, &c->workspace};
+                                  &c->score, &c->kept, &c->indices, &c->workspace, &c->map};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) array_close(arrays[i], c->context);
     tamis_plan_free(c->plan);
     c->plan = NULL;
@@ -211,6 +217,11 @@ bool gpu_case_poison(struct gpu_case *c)
     return array_poison(&c->output, c->context, 0xff) && array_poison(&c->lse, c->context, 0xff) &&
            array_poison(&c->score, c->context, 0xff) && array_poison(&c->workspace, c->context, 0xff) &&
            array_poison(&c->kept, c->context, 0x7f) && array_poison(&c->indices, c->context, 0x7f);
+}
+
+bool gpu_case_poison_rows(struct gpu_case *c)
+{
+    return array_poison(&c->output, c->context, 0xff) && array_poison(&c->lse, c->context, 0xff);
 }
 
 bool gpu_case_run(struct gpu_case *c)

@@ -22,12 +22,14 @@ struct gpu_case {
     tamis_context *context; /* borrowed */
     tamis_plan *plan;
     struct gpu_array q, k, v, output, lse, score, kept, indices, workspace;
+    struct gpu_array map; /* (Hq, D, D) where `has_map` is set */
     tamis_run_args args;
     tamis_stream stream; /* borrowed; NULL: the default stream */
     const tamis_plan_options *options; /* borrowed; NULL: the defaults */
     /* Of a plan with a pattern: does row `row` of a head, counted through all sequences, see the row `key` before it? */
     bool (*sees)(const void *pattern, long long head, int row, int key); /* NULL: all rows up to its own */
     const void *pattern;
+    bool has_map;        /* each head's rows pass a random matrix */
     double sharpness;    /* of the last queries' attention: how uneven the scores are */
     double climb;        /* log2 by which a row's logits grow from the last key to the first, beside what is random */
     int spike_every;     /* not 0: of so many keys one has logits a thousand (log2) above the others */
@@ -39,6 +41,7 @@ bool gpu_case_open(struct gpu_case *c, tamis_context *context, tamis_store *stor
 void gpu_case_close(struct gpu_case *c);
 bool gpu_case_fill(struct gpu_case *c);   /* new inputs from c->seed, copied to the device */
 bool gpu_case_poison(struct gpu_case *c); /* outputs to NaN, ints to 0x7f7f7f7f, guards to 0xa5 */
+bool gpu_case_poison_rows(struct gpu_case *c); /* output and lse alone */
 bool gpu_case_run(struct gpu_case *c);    /* tamis_run and wait */
 bool gpu_case_fetch(struct gpu_case *c);  /* outputs to the host; checks that guards are whole */
 
@@ -56,7 +59,7 @@ bool gpu_case_check(const struct gpu_case *c, int samples);
 bool gpu_case_check_selection(const struct gpu_case *c);
 
 /* gpu_check_layouts.c. On a problem: tokens before heads; a head stride of 0; a plan from a warm store in under 10 ms. */
-bool gpu_check_tokens_first(const tamis_problem *problem, tamis_context *context, tamis_store *store);
+bool gpu_check_tokens_first(const tamis_problem *problem, bool has_map, tamis_context *context, tamis_store *store);
 bool gpu_check_shared_head(const tamis_problem *problem, tamis_context *context, tamis_store *store);
 bool gpu_check_warm_plan(const tamis_problem *problem, tamis_context *context, const char *path);
 
@@ -86,6 +89,11 @@ bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cud
    and, to the same bits, in steps. How many rows saw no key is counted up: without such the checks say less. */
 bool gpu_check_blocks(int number, tamis_context *context, tamis_store *store, long long *blind_rows);
 void gpu_blocks_name(char *out, size_t size, int number);
+
+/* gpu_check_maps.c. A series of problems with an output map, each in one call and in steps, and by the identity to the bits of
+   a plan without a map: for stores in which the default of both has the same tiles. */
+bool gpu_check_maps(int number, tamis_context *context, tamis_store *store);
+void gpu_maps_name(char *out, size_t size, int number);
 
 /* gpu_check_patterns.c. A series of problems with patterns that are made of Q and K. The tally: blocks up to the diagonal that
    brute force decided, those of them that are left out, and those that were too near a limit, which say nothing. */

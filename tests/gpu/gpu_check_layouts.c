@@ -35,11 +35,12 @@ static bool write_tokens_first(struct gpu_case *c, struct gpu_array *array, tami
 
 static bool run_and_fetch(struct gpu_case *c) { return gpu_case_poison(c) && gpu_case_run(c) && gpu_case_fetch(c); }
 
-bool gpu_check_tokens_first(const tamis_problem *problem, tamis_context *context, tamis_store *store)
+bool gpu_check_tokens_first(const tamis_problem *problem, bool has_map, tamis_context *context, tamis_store *store)
 {
     struct gpu_case c;
     memset(&c, 0, sizeof c);
     c.problem = *problem;
+    c.has_map = has_map;
     c.seed = 77;
     const int q_heads = problem->q_heads, kv_heads = problem->kv_heads;
     unsigned short *heads_first = NULL, *back = NULL;

@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "gpu_case.h"
 
+#include "half.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -56,6 +58,23 @@ static double reference_row(const struct gpu_case *c, long long list, const unsi
     for (int d = 0; d < dim; d++) out[d] = sum > 0 ? out[d] / sum : 0;
     free(logit);
     return peak + log(sum);
+}
+
+/* A row of a head times its matrix of the output map, as tamis.h has it. */
+static void map_row(const struct gpu_case *c, int head, double *row)
+{
+    const tamis_problem *p = &c->problem;
+    const int dim = p->head_dim;
+    const unsigned short *map = (const unsigned short *)c->map.host + (long long)head * dim * dim;
+    double rounded[256], matrix[256];
+    for (int i = 0; i < dim; i++) {
+        rounded[i] = gpu_element(p->dtype, tamisi_half_from_float((float)row[i], p->dtype));
+        row[i] = 0;
+    }
+    for (int i = 0; i < dim; i++) {
+        gpu_elements(matrix, p->dtype, map + (long long)i * dim, dim);
+        for (int j = 0; j < dim; j++) row[j] += rounded[i] * matrix[j];
+    }
 }
 
 /* Indices ascend, end with the window, and every row that is not among them is zero. */
@@ -119,6 +138,7 @@ static bool check_head(struct job *job, int sequence, int head)
         const unsigned short *v = (const unsigned short *)c->v.host + kv_list * head_elements;
         double want[256];
         const double want_lse = reference_row(c, list, q, k, v, token, row, last, want);
+        if (c->has_map) map_row(c, head, want);
         for (int d = 0; d < p->head_dim; d++) {
             const double got = gpu_element(p->dtype, output[(long long)token[row] * p->head_dim + d]);
             error += (got - want[d]) * (got - want[d]);

@@ -144,7 +144,7 @@ generate() { # STORE SPEC...
 
 only_portable() { ! "$tamis" cache ls "$work/portable.tamis" | grep wgmma; }
 
-generate default "$root"/specs/*.yaml "$here"/specs/pattern_*.yaml || true
+generate default "$root"/specs/*.yaml "$here"/specs/{pattern,output_map}_*.yaml || true
 generate portable "$here"/specs/portable_*.yaml || true
 check "portable: no kernel of newer families" only_portable || true
 

@@ -116,6 +116,7 @@ class CPlanOptions(ctypes.Structure):
         ("on_compile", ctypes.c_void_p),
         ("on_compile_payload", ctypes.c_void_p),
         ("pattern", ctypes.POINTER(CPattern)),
+        ("output_map", ctypes.c_int32),
     ]
 
 
@@ -140,6 +141,7 @@ class CRunArgs(ctypes.Structure):
         ("kept", ctypes.c_void_p),
         ("indices", ctypes.c_void_p),
         ("blocks", ctypes.c_void_p),
+        ("output_map", ctypes.c_void_p),
     ]
 
 
