@@ -14,6 +14,7 @@
 enum array_id {
     Q, K, V, OUTPUT, WORKSPACE, SCORE, RANK, MEAN, KEPT, INDICES, /* what a run and the choice take */
     COMPACT_Q, COMPACT_K, COMPACT_V, COMPACT_OUTPUT,
+    MATRICES,
     ARRAYS
 };
 struct trial {
@@ -21,11 +22,14 @@ struct trial {
     const struct ablate_case *ablate;
     tamis_problem dense_problem;
     tamis_plan *dense, *plans[BENCH_MAX_LIST][ABLATE_SCOPES];
+    tamis_plan *mapped[BENCH_MAX_LIST][ABLATE_SCOPES]; /* the same with an output map, or NULL */
+    bool fused;                                        /* there are those */
     void *arrays[ARRAYS];
     size_t bytes[ARRAYS];
     long long candidates;
     struct bench_rows rows;
-    uint16_t *dense_heads, *head; /* (BENCH_HEADS, L, D) and (L, D): outputs on the host */
+    uint16_t *dense_heads, *heads, *head; /* (BENCH_HEADS, L, D), twice, and (L, D): outputs on the host */
+    uint16_t *matrices;                   /* (Hq, D, D) */
     float *score;                 /* (Hq, N) */
     float *ranks[ABLATE_WAYS];    /* (Hi, N) */
     float *first;                 /* (inputs, N): scope layer's rank in layer 0 */
@@ -48,6 +52,17 @@ static tamis_tensor input_of(const struct trial *trial, enum array_id id)
 
 /* ---- plans and memory */
 
+/* Where the store has no such kernel the plan stays NULL. */
+static tamis_status make_mapped(struct trial *trial, tamis_plan **out, const tamis_problem *problem)
+{
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+    options.output_map = 1;
+    const tamis_status status =
+        tamis_plan_create_with(out, trial->bench->context, trial->ablate->store, problem, &options);
+    if (status == TAMIS_EUNSUPPORTED) trial->fused = false;
+    return status == TAMIS_EUNSUPPORTED ? TAMIS_OK : status;
+}
+
 static tamis_status make_plans(struct trial *trial)
 {
     const struct ablate_case *ablate = trial->ablate;
@@ -62,17 +77,24 @@ static tamis_status make_plans(struct trial *trial)
         problem.selection.ratio = ablate->ratios[i / ABLATE_SCOPES];
         problem.selection.scope = ablate_scope((enum ablate_way)(i % ABLATE_SCOPES));
         TAMIS_TRY(tamis_plan_create(plan, trial->bench->context, ablate->store, &problem));
-        if (tamis_plan_workspace_bytes(*plan) > most) most = tamis_plan_workspace_bytes(*plan);
+        TAMIS_TRY(make_mapped(trial, &trial->mapped[i / ABLATE_SCOPES][i % ABLATE_SCOPES], &problem));
+        if (tamis_plan_workspace_bytes(*plan) > most) most = tamis_plan_workspace_bytes(*plan); /* with a map as without */
     }
     trial->bytes[WORKSPACE] = most;
     return TAMIS_OK;
 }
 
+/* Place of the scope that a way runs by. */
+static int scope_of(enum ablate_way way)
+{
+    int scope = 0;
+    while (ablate_scope((enum ablate_way)scope) != ablate_scope(way)) scope++;
+    return scope;
+}
+
 static const tamis_plan *plan_of(const struct trial *trial, int ratio, enum ablate_way way)
 {
-    for (int i = 0; i < ABLATE_SCOPES; i++)
-        if (ablate_scope((enum ablate_way)i) == ablate_scope(way)) return trial->plans[ratio][i];
-    return NULL;
+    return trial->plans[ratio][scope_of(way)];
 }
 
 static tamis_status allocate(struct trial *trial)
@@ -92,6 +114,7 @@ static tamis_status allocate(struct trial *trial)
     bytes[KEPT] = sizeof(int32_t);
     bytes[INDICES] = heads * (size_t)capacity * sizeof(int32_t);
     for (int id = COMPACT_Q; id <= COMPACT_OUTPUT; id++) bytes[id] = heads * (size_t)capacity * row;
+    bytes[MATRICES] = heads * (size_t)p->head_dim * row;
     for (int id = 0; id < ARRAYS; id++)
         TAMIS_TRY(tamis_memory_alloc(&trial->arrays[id], trial->bench->context, bytes[id] + 1));
     return TAMIS_OK;
@@ -102,11 +125,14 @@ static tamis_status allocate_on_host(struct trial *trial)
     const tamis_problem *p = &trial->ablate->problem;
     const size_t head_bytes = (size_t)p->seq_len * (size_t)p->head_dim * 2;
     trial->dense_heads = malloc(BENCH_HEADS * head_bytes);
+    trial->heads = malloc(BENCH_HEADS * head_bytes);
     trial->head = malloc(head_bytes);
+    trial->matrices = malloc(trial->bytes[MATRICES]);
     trial->score = malloc(trial->bytes[SCORE] + 1);
     trial->lists = malloc(trial->bytes[INDICES]);
     trial->sums = calloc((size_t)trial->ablate->ratio_count, sizeof *trial->sums);
-    bool good = trial->dense_heads && trial->head && trial->score && trial->lists && trial->sums;
+    bool good = trial->dense_heads && trial->heads && trial->head && trial->matrices && trial->score && trial->lists &&
+                trial->sums;
     for (int way = 0; way < ABLATE_WAYS; way++) good = (trial->ranks[way] = malloc(trial->bytes[RANK] + 1)) && good;
     trial->first = malloc((size_t)(trial->ablate->fits + 1) * trial->bytes[MEAN] + 1);
     good = good && trial->first;
@@ -135,14 +161,18 @@ static void clean_up(struct trial *trial)
 {
     for (int i = 0; trial->sums && i < map_count(trial); i++) linear_map_close(map_at(trial, i));
     for (int id = 0; id < ARRAYS; id++) tamis_memory_free(trial->bench->context, trial->arrays[id]);
-    for (int i = 0; i < BENCH_MAX_LIST * ABLATE_SCOPES; i++)
+    for (int i = 0; i < BENCH_MAX_LIST * ABLATE_SCOPES; i++) {
         tamis_plan_free(trial->plans[i / ABLATE_SCOPES][i % ABLATE_SCOPES]);
+        tamis_plan_free(trial->mapped[i / ABLATE_SCOPES][i % ABLATE_SCOPES]);
+    }
     tamis_plan_free(trial->dense);
     bench_rows_free(&trial->rows);
     for (int way = 0; way < ABLATE_WAYS; way++) free(trial->ranks[way]);
     free(trial->first);
     free(trial->dense_heads);
+    free(trial->heads);
     free(trial->head);
+    free(trial->matrices);
     free(trial->score);
     free(trial->lists);
     free(trial->sums);
@@ -155,13 +185,14 @@ static tamis_status read_back(struct trial *trial, void *out, enum array_id id, 
     return tamis_memory_read(trial->bench->context, out, trial->arrays[id], bytes, trial->bench->stream);
 }
 
-static tamis_status run(struct trial *trial, const tamis_plan *plan)
+static tamis_status run(struct trial *trial, const tamis_plan *plan, const void *output_map)
 {
     tamis_run_args args = TAMIS_RUN_ARGS_INIT;
     args.q = input_of(trial, Q);
     args.k = input_of(trial, K);
     args.v = input_of(trial, V);
     args.output = input_of(trial, OUTPUT);
+    args.output_map = output_map;
     return tamis_run(plan, &args, trial->arrays[WORKSPACE], trial->bytes[WORKSPACE], trial->bench->stream);
 }
 
@@ -212,13 +243,66 @@ static tamis_status run_steps(struct trial *trial, int ratio, enum ablate_way wa
     return read_back(trial, trial->lists, INDICES, lists * (size_t)rows * sizeof *trial->lists);
 }
 
+/* The last two steps once more, on the same compact rows, with a way's maps in the attention kernel. */
+static tamis_status run_mapped(struct trial *trial, int ratio, enum ablate_way way)
+{
+    const tamis_plan *plan = trial->mapped[ratio][scope_of(way)];
+    const tamis_stream stream = trial->bench->stream;
+    const size_t bytes = trial->bytes[WORKSPACE];
+    const long long rows = tamis_plan_capacity(plan);
+    const int q_heads = trial->ablate->problem.q_heads, compact_heads = tamis_plan_compact_heads(plan);
+    const tamis_tensor compact_q = tensor_of(trial, COMPACT_Q, q_heads, rows), output = input_of(trial, OUTPUT);
+    const tamis_tensor compact_k = tensor_of(trial, COMPACT_K, compact_heads, rows);
+    const tamis_tensor compact_v = tensor_of(trial, COMPACT_V, compact_heads, rows);
+    const tamis_tensor compact_output = tensor_of(trial, COMPACT_OUTPUT, q_heads, rows);
+    void **a = trial->arrays, *workspace = a[WORKSPACE];
+    ablate_matrices(trial->matrices, &trial->sums[ratio][way], &trial->ablate->problem);
+    TAMIS_TRY(tamis_memory_write(trial->bench->context, a[MATRICES], trial->matrices, trial->bytes[MATRICES], stream));
+    TAMIS_TRY(bench_poison(trial->bench, a[OUTPUT], trial->bytes[OUTPUT]));
+    TAMIS_TRY(tamis_attend_map(plan, &compact_q, &compact_k, &compact_v, a[KEPT], a[MATRICES], &compact_output, NULL, workspace,
+                               bytes, stream));
+    return tamis_decompress(plan, &compact_output, NULL, a[KEPT], a[INDICES], &output, NULL, workspace, bytes, stream);
+}
+
 /* ---- a way on an input */
+
+/* What the steps have written, and then what they write with maps. */
+static tamis_status judge_way(struct trial *trial, const struct ablate_lists *lists, int ratio, enum ablate_way way)
+{
+    const tamis_problem *p = &trial->ablate->problem;
+    const long long dim = p->head_dim, head_elements = p->seq_len * dim;
+    void *output = trial->arrays[OUTPUT];
+    for (int place = 0; place < BENCH_HEADS; place++)
+        TAMIS_TRY(bench_rows_read(&trial->rows, trial->heads + place * head_elements, output, bench_rows_head(p, place)));
+    if (trial->fused) TAMIS_TRY(run_mapped(trial, ratio, way));
+    for (int place = 0; place < BENCH_HEADS; place++) {
+        const int head = bench_rows_head(p, place);
+        struct ablate_output judged = {trial->heads + place * head_elements, NULL, NULL};
+        if (trial->fused) {
+            TAMIS_TRY(bench_rows_read(&trial->rows, trial->head, output, head));
+            judged.mapped = trial->head;
+            judged.matrix = trial->matrices + head * dim * dim;
+        }
+        TAMIS_TRY(ablate_judge(&trial->sums[ratio][way], lists, &trial->rows, place, &judged));
+    }
+    return TAMIS_OK;
+}
+
+static tamis_status fit_way(struct trial *trial, const struct ablate_lists *lists, int ratio, enum ablate_way way)
+{
+    const tamis_problem *p = &trial->ablate->problem;
+    for (int place = 0; place < BENCH_HEADS; place++) {
+        const uint16_t *dense = trial->dense_heads + place * p->seq_len * p->head_dim;
+        TAMIS_TRY(bench_rows_read(&trial->rows, trial->head, trial->arrays[OUTPUT], bench_rows_head(p, place)));
+        TAMIS_TRY(ablate_fit(&trial->sums[ratio][way].maps[place], lists, place, trial->head, dense));
+    }
+    return TAMIS_OK;
+}
 
 static tamis_status one_way(struct trial *trial, struct ablate_figures *out, bool is_fit, int ratio, enum ablate_way way)
 {
     const tamis_problem *p = &trial->ablate->problem;
     const tamis_plan *plan = plan_of(trial, ratio, way);
-    struct ablate_sums *sums = &trial->sums[ratio][way];
     struct ablate_lists lists = {p, trial->lists, tamis_plan_index_heads(plan), tamis_plan_capacity(plan), 0};
     TAMIS_TRY(run_steps(trial, ratio, way, &lists.kept));
     if (!ablate_lists_are_right(&lists)) {
@@ -227,14 +311,9 @@ static tamis_status one_way(struct trial *trial, struct ablate_figures *out, boo
         return TAMIS_OK;
     }
     out->ratios[ratio].ways[way].kept = lists.kept;
-    if (!is_fit) sums->window_mass += ablate_window_mass(&lists, trial->score);
-    for (int place = 0; place < BENCH_HEADS; place++) {
-        const uint16_t *dense = trial->dense_heads + place * p->seq_len * p->head_dim;
-        TAMIS_TRY(bench_rows_read(&trial->rows, trial->head, trial->arrays[OUTPUT], bench_rows_head(p, place)));
-        TAMIS_TRY(is_fit ? ablate_fit(&sums->maps[place], &lists, place, trial->head, dense)
-                         : ablate_judge(sums, &lists, &trial->rows, place, trial->head));
-    }
-    return TAMIS_OK;
+    if (is_fit) return fit_way(trial, &lists, ratio, way);
+    trial->sums[ratio][way].window_mass += ablate_window_mass(&lists, trial->score);
+    return judge_way(trial, &lists, ratio, way);
 }
 
 /* ---- inputs */
@@ -258,7 +337,7 @@ static tamis_status run_dense(struct trial *trial, bool is_fit)
 {
     const tamis_problem *p = &trial->ablate->problem;
     TAMIS_TRY(bench_poison(trial->bench, trial->arrays[OUTPUT], trial->bytes[OUTPUT]));
-    TAMIS_TRY(run(trial, trial->dense));
+    TAMIS_TRY(run(trial, trial->dense, NULL));
     for (int place = 0; place < BENCH_HEADS; place++) {
         uint16_t *head = trial->dense_heads + place * p->seq_len * p->head_dim;
         TAMIS_TRY(bench_rows_read(&trial->rows, head, trial->arrays[OUTPUT], bench_rows_head(p, place)));
@@ -303,18 +382,21 @@ static tamis_status one_layer(struct trial *trial, struct ablate_figures *out, i
 
 static void set_figures(const struct trial *trial, struct ablate_figures *out)
 {
-    bool nan = false;
+    bool nan = false, mapped = true;
+    out->fused = trial->fused;
     out->dense_error = bench_norms_error(&trial->dense_norms);
     out->error_limit = trial->ablate->problem.dtype == TAMIS_FP16 ? 1e-3 : 4e-3;
     for (int i = 0; i < trial->ablate->ratio_count * ABLATE_WAYS; i++) {
         struct ablate_row *row = &out->ratios[i / ABLATE_WAYS].ways[i % ABLATE_WAYS];
-        ablate_sums_read(&trial->sums[i / ABLATE_WAYS][i % ABLATE_WAYS], row, trial->ablate->layers);
+        const struct ablate_sums *sums = &trial->sums[i / ABLATE_WAYS][i % ABLATE_WAYS];
+        ablate_sums_read(sums, row, trial->ablate->layers);
+        mapped = mapped && (!trial->fused || bench_norms_error(&sums->fused) <= out->error_limit);
         nan = nan || isnan(row->window_error + row->error + row->error_mapped + row->zeros + row->zeros_mapped);
     }
-    out->right = out->dense_error <= out->error_limit && !nan;
+    out->right = out->dense_error <= out->error_limit && mapped && !nan;
     if (!out->right)
-        snprintf(out->wrong, sizeof out->wrong, "dense attention's error is %.3g, at most %g is right%s", out->dense_error,
-                 out->error_limit, nan ? "; a kept row is NaN" : "");
+        snprintf(out->wrong, sizeof out->wrong, "dense attention's error is %.3g, at most %g is right%s%s", out->dense_error,
+                 out->error_limit, mapped ? "" : "; mapped rows are not what they should be", nan ? "; a kept row is NaN" : "");
 }
 
 struct turns {
@@ -327,21 +409,28 @@ static tamis_status time_round(void *payload)
     const struct turns *turns = payload;
     struct bench *bench = turns->trial->bench;
     TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
-    TAMIS_TRY(run(turns->trial, turns->trial->dense));
+    TAMIS_TRY(run(turns->trial, turns->trial->dense, NULL));
     for (int scope = 0; scope < ABLATE_SCOPES; scope++) {
         TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
-        TAMIS_TRY(run(turns->trial, turns->trial->plans[turns->ratio][scope]));
+        TAMIS_TRY(run(turns->trial, turns->trial->plans[turns->ratio][scope], NULL));
+    }
+    for (int scope = 0; scope < ABLATE_SCOPES && turns->trial->fused; scope++) {
+        TAMIS_TRY(stopwatch_mark(&bench->watch, bench->stream));
+        TAMIS_TRY(run(turns->trial, turns->trial->mapped[turns->ratio][scope], turns->trial->arrays[MATRICES]));
     }
     return stopwatch_mark(&bench->watch, bench->stream);
 }
 
 static tamis_status time_ratio(struct trial *trial, struct ablate_figure *out, int ratio)
 {
-    struct bench_time times[1 + ABLATE_SCOPES];
+    struct bench_time times[1 + 2 * ABLATE_SCOPES];
     struct turns turns = {trial, ratio};
-    TAMIS_TRY(bench_time_rounds(trial->bench, times, 1 + ABLATE_SCOPES, &out->sm_mhz, time_round, &turns));
+    const int parts = 1 + (trial->fused ? 2 : 1) * ABLATE_SCOPES;
+    TAMIS_TRY(bench_time_rounds(trial->bench, times, parts, &out->sm_mhz, time_round, &turns));
     out->dense = times[0];
     for (int scope = 0; scope < ABLATE_SCOPES; scope++) out->ways[scope].time = times[1 + scope];
+    for (int scope = 0; scope < ABLATE_SCOPES && trial->fused; scope++)
+        out->ways[scope].mapped_time = times[1 + ABLATE_SCOPES + scope];
     return TAMIS_OK;
 }
 
@@ -366,7 +455,7 @@ static tamis_status measure(struct trial *trial, struct ablate_figures *out, uns
 tamis_status bench_ablate_measure(struct bench *bench, struct ablate_figures *out, const struct ablate_case *ablate,
                                   unsigned long long seed)
 {
-    struct trial trial = {.bench = bench, .ablate = ablate};
+    struct trial trial = {.bench = bench, .ablate = ablate, .fused = true};
     const tamis_problem *p = &ablate->problem;
     trial.candidates = p->seq_len > p->selection.window ? p->seq_len - p->selection.window : 0;
     *out = (struct ablate_figures){.right = false};

@@ -41,6 +41,7 @@ struct ablate_row {
     double zeros;        /* of all sampled rows: zero where dropped */
     double zeros_mapped; /* of the same with the map on kept ones */
     struct bench_time time; /* of the one call, on the last layer's inputs; 0 of a baseline, which has none */
+    struct bench_time mapped_time; /* of the same with maps, in turns with it; 0 where they are applied on the host */
 };
 
 struct ablate_figure {
@@ -52,7 +53,8 @@ struct ablate_figure {
 struct ablate_figures {
     struct ablate_figure ratios[BENCH_MAX_LIST]; /* in the order of the case's */
     double dense_error, error_limit;             /* of dense attention, over sampled rows */
-    bool right;      /* it is within it, lists are in order, and no row is NaN; else nothing was timed */
+    bool fused;      /* maps are applied by the attention kernel, in the dtype; else on the host, as it has none that does */
+    bool right;      /* it is within it, lists are in order, maps were applied, and no row is NaN; else nothing was timed */
     char wrong[160]; /* what is wrong, where it is not right */
 };
 

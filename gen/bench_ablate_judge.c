@@ -79,12 +79,41 @@ tamis_status ablate_fit(struct linear_map *map, const struct ablate_lists *lists
     return TAMIS_OK;
 }
 
+/* out[i][j] = matrix[j][i]: there a row is multiplied from the right, here its vector from the left. */
+static void put_matrix(uint16_t *out, const struct linear_map *map, tamis_dtype dtype)
+{
+    for (int i = 0; i < map->dim; i++)
+        for (int j = 0; j < map->dim; j++)
+            out[i * map->dim + j] = tamisi_half_from_float((float)map->matrix[j * map->dim + i], dtype);
+}
+
+void ablate_matrices(uint16_t *out, const struct ablate_sums *sums, const tamis_problem *problem)
+{
+    const long long dim = problem->head_dim, elements = problem->q_heads * dim * dim;
+    for (long long i = 0; i < elements; i++) out[i] = tamisi_half_from_float(i / dim % dim == i % dim, problem->dtype);
+    for (int place = 0; place < BENCH_HEADS; place++)
+        put_matrix(out + bench_rows_head(problem, place) * dim * dim, &sums->maps[place], problem->dtype);
+}
+
 struct judged {
     const struct bench_rows *rows;
-    const uint16_t *output;
-    bool *is_kept;       /* (L) */
-    double *row, *mapped; /* (D): scratch */
+    const struct ablate_output *output;
+    bool *is_kept;                 /* (L) */
+    double *row, *mapped, *exact; /* (D): scratch */
 };
+
+/* A kernel's product, and what it should be. */
+static void judge_product(const struct judged *judged, struct ablate_sums *sums)
+{
+    const tamis_problem *p = judged->rows->problem;
+    const int dim = p->head_dim;
+    for (int j = 0; j < dim; j++) {
+        judged->exact[j] = 0;
+        for (int i = 0; i < dim; i++)
+            judged->exact[j] += judged->row[i] * (double)tamisi_half_to_float(judged->output->matrix[i * dim + j], p->dtype);
+    }
+    bench_norms_add(&sums->fused, judged->mapped, judged->exact, dim);
+}
 
 static double mass_of(const struct judged *judged, int place, int sample)
 {
@@ -101,8 +130,12 @@ static void judge_row(const struct judged *judged, struct ablate_sums *sums, int
     const long long at = judged->rows->at[place][sample];
     const double *right = bench_rows_right(judged->rows, place, sample);
     const bool is_kept = judged->is_kept[at];
-    widen(judged->row, judged->output + at * p->head_dim, p);
-    linear_map_apply(&sums->maps[place], judged->mapped, judged->row);
+    widen(judged->row, judged->output->plain + at * p->head_dim, p);
+    if (judged->output->mapped)
+        widen(judged->mapped, judged->output->mapped + at * p->head_dim, p);
+    else /* a row of zeros stays one */
+        linear_map_apply(&sums->maps[place], judged->mapped, judged->row);
+    if (is_kept && judged->output->mapped) judge_product(judged, sums);
     if (is_kept) bench_norms_add(&sums->kept, judged->row, right, p->head_dim);
     if (is_kept) bench_norms_add(&sums->kept_mapped, judged->mapped, right, p->head_dim);
     if (sample >= ABLATE_UNIFORM) {
@@ -110,21 +143,22 @@ static void judge_row(const struct judged *judged, struct ablate_sums *sums, int
         return;
     }
     bench_norms_add(&sums->all, judged->row, right, p->head_dim); /* zero where dropped: so the operator has left it */
-    bench_norms_add(&sums->all_mapped, is_kept ? judged->mapped : judged->row, right, p->head_dim);
+    bench_norms_add(&sums->all_mapped, judged->mapped, right, p->head_dim);
     sums->mass += mass_of(judged, place, sample);
 }
 
 tamis_status ablate_judge(struct ablate_sums *sums, const struct ablate_lists *lists, const struct bench_rows *rows, int place,
-                          const uint16_t *output)
+                          const struct ablate_output *output)
 {
     const tamis_problem *p = lists->problem;
     const int32_t *list = list_of(lists, bench_rows_head(p, place));
     struct judged judged = {.rows = rows, .output = output};
     judged.is_kept = calloc((size_t)p->seq_len, sizeof *judged.is_kept);
-    judged.row = malloc(2 * (size_t)p->head_dim * sizeof *judged.row);
+    judged.row = malloc(3 * (size_t)p->head_dim * sizeof *judged.row);
     const bool good = judged.is_kept && judged.row;
     if (good) {
         judged.mapped = judged.row + p->head_dim;
+        judged.exact = judged.mapped + p->head_dim;
         for (long long i = 0; i < lists->kept; i++) judged.is_kept[list[i]] = true;
         for (int s = 0; s < rows->samples; s++) judge_row(&judged, sums, place, s);
     }

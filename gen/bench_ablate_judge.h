@@ -28,14 +28,24 @@ double ablate_window_mass(const struct ablate_lists *lists, const float *score);
 struct ablate_sums {
     double window_mass, mass;
     struct bench_norms kept, kept_mapped, last, all, all_mapped; /* `last`: of the window */
+    struct bench_norms fused;            /* kept rows that a kernel has mapped, against their product in double precision */
     struct linear_map maps[BENCH_HEADS]; /* of the layer at hand */
 };
 
-/* Outputs are (L, D) of the sampled head at `place`. TAMIS_OK; TAMIS_ENOMEM. */
+/* The maps as a run takes them, (Hq, D, D); those of heads that are not sampled are the identity. */
+void ablate_matrices(uint16_t *out, const struct ablate_sums *sums, const tamis_problem *problem);
+
+/* What a way has written for a head, (L, D) each: without a map, and by a kernel that applied `matrix`, (D, D). */
+struct ablate_output {
+    const uint16_t *plain;
+    const uint16_t *mapped, *matrix; /* or NULL: the map is applied here */
+};
+
+/* Outputs are those of the sampled head at `place`. TAMIS_OK; TAMIS_ENOMEM. */
 tamis_status ablate_fit(struct linear_map *map, const struct ablate_lists *lists, int place, const uint16_t *output,
                         const uint16_t *dense);
 tamis_status ablate_judge(struct ablate_sums *sums, const struct ablate_lists *lists, const struct bench_rows *rows, int place,
-                          const uint16_t *output);
+                          const struct ablate_output *output);
 /* All but the kept count and the times. */
 void ablate_sums_read(const struct ablate_sums *sums, struct ablate_row *out, int layers);
 

@@ -15,7 +15,8 @@
 #define MAX_FITS 64
 
 static const char *const heads[] = {"D",    "L",     "HEADS",  "DTYPE", "RATIO",       "CHOICE", "KEPT", "WINDOW",
-                                    "ROWS", "LAST",  "ERROR",  "MAPPED", "ZEROS", "MAPPED ZEROS", "MS",  "DENSE"};
+                                    "ROWS", "LAST",  "ERROR",  "MAPPED", "ZEROS", "MAPPED ZEROS", "MS",  "DENSE",
+                                    "MAP"};
 #define COLUMNS ((int)(sizeof heads / sizeof *heads))
 #define RIGHT (~(1u << 3 | 1u << 5)) /* all but the dtype and the choice */
 
@@ -53,6 +54,10 @@ static void add_row(struct job *job, const tamis_problem *p, const struct ablate
         cli_table_add(cells, "-");
         cli_table_add(cells, "-");
     }
+    if (row->mapped_time.ms > 0)
+        cli_table_add(cells, "%.3f", row->mapped_time.ms / row->time.ms);
+    else
+        cli_table_add(cells, "-");
 }
 
 static void add_problem(struct json *json, const struct job *job, const tamis_problem *p)
@@ -102,6 +107,11 @@ static void add_json(struct job *job, const tamis_problem *p, const struct ablat
         json_int(&json, "rounds", job->frame.options.rounds);
         json_int(&json, "sm_mhz", figure->sm_mhz);
         json_real(&json, "dense_ratio", figure->dense.ms / row->time.ms);
+    }
+    json_bool(&json, "fused", figures->fused);
+    if (row->mapped_time.ms > 0) {
+        json_real(&json, "mapped_ms", row->mapped_time.ms);
+        json_real(&json, "map_ratio", row->mapped_time.ms / row->time.ms);
     }
     json_real(&json, "dense_error", figures->dense_error);
     cli_json_end(job->frame.cli, &json);
@@ -200,7 +210,7 @@ static const struct cli_exit_text exits[] = {
     {CLI_SPEC, "a spec or template is invalid"},
     {CLI_NO_DEVICE, "no NVIDIA driver, no such GPU, or one that is too old"},
     {CLI_COMPILE, "a kernel is missing and could not be compiled"},
-    {CLI_NUMERICS, "dense attention or a list is wrong, or a result is NaN; nothing was timed"},
+    {CLI_NUMERICS, "dense attention, a mapped row or a list is wrong, or a result is NaN; nothing was timed"},
     {CLI_INTERRUPTED, "interrupted by Ctrl-C; what was timed is printed"},
     {0, NULL}};
 
@@ -223,8 +233,10 @@ const struct cli_command cmd_bench_ablate = {
         "that of these and of the 32 as far as they are kept, other rows in each way; ZEROS that of the 32, zero where a row "
         "is dropped, as the operator leaves it. MAPPED and MAPPED ZEROS are ERROR and ZEROS where each head's kept rows pass "
         "a linear map: the D x D matrix that by least squares brings them nearest to dense ones, drawn to a multiple of the "
-        "identity, the less so the more --fits there are; these are other random inputs of the same layer. MS is the "
-        "operator in one call, without a map, and DENSE the dense run's time over it; a baseline has no such call.",
+        "identity, the less so the more --fits there are; these are other random inputs of the same layer. The attention "
+        "kernel applies it, rounded to the dtype, where the store has one that does ('output_map: true' in its spec), which is "
+        "then compared with the product in double precision; else the host does. MS is the operator in one call without a map, "
+        "DENSE the dense run's time over it, and MAP the same call's time with a map over it; a baseline has no such call.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench ablate llama.tamis --lengths 131072\n"

@@ -210,7 +210,9 @@ START_TEST(order_of_ways)
         ck_assert_double_gt(few->window_error, 4 * out.error_limit);
         ck_assert(few->zeros > 0.5 && few->zeros < 1.3);
         ck_assert_int_eq(few->time.ms > 0, way < ABLATE_SCOPES);
+        ck_assert_int_eq(few->mapped_time.ms > 0, way < ABLATE_SCOPES); /* the CPU applies maps itself */
     }
+    ck_assert(out.fused);
     ck_assert_double_gt(out.ratios[0].dense.ms, 0);
     const struct ablate_row *few = out.ratios[0].ways;
     ck_assert_double_gt(few[ABLATE_HEAD].window_mass, few[ABLATE_LAYER].window_mass + 0.001);

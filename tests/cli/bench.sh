@@ -252,11 +252,11 @@ ablate 0 --ratios 1,0.25 -q
 err_empty
 out_has 'cpu: median of 2 rounds; means of 2 layers, 0.5 of their heavy hitters their own; window 32, pool 7, min_tokens 16'
 for way in head kv_group layer; do
-    grep -Eq "^64  232    4/2  bf16    0.25  $way +82 +[0-9.]+ % +[0-9.]+ %( +[0-9.e+-]+){5}( +[0-9.]+){2}\$" out ||
+    grep -Eq "^64  232    4/2  bf16    0.25  $way +82 +[0-9.]+ % +[0-9.]+ %( +[0-9.e+-]+){5}( +[0-9.]+){3}\$" out ||
         fail "$way has no row"
 done
 for way in random recent evict; do
-    grep -Eq "^64  232    4/2  bf16    0.25  $way +82 +[0-9.]+ % +[0-9.]+ %( +[0-9.e+-]+){5}( +-){2}\$" out ||
+    grep -Eq "^64  232    4/2  bf16    0.25  $way +82 +[0-9.]+ % +[0-9.]+ %( +[0-9.e+-]+){5}( +-){3}\$" out ||
         fail "$way has no row, or a time of one call"
     grep -Eq "^64  232    4/2  bf16       1  $way +232 +100.00 % +100.00 % " out || fail "all tokens are not all of the mass"
 done
@@ -268,12 +268,13 @@ value_of() { sed -n "s/.*\"choice\":\"$1\".*\"dtype\":\"bf16\".*\"$2\":\([^,]*\)
 awk -v head="$(value_of head window_mass)" -v layer="$(value_of layer window_mass)" -v evict="$(value_of evict window_mass)" \
     'BEGIN {exit !(head >= layer && layer > evict && evict > 0)}' || fail "what was taken once covers as much"
 [ "$(grep -c '"dense_ratio":' out)" -eq 6 ] || fail "not just the scopes are timed"
+[ "$(grep -c '"fused":true,"mapped_ms":.*"map_ratio":' out)" -eq 6 ] || fail "not just the scopes are timed with a map"
 # The same inputs and choices again, but for the times.
-sed 's/"ms":.*"dense_ratio":[^,]*,//' out >first
+sed 's/"ms":.*"map_ratio":[^,]*,//' out >first
 ablate 0 --ratios 0.5 --own 1 --pool 1 --fits 2 --dtypes bf16,fp16 --json
-sed 's/"ms":.*"dense_ratio":[^,]*,//' out | cmp -s - first || fail "the same seed has other figures"
+sed 's/"ms":.*"map_ratio":[^,]*,//' out | cmp -s - first || fail "the same seed has other figures"
 ablate 0 --ratios 0.5 --own 1 --pool 1 --fits 2 --dtypes bf16,fp16 --seed 2 --json
-sed 's/"ms":.*"dense_ratio":[^,]*,//' out | cmp -s - first && fail "another seed has the same figures"
+sed 's/"ms":.*"map_ratio":[^,]*,//' out | cmp -s - first && fail "another seed has the same figures"
 wrong_ablate() { # wrong_ablate WORDS OPTION...
     words=$1
     shift

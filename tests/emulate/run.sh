@@ -94,6 +94,8 @@ check "default: steps and one call give the same bits" "$tamis" run --store "$wo
 check_all default "$check_gpu" "$work/default.tamis" emulated
 check "default: ways to choose tokens" "$tamis" bench ablate "$work/default.tamis" --head-dims 64 --q-heads 4 --kv-heads 2 \
     --lengths 300 --window 32 --min-tokens 16 --layers 2 --ratios 0.5 --rounds 1
+check "no kernels with a map: ways to choose tokens" "$tamis" bench ablate "$root/specs/gpt-oss-20b.yaml" --q-heads 4 \
+    --kv-heads 2 --lengths 300 --window 32 --min-tokens 16 --layers 2 --ratios 0.5 --rounds 1
 # What tamis export --c writes, on the same GPU as libtamis.
 ln -s "$emulator" "$work/libcuda.so.1"
 check "export --c: generate" generate "$work/exported.tamis" "$root/tests/emulate/specs/small.yaml"
