@@ -1,11 +1,11 @@
 /*
  * store_internal.h: what the store's own files share. Nothing outside runtime/store*.c includes it, but its tests.
  *
- * From the bottom: store_format.c (what a row is: columns, checksum, text forms; no SQL), store_path.c (file names),
- * store_scan.c (reading rows), store_table.c (writing them, transactions), store.c (opening and modes), store_rows.c,
- * store_layers.c, store_pattern.c, store_kernels.c, store_timings.c, store_admin.c and store_merge.c (what store.h promises).
- * There are no indices: a row's id is made from its key, so that a lookup walks one tree and a damaged page costs the rows on
- * it and no others.
+ * From the bottom: store_format.c (what a row is: columns, ids, checksum; no SQL), store_convert.c (structs to rows and back),
+ * store_path.c (file names), store_scan.c (reading rows), store_table.c (writing them, transactions), store.c (opening and
+ * modes), store_rows.c, store_layers.c, store_pattern.c, store_kernels.c, store_timings.c, store_admin.c and store_merge.c
+ * (what store.h promises). There are no indices: a row's id is made from its key, so that a lookup walks one tree and a
+ * damaged page costs the rows on it and no others.
  */
 #ifndef TAMISI_STORE_INTERNAL_H
 #define TAMISI_STORE_INTERNAL_H
@@ -93,7 +93,6 @@ bool tamisi_table_is(enum tamisi_table table, int format, const char *sql); /* d
 
 void tamisi_row_init(struct tamisi_row *row, enum tamisi_table table, int64_t id);
 struct tamisi_hash tamisi_row_checksum(const struct tamisi_row *row);
-bool tamisi_row_well_formed(const struct tamisi_row *row); /* given right types: lengths, and text forms that parse */
 /* In that many first values; where these are all of one row, the other has no more. */
 bool tamisi_row_agree(const struct tamisi_row *a, const struct tamisi_row *b, int values);
 void tamisi_row_label(const struct tamisi_row *row, char *out, size_t size); /* printable, of damaged rows too */
@@ -103,23 +102,14 @@ int tamisi_table_format(enum tamisi_table table); /* the first format that has i
 int64_t tamisi_spec_id(const char *name);
 int64_t tamisi_source_id(const struct tamisi_hash *hash);
 struct tamisi_range tamisi_variant_range(const char *family, const char *arch);
+int64_t tamisi_variant_id(const struct tamisi_variant *variant); /* in its range */
 struct tamisi_range tamisi_cubin_range(const struct tamisi_hash *source, const char *arch, const char *options);
 /* Where the timings lie that one plan asks for. */
 struct tamisi_range tamisi_timing_range(const char *family, const char *arch, int head_dim, int cc);
-
-/* Structs to rows, which borrow from them and from `text`, and back. Reading copies; false: malformed or no memory. */
-void tamisi_row_from_spec(struct tamisi_row *row, const struct tamisi_spec_row *spec);
-void tamisi_row_from_source(struct tamisi_row *row, const struct tamisi_hash *hash, const char *name, const char *text);
-void tamisi_row_from_variant(struct tamisi_row *row, const struct tamisi_variant *variant, struct tamisi_buf *text);
-void tamisi_row_from_cubin(struct tamisi_row *row, const struct tamisi_hash *source, const char *arch,
-                           const char *options, const char *nvrtc, const struct tamisi_compiled *compiled,
-                           struct tamisi_buf *text);
-void tamisi_row_from_timing(struct tamisi_row *row, const struct tamisi_timing *timing);
-void tamisi_row_to_problem(tamis_problem *out, const struct tamisi_row *row);
-bool tamisi_row_to_variant(struct tamisi_variant *out, const struct tamisi_row *row);
-bool tamisi_row_to_cubin(struct tamisi_cubin *out, const struct tamisi_row *row); /* all but data, which stays NULL */
-
-bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *row);
+int64_t tamisi_timing_id(const struct tamisi_timing *timing); /* in its range */
+/* Two columns mean nothing for the families of block patterns, and hold what their buckets have instead. */
+int64_t tamisi_timing_scope(const struct tamisi_timing *timing);
+int64_t tamisi_timing_window(const struct tamisi_timing *timing);
 
 /* Places of values that other files look at. */
 enum {
@@ -142,6 +132,22 @@ enum {
 };
 
 enum { TAMISI_TIMING_SOURCE = 0, TAMISI_TIMING_VARIANT = 2, TAMISI_TIMING_ARCH = 3 };
+
+/* ------------------------------------------------------------------------------------------------ store_convert.c */
+
+/* Structs to rows, which borrow from them and from `text`, and back. Reading copies; false: malformed or no memory. */
+void tamisi_row_from_spec(struct tamisi_row *row, const struct tamisi_spec_row *spec);
+void tamisi_row_from_source(struct tamisi_row *row, const struct tamisi_hash *hash, const char *name, const char *text);
+void tamisi_row_from_variant(struct tamisi_row *row, const struct tamisi_variant *variant, struct tamisi_buf *text);
+void tamisi_row_from_cubin(struct tamisi_row *row, const struct tamisi_hash *source, const char *arch,
+                           const char *options, const char *nvrtc, const struct tamisi_compiled *compiled,
+                           struct tamisi_buf *text);
+void tamisi_row_from_timing(struct tamisi_row *row, const struct tamisi_timing *timing);
+void tamisi_row_to_problem(tamis_problem *out, const struct tamisi_row *row);
+bool tamisi_row_to_variant(struct tamisi_variant *out, const struct tamisi_row *row);
+bool tamisi_row_to_cubin(struct tamisi_cubin *out, const struct tamisi_row *row); /* all but data, which stays NULL */
+bool tamisi_row_to_timing(struct tamisi_timing *out, const struct tamisi_row *row);
+bool tamisi_row_well_formed(const struct tamisi_row *row); /* given right types: lengths, and text forms that parse */
 
 /* ---------------------------------------------------------------------------------- store_scan.c, store_table.c */
 

@@ -3,7 +3,7 @@
  *
  * A page or row that is damaged costs what is on it and one warning: reading goes on around it. Since a damaged id or page
  * also makes a lookup miss without a sign, a handle that misses for the first time walks the whole table once.
- * Layer: above store_format.
+ * Layer: above store_format and store_convert.
  */
 #include "store_internal.h"
 
