@@ -29,17 +29,18 @@ END_TEST
    so that a second run has nothing to do. */
 START_TEST(settles)
 {
-    for (tuning.options.rigor = TAMISI_QUICK; tuning.options.rigor <= TAMISI_NORMAL; tuning.options.rigor++)
+    for (int rigor = TAMISI_QUICK; rigor <= TAMISI_NORMAL; rigor++)
         for (unsigned seed = 0; seed < 40; seed++) {
             fiction_set(12, 12);
+            tuning.options.rigor = (enum tamisi_rigor)rigor;
             fiction.random = seed;
             fiction.noise = 0.05;
             for (int i = 0; i < 144; i++) fiction.us[i] = 50 + 0.05 * abs(i / 12 - 7) + 0.05 * abs(i % 12 - 5);
             fiction_run();
             ck_assert(!tuning.outcome.nothing_to_do);
             fiction_run();
-            ck_assert_msg(tuning.outcome.nothing_to_do, "rigor %d, seed %u: %zu candidates more",
-                          (int)tuning.options.rigor, seed, tuning.outcome.timed);
+            ck_assert_msg(tuning.outcome.nothing_to_do, "rigor %d, seed %u: %zu candidates more", rigor, seed,
+                          tuning.outcome.timed);
         }
 }
 END_TEST
