@@ -58,9 +58,11 @@ bool gpu_case_check(const struct gpu_case *c, int samples);
  */
 bool gpu_case_check_selection(const struct gpu_case *c);
 
-/* gpu_check_layouts.c. On a problem: tokens before heads; a head stride of 0; a plan from a warm store in under 10 ms. */
+/* gpu_check_layouts.c. On a problem: tokens before heads; a head stride of 0; one of two sequences, and each of them alone; a
+   plan from a warm store in under 10 ms. */
 bool gpu_check_tokens_first(const tamis_problem *problem, bool has_map, tamis_context *context, tamis_store *store);
 bool gpu_check_shared_head(const tamis_problem *problem, tamis_context *context, tamis_store *store);
+bool gpu_check_batch(const tamis_problem *problem, unsigned long long seed, tamis_context *context, tamis_store *store);
 bool gpu_check_warm_plan(const tamis_problem *problem, tamis_context *context, const char *path);
 
 /* gpu_check_random.c. A series of awkward problems, each given by its number. The tally, over the series: how many were what
@@ -84,6 +86,10 @@ void gpu_check_drift_name(char *out, size_t size, int number);
 bool gpu_check_drift(int number, tamis_context *context, tamis_store *store);
 /* Captured and replayed; `cuda` is libcuda, and the device's context is current. */
 bool gpu_check_drift_graph(tamis_context *context, tamis_store *store, void *cuda);
+
+/* gpu_check_graph.c. Of a problem by coverage, captured once and replayed on sparse and on dense data; `cuda` as above. */
+bool gpu_check_graph(const tamis_problem *problem, tamis_context *context, tamis_store *store, void *cuda);
+void *gpu_graph_cuda(int device); /* libcuda, the device's context being current, as captures, unlike tamis, want it; or NULL */
 
 /* gpu_check_blocks.c. A series of problems with block patterns in all forms, on all tokens and on those kept; each in one call
    and, to the same bits, in steps. How many rows saw no key is counted up: without such the checks say less. */

@@ -1,6 +1,7 @@
 /*
- * gpu_check_layouts.c: the same numbers in another order in memory give the same bits: tokens before heads, and one K and V
- * read by all heads through a stride of 0. And how long a plan takes from a store that has all it needs.
+ * gpu_check_layouts.c: the same numbers in another order in memory give the same bits: tokens before heads, one K and V read
+ * by all heads through a stride of 0, and a sequence alone or in a batch. And how long a plan takes from a store that has all
+ * it needs.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "gpu_case.h"
@@ -93,6 +94,31 @@ bool gpu_check_shared_head(const tamis_problem *problem, tamis_context *context,
     }
     free(copied);
     gpu_case_close(&c);
+    return ok;
+}
+
+/* A batch of two equals the two alone, bit for bit. The second sequence is the first one's inputs under another seed. */
+bool gpu_check_batch(const tamis_problem *problem, unsigned long long seed, tamis_context *context, tamis_store *store)
+{
+    struct gpu_case both, alone;
+    memset(&both, 0, sizeof both);
+    memset(&alone, 0, sizeof alone);
+    both.problem = *problem;
+    both.seed = seed;
+    alone.problem = both.problem;
+    alone.problem.batch = 1;
+    bool ok = gpu_case_open(&both, context, store) && gpu_case_poison(&both) && gpu_case_run(&both) && gpu_case_fetch(&both) &&
+              gpu_case_open(&alone, context, store);
+    for (int b = 0; b < 2 && ok; b++) {
+        struct gpu_array *from[] = {&both.q, &both.k, &both.v}, *to[] = {&alone.q, &alone.k, &alone.v};
+        for (int i = 0; i < 3 && ok; i++)
+            ok = tamis_memory_write(context, to[i]->device, (char *)from[i]->host + (size_t)b * to[i]->bytes, to[i]->bytes,
+                                    NULL) == TAMIS_OK;
+        ok = ok && gpu_case_poison(&alone) && gpu_case_run(&alone) && gpu_case_fetch(&alone) &&
+             memcmp(alone.output.host, (char *)both.output.host + (size_t)b * alone.output.bytes, alone.output.bytes) == 0;
+    }
+    gpu_case_close(&both);
+    gpu_case_close(&alone);
     return ok;
 }
 
