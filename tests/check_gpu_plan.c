@@ -1,7 +1,8 @@
 /*
  * check_gpu_plan.c: GPU contexts and plans without a GPU: which kernels are chosen, where cubins come from, and the reason
  * that every failure gives. Launches are in check_gpu_launch.c, check_gpu_maps.c, check_gpu_blocks.c and check_gpu_patterns.c,
- * faults of single driver calls in check_gpu_fault.c. All run against fake_cuda (TAMIS_FAKE_CUDA), each case in a process of its own.
+ * threads and contexts of the host in check_gpu_threads.c, faults of single driver calls in check_gpu_fault.c. All run against
+ * fake_cuda (TAMIS_FAKE_CUDA), each case in a process of its own.
  */
 #define _XOPEN_SOURCE 700
 
@@ -380,6 +381,7 @@ Suite *gpu_plan_suite(void)
     tcase_add_loop_test(plans, test_arch, 0, sizeof archs / sizeof *archs);
     suite_add_tcase(suite, plans);
     suite_add_tcase(suite, gpu_launch_case());
+    suite_add_tcase(suite, gpu_threads_case());
     suite_add_tcase(suite, gpu_maps_case());
     suite_add_tcase(suite, gpu_blocks_case());
     suite_add_tcase(suite, gpu_patterns_case());

@@ -56,6 +56,7 @@ struct gpu_bench {
 };
 
 TCase *gpu_launch_case(void); /* check_gpu_launch.c */
+TCase *gpu_threads_case(void); /* check_gpu_threads.c */
 TCase *gpu_maps_case(void);   /* check_gpu_maps.c */
 TCase *gpu_blocks_case(void); /* check_gpu_blocks.c */
 TCase *gpu_patterns_case(void); /* check_gpu_patterns.c */
