@@ -27,7 +27,7 @@ struct bench_options {
     long long seed;
 };
 
-/* Lists that `tune` has too: of lengths, ratios and dtypes; `fallback` where the option is not given. False: message printed. */
+/* Lists that `tune` has too: of lengths, ratios and dtypes; `fallback` where an option is not given. False: message printed. */
 bool bench_options_lengths(struct cli *cli, const char *fallback, struct bench_list *out);
 bool bench_options_ratios(struct cli *cli, const char *fallback, double out[BENCH_MAX_LIST], int *count);
 bool bench_options_dtypes(struct cli *cli, const char *fallback, struct bench_list *out);

@@ -208,8 +208,9 @@ const struct cli_command cmd_bench_host = {
         "CUDA before, first starts CUDA: its library and a context, which is told apart. Then it opens STORE, makes a plan and "
         "calls tamis_run for the first time: this is one sample a process. Once all is warm come plans of the same problem, "
         "calls, and replays of a CUDA graph that holds one call, each until it returns and onto a stream that has nothing to "
-        "do; calls also onto a stream that still works on the ones before: of these the median of a process counts. MEDIAN and MOST are over the processes. Memory is allocated before "
-        "any of it, inputs are zeros, and no result is looked at; nothing is compiled.",
+        "do; calls also onto a stream that still works on the ones before: of these the median of a process counts. MEDIAN "
+        "and MOST are over the processes. Memory is allocated before any of it, inputs are zeros, and no result is looked at; "
+        "nothing is compiled.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench host llama.tamis\n"

@@ -29,8 +29,8 @@ static void describe(char *out, size_t room, const tamis_problem *p)
 {
     char policy[48];
     describe_policy(policy, sizeof policy, &p->selection);
-    snprintf(out, room, "head_dim %d, seq_len %lld, batch %d, heads %d/%d, %s, %s", p->head_dim, (long long)p->seq_len, p->batch,
-             p->q_heads, p->kv_heads, spec_dtype_name(p->dtype), policy);
+    snprintf(out, room, "head_dim %d, seq_len %lld, batch %d, heads %d/%d, %s, %s", p->head_dim, (long long)p->seq_len,
+             p->batch, p->q_heads, p->kv_heads, spec_dtype_name(p->dtype), policy);
 }
 
 /* ---- what is printed */

@@ -296,7 +296,8 @@ static const struct cli_option options[] = {
     {"defaults-only", 0, NULL, "only the first variant of each kernel: what runs without tuning"},
     {"jobs", 'j', "N", "compile on so many threads; default: one a core"},
     {"no-compile", 0, NULL, "put sources only"},
-    {"strict", 0, NULL, "fail where a default kernel spills registers, a variant's wgmma is serialised, or one is not compiled"},
+    {"strict", 0, NULL,
+     "fail where a default kernel spills registers, a variant's wgmma is serialised, or one is not compiled"},
     {NULL, 0, NULL, NULL}};
 
 static const struct cli_exit_text exits[] = {

@@ -22,7 +22,11 @@ static const char *const colors[] = {"#1b3a5b", "#c2571a", "#2f7d4f", "#7a4a9e",
 void report_escape(struct tamisi_buf *out, const char *text)
 {
     for (; *text; text++) {
-        const char *named = *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : *text == '&' ? "&amp;" : *text == '"' ? "&quot;" : NULL;
+        const char *named = *text == '<'   ? "&lt;"
+                            : *text == '>' ? "&gt;"
+                            : *text == '&' ? "&amp;"
+                            : *text == '"' ? "&quot;"
+                                           : NULL;
         if (named) tamisi_buf_puts(out, named);
         else tamisi_buf_append(out, text, 1);
     }

@@ -18,7 +18,8 @@ void report_page_begin(struct tamisi_buf *out, const char *store, const char *sp
     tamisi_buf_puts(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>tamis: ");
     report_escape(out, spec);
     tamisi_buf_puts(out, "</title>\n<style>\n"
-                         "body { font-family: sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222222; }\n"
+                         "body { font-family: sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; "
+                         "color: #222222; }\n"
                          "table { border-collapse: collapse; font-size: 85%; }\n"
                          "th, td { text-align: left; padding: 0.2em 0.8em 0.2em 0; border-bottom: 1px solid #dddddd; }\n"
                          "td.n, th.n { text-align: right; }\n"
@@ -205,9 +206,9 @@ void report_page_section(struct tamisi_buf *out, const struct report *report, ta
 {
     tamisi_buf_puts(out, "<h2>");
     report_escape(out, report->gpu.name);
-    tamisi_buf_printf(out, "</h2>\n<p>Compute capability %d.%d, %d multiprocessors, %lld MiB of L2, driver for CUDA %d; kernels "
-                           "for %s. %d query heads, %d KV heads, head dim %d. Times are medians; each candidate was checked "
-                           "before it was timed. Made ",
+    tamisi_buf_printf(out, "</h2>\n<p>Compute capability %d.%d, %d multiprocessors, %lld MiB of L2, driver for CUDA %d; "
+                           "kernels for %s. %d query heads, %d KV heads, head dim %d. Times are medians; each candidate was "
+                           "checked before it was timed. Made ",
                       report->gpu.cc / 10, report->gpu.cc % 10, report->gpu.sm_count, (long long)report->gpu.l2_bytes >> 20,
                       report->gpu.driver_major, report->arch, report->problem.q_heads, report->problem.kv_heads,
                       report->problem.head_dim);
@@ -217,9 +218,9 @@ void report_page_section(struct tamisi_buf *out, const struct report *report, ta
     tamisi_buf_puts(out, ".</p>\n");
     write_lines(out, report);
     write_stages(out, report);
-    tamisi_buf_puts(out, "<p>Score, select and compress with the default variants; attend is the rest of the one call, the zeros "
-                         "of dropped rows included.</p>\n<p>Below, each dot is a candidate: the large one was chosen, faint "
-                         "ones were stopped early, and those that are out were refused or wrong.</p>\n");
+    tamisi_buf_puts(out, "<p>Score, select and compress with the default variants; attend is the rest of the one call, the "
+                         "zeros of dropped rows included.</p>\n<p>Below, each dot is a candidate: the large one was chosen, "
+                         "faint ones were stopped early, and those that are out were refused or wrong.</p>\n");
     for (int family = 0; family < REPORT_FAMILIES; family++) {
         static const char *const order[REPORT_FAMILIES] = {"attend",        "score",   "select",        "compress",
                                                            "decompress",    "attend_blocks", "pattern", "pattern_lines",

@@ -38,7 +38,8 @@ const struct schema_key schema_keys[] = {
     {SCHEMA_SPEC, "selection", SCHEMA_MAPPING, SCHEMA_REQUIRED, .inner = SCHEMA_SELECTION,
      .meaning = "which tokens are kept: exactly one of coverage, ratio and count says how many"},
     {SCHEMA_SPEC, "pattern", SCHEMA_MAPPING, 0, .inner = SCHEMA_PATTERN,
-     .meaning = "which blocks of 128 keys each 128 queries attend to: kind, and parameters of that kind; all blocks without it"},
+     .meaning = "which blocks of 128 keys each 128 queries attend to: kind, and parameters of that kind; "
+                "all blocks without it"},
     {SCHEMA_SPEC, "output_map", SCHEMA_ENUM, 0, .words = bool_words, TO(spec, output_map), .otherwise = "false",
      .meaning = "true: attention kernels that multiply kept rows by a matrix of their head, too, out of attend's entries"},
     {SCHEMA_SPEC, "archs", SCHEMA_WORD, 0, .words = spec_archs, LIST(spec, archs, arch_count),
@@ -247,8 +248,8 @@ int schema_find(enum schema_section section, const char *key)
 const char *schema_section_name(enum schema_section section)
 {
     static const char *const names[] = {[SCHEMA_SPEC] = "the spec", [SCHEMA_ATTENTION] = "attention",
-                                        [SCHEMA_SELECTION] = "selection", [SCHEMA_PATTERN] = "pattern", [SCHEMA_TILE_LIST] = "the tile list",
-                                        [SCHEMA_TILE] = "the tile entry"};
+                                        [SCHEMA_SELECTION] = "selection", [SCHEMA_PATTERN] = "pattern",
+                                        [SCHEMA_TILE_LIST] = "the tile list", [SCHEMA_TILE] = "the tile entry"};
     return names[section];
 }
 

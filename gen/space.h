@@ -8,9 +8,10 @@
  * Of a spec with output_map, family attend_map comes last: the entries of attend once more, with the parameter output_map.
  *
  * Templates get the tile parameters and name, arch, cc and shared_limit; head_dim (all but select) and dtype (score and
- * attend); output_map (attend), which 0 leaves out of names. A variant is named by template, dtype, head dim and its parameters' initials: attend_bf16_d128_bm128_bn64_s2_w8;
- * parameters that would share their initials give more letters of their first word. Its source's first line is the command
- * that shows it, without the spec's name, so that the same kernel of two specs is the same text under the same hash.
+ * attend); output_map (attend), which 0 leaves out of names. A variant is named by template, dtype, head dim and its
+ * parameters' initials: attend_bf16_d128_bm128_bn64_s2_w8; parameters that would share their initials give more letters of
+ * their first word. Its source's first line is the command that shows it, without the spec's name, so that the same kernel of
+ * two specs is the same text under the same hash.
  */
 #ifndef SPACE_H
 #define SPACE_H

@@ -302,7 +302,8 @@ tamis_status spec_import_read(struct spec_import *out, const char *file, const c
     memset(out, 0, sizeof *out);
     const char *wrong = json_read_text(text, collect, &config);
     if (wrong == text + bytes) return fail_at(&config, wrong, "the file ends where JSON does not");
-    if (wrong) return fail_at(&config, wrong, *wrong ? "no JSON object has this here, or none so deep" : "a zero byte is no JSON");
+    if (wrong)
+        return fail_at(&config, wrong, *wrong ? "no JSON object has this here, or none so deep" : "a zero byte is no JSON");
     if (strlen(text) < bytes) return fail_at(&config, text + strlen(text), "a zero byte is no JSON");
     if (config.given[TEXT_CONFIG] && !json_value_is_object(&config.members[TEXT_CONFIG]))
         return fail_value(&config, TEXT_CONFIG, "an object");

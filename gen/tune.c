@@ -307,7 +307,8 @@ static bool is_settled(const struct contest *contest)
     const size_t best = find_best(contest);
     for (size_t i = 0; i < task->count && best < task->count; i++) {
         const struct contender *contender = &contest->contenders[i];
-        if (contender->fresh && contender->place == OUTSIDE && tune_beside(task->candidates, task->count, best, i)) return false;
+        if (contender->fresh && contender->place == OUTSIDE && tune_beside(task->candidates, task->count, best, i))
+            return false;
     }
     return true;
 }

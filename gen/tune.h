@@ -103,8 +103,9 @@ tamis_status tune_run(struct tune_outcome *out, const struct tune_task *task, co
 
 /*
  * A journal row that was left behind (none is written of a candidate that has run in another bucket: a row costs as much time
- * as a check, and what brings down a machine does so at once): where the machine has been started anew since, the candidate is taken for the reason
- * and not tried again. Else its tuner was killed, for which there are better reasons: so often is it tried.
+ * as a check, and what brings down a machine does so at once): where the machine has been started anew since, the candidate
+ * is taken for the reason and not tried again. Else its tuner was killed, for which there are better reasons: so often is it
+ * tried.
  */
 #define TUNE_MOST_STARTS 4
 

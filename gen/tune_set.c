@@ -63,7 +63,8 @@ static int expand(struct cli *cli, tamis_store *store, const struct spec *spec, 
     if (status != TAMIS_OK) return cli_fail_as(cli, status == TAMIS_EINVAL ? CLI_SPEC : CLI_FAILED);
     status = put_space(store, spec, &space, archs);
     if (status == TAMIS_OK)
-        cli_note(cli, "%s: %zu variants of %s for %s generated", tamisi_store_path(store), space.variant_count, spec->name, arch);
+        cli_note(cli, "%s: %zu variants of %s for %s generated", tamisi_store_path(store), space.variant_count, spec->name,
+                 arch);
     space_free(&space);
     return status == TAMIS_OK ? CLI_OK : cli_fail(cli, status);
 }

@@ -66,7 +66,8 @@ bool tune_beside(const struct tamisi_variant *candidates, size_t count, size_t a
 
 static bool was_timed(const struct tamisi_timing *row, const struct tamisi_gpu_identity *gpu)
 {
-    return (row->state == TAMISI_TIMED || row->state == TAMISI_STOPPED) && row->median_us > 0 && tamisi_gpu_equal(&row->gpu, gpu);
+    return (row->state == TAMISI_TIMED || row->state == TAMISI_STOPPED) && row->median_us > 0 &&
+           tamisi_gpu_equal(&row->gpu, gpu);
 }
 
 /* The least time in a bucket; 0: there is none. */

@@ -164,7 +164,7 @@ void tune_tasks_free(struct tune_tasks *tasks)
 }
 
 #define CANDIDATE_SECONDS 0.1 /* to load and check one, whatever its size */
-#define RUNS 8.0              /* of attention a candidate, on average over those that are stopped early; else one, to check it */
+#define RUNS 8.0              /* of attention a candidate, on average over those stopped early; else one, to check it */
 #define FLOPS 3e14            /* a second, of attention; all else is small beside it */
 
 double tune_cost(const struct tune_task *task)

@@ -147,8 +147,10 @@ static tamis_status device_fill(struct tune_trial *trial, enum tune_array id, un
     const tamisi_cu_deviceptr data = (tamisi_cu_deviceptr)(uintptr_t)trial->arrays[id].data;
     if (trial->arrays[id].bytes == 0) return TAMIS_OK;
     TAMIS_TRY(tamisi_gpu_enter(trial->bench->context));
-    const tamis_status status = tamisi_cuda_check(
-        gpu->cuda, gpu->cuda->memset_d8_async(data, value, trial->arrays[id].bytes, trial->bench->stream), "cannot fill memory");
+    const tamis_status status =
+        tamisi_cuda_check(gpu->cuda,
+                          gpu->cuda->memset_d8_async(data, value, trial->arrays[id].bytes, trial->bench->stream),
+                          "cannot fill memory");
     tamisi_gpu_leave(trial->bench->context);
     return status;
 }

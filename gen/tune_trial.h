@@ -60,7 +60,8 @@ tamis_status tune_trial_time(struct tune_trial *trial, const struct tamisi_force
 
 /* ---- tune_trial_lists.c, for tune_trial.c */
 
-bool tune_trial_makes(const struct tune_trial *trial); /* Are its plans' lists made of Q and K? Then making them is what runs. */
+/* Are its plans' lists made of Q and K? Then making them is what runs. */
+bool tune_trial_makes(const struct tune_trial *trial);
 /* Lists at random, or Q and K that makers find something in; of a trial without lists nothing. */
 tamis_status tune_trial_prepare_lists(struct tune_trial *trial);
 void tune_trial_forget_lists(struct tune_trial *trial);

@@ -71,7 +71,8 @@ void tune_trial_forget_lists(struct tune_trial *trial)
 /* Batch is 1: a head is one of K's, and the last is as good as any. */
 static tamis_status read_part(struct tune_trial *trial, void *out, enum tune_array id, size_t at, size_t bytes)
 {
-    return tamis_memory_read(trial->bench->context, out, (const char *)trial->arrays[id].data + at, bytes, trial->bench->stream);
+    return tamis_memory_read(trial->bench->context, out, (const char *)trial->arrays[id].data + at, bytes,
+                             trial->bench->stream);
 }
 
 static tamis_status read_lists(struct tune_trial *trial, const tamis_plan *plan, struct tune_made *out)

@@ -121,7 +121,8 @@ static enum tune_verdict judge_silence(struct tune_worker *worker, int reason, c
     else if (late)
         snprintf(why, TUNE_WHY, "no answer within %g s", worker->limit_s);
     else if (WIFSIGNALED(status))
-        snprintf(why, TUNE_WHY, "the process that ran it ended by signal %d, %s", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        snprintf(why, TUNE_WHY, "the process that ran it ended by signal %d, %s", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
     else
         snprintf(why, TUNE_WHY, "the process that ran it ended with code %d", WEXITSTATUS(status));
     return late ? TUNE_HANG : TUNE_FAULT;

@@ -98,8 +98,9 @@ tamis_status tamisi_plan_create_forced(tamis_plan **out, tamis_context *context,
     TAMIS_TRY(check_arguments(context, store, &problem));
     TAMIS_TRY(read_pattern(&pattern, options.pattern, &problem));
     if (options.output_map && pattern.kind != TAMIS_PATTERN_NONE)
-        return tamisi_fail(TAMIS_EUNSUPPORTED, "options: output_map is 1 and pattern.kind is %s: attention on blocks applies no "
-                                               "map", tamisi_pattern_name(pattern.kind));
+        return tamisi_fail(TAMIS_EUNSUPPORTED,
+                           "options: output_map is 1 and pattern.kind is %s: attention on blocks applies no map",
+                           tamisi_pattern_name(pattern.kind));
     return make_plan(out, context, store, &problem, &pattern, &options, force);
 }
 

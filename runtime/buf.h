@@ -24,6 +24,7 @@ void tamisi_buf_clear(struct tamisi_buf *buf);                                  
 void tamisi_buf_append(struct tamisi_buf *buf, const void *data, size_t bytes); /* data may hold zeros */
 void tamisi_buf_puts(struct tamisi_buf *buf, const char *text);
 __attribute__((format(printf, 2, 3))) void tamisi_buf_printf(struct tamisi_buf *buf, const char *format, ...);
-char *tamisi_buf_take(struct tamisi_buf *buf); /* the caller frees it; "" is returned as an allocated empty string; NULL if failed */
+/* The caller frees it; "" is returned as an allocated empty string; NULL if failed. */
+char *tamisi_buf_take(struct tamisi_buf *buf);
 
 #endif

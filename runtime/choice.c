@@ -17,8 +17,8 @@ const char *tamisi_timing_state_name(enum tamisi_timing_state state)
 
 const char *tamisi_reason_text(enum tamisi_reason reason)
 {
-    static const char *const texts[TAMISI_REASONS] = {"default",           "timed for this shape", "timed for the nearest shape",
-                                                      "timed on another GPU", "fallback",          "named by the caller"};
+    static const char *const texts[TAMISI_REASONS] = {"default", "timed for this shape", "timed for the nearest shape",
+                                                      "timed on another GPU", "fallback", "named by the caller"};
 
     return (unsigned)reason < TAMISI_REASONS ? texts[reason] : "unknown";
 }

@@ -179,8 +179,8 @@ struct tamis_rows tamisi_gpu_rows_of(const tamis_tensor *tensor);
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
                             long long rows, int box_rows);
 /*
- * Of the same rows, as many as fill groups of `apart`, as (B, heads, groups, apart, D): boxes have a row of each of `box_groups`
- * groups. There is at least one group.
+ * Of the same rows, as many as fill groups of `apart`, as (B, heads, groups, apart, D): boxes have a row of each of
+ * `box_groups` groups. There is at least one group.
  */
 tamis_status tamisi_gpu_strided_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor,
                                     int heads, long long rows, int apart, int box_groups);

@@ -9,8 +9,8 @@
 #include <string.h>
 
 const char *const tamisi_gpu_families[TAMISI_ALL_FAMILIES] = {"score", "select", "compress", "attend", "decompress",
-                                                              "blocks", "attend_blocks", "pattern", "pattern_lines", "pattern_heads",
-                                                              "pattern_xattn"};
+                                                              "blocks", "attend_blocks", "pattern", "pattern_lines",
+                                                              "pattern_heads", "pattern_xattn"};
 
 /* How much is kept by coverage is known on the device alone. The published figures are about this part of the tokens. */
 #define COVERAGE_KEEPS 0.75

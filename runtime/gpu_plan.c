@@ -172,7 +172,8 @@ static tamis_status load_entry(struct tamisi_gpu_plan *loaded, const struct tami
                                const struct tamisi_gpu_library *library, const struct tamisi_entry *entry)
 {
     const int stage = find_stage(entry->stage);
-    if (stage < 0) return tamisi_fail(TAMIS_EUNSUPPORTED, "%s serves a stage that is unknown here: %s", entry->symbol, entry->stage);
+    if (stage < 0)
+        return tamisi_fail(TAMIS_EUNSUPPORTED, "%s serves a stage that is unknown here: %s", entry->symbol, entry->stage);
     struct tamisi_kernel *kernel = &loaded->kernels[stage];
     tamisi_cu_kernel handle;
     kernel->entry = *entry;

@@ -328,7 +328,7 @@ typedef struct tamis_blocks {
     const int32_t *count;   /* LISTS: (B, Hq, T) entries of each list, at most T */
     const int32_t *list;    /* LISTS: (B, Hq, T, T), ascending */
     const uint32_t *bits;   /* BITS: (B, Hq, T, ceil(T / 32)); block j is bit j % 32 of word j / 32 */
-    const int64_t *offsets; /* ROWS: (B * Hq * T + 1), ascending: where row (b * Hq + h) * T + i begins, and the last one ends */
+    const int64_t *offsets; /* ROWS: (B * Hq * T + 1), ascending: where row (b * Hq + h) * T + i begins, and the last ends */
     const int32_t *columns; /* ROWS: (column_count), ascending in each row, at most T a row */
     int64_t column_count;   /* ROWS: what the last of `offsets` says, or more */
 } tamis_blocks;
@@ -386,9 +386,9 @@ typedef struct tamis_plan_options {
  * An output map is a D x D matrix for each query head, that the head's kept rows are multiplied with before they go to their
  * tokens' places: row vector times matrix,
  *     out[b][h][t][j] = sum over i of row[i] * output_map[h][i][j],
- * where `row` is what the same plan without a map writes there, rounded to the dtype; the sum is rounded once more. Dropped rows
- * stay zero, and the log-sum-exp is the same as without. Where every token is kept, the rows of all are mapped. It is part of
- * the attention kernel, for which the store's spec must have asked (`output_map: true`); there is none on block patterns.
+ * where `row` is what the same plan without a map writes there, rounded to the dtype; the sum is rounded once more. Dropped
+ * rows stay zero, and the log-sum-exp is the same as without. Where every token is kept, the rows of all are mapped. It is part
+ * of the attention kernel, for which the store's spec must have asked (`output_map: true`); there is none on block patterns.
  */
 
 /**

@@ -306,7 +306,8 @@ static void add_on_gpu(const tamis_drift *gpu_drift, tamis_context *gpu, void *m
     child_expect(seen.launch.grid[0] == TAMIS_DRIFT_BLOCKS && seen.launch.grid[1] == 1 && seen.launch.grid[2] == 1, "grid");
     child_expect(seen.launch.block[0] == 320 && seen.launch.block[1] == 1 && seen.launch.shared_bytes == 0, "block");
     child_expect(seen.launch.stream == stream && !seen.launch.starts_early, "stream");
-    child_expect(seen.launch.cleared == (uintptr_t)memory && seen.launch.cleared_bytes == 32 * sizeof(struct tamisi_drift_layer),
+    child_expect(seen.launch.cleared == (uintptr_t)memory &&
+                     seen.launch.cleared_bytes == 32 * sizeof(struct tamisi_drift_layer),
                  "cleared %zu bytes at %llx", seen.launch.cleared_bytes, seen.launch.cleared);
     const struct tamisi_drift_layer *layer = (struct tamisi_drift_layer *)memory + 5;
     child_expect(seen.args.h_in == (void *)AT(1) && seen.args.h_out == (void *)AT(2), "hidden states");

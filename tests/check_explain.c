@@ -40,8 +40,8 @@ START_TEST(workspace_parts)
     ck_assert_int_eq(tamisi_workspace_make(&workspace, &p, &facts), TAMIS_OK);
     explain_parts(parts, &workspace);
     for (int i = 0; i < EXPLAIN_PARTS; i++) {
-        ck_assert_msg(parts[i].bytes == (wanted[i] + 255) / 256 * 256, "%s: %lld bytes, not %lld", parts[i].name, parts[i].bytes,
-                      wanted[i]);
+        ck_assert_msg(parts[i].bytes == (wanted[i] + 255) / 256 * 256, "%s: %lld bytes, not %lld", parts[i].name,
+                      parts[i].bytes, wanted[i]);
         sum += parts[i].bytes;
     }
     ck_assert_int_eq(sum, (long long)workspace.bytes);
@@ -87,8 +87,8 @@ static void expect_floor(const struct explain_floor *floors, int count, const ch
 {
     const struct explain_floor *found = find_floor(floors, count, stage);
     ck_assert_msg(found->read_bytes == read && found->written_bytes == written && found->flops == flops,
-                  "%s: reads %.0f, writes %.0f, %.0f FLOP; not %.0f, %.0f, %.0f", stage, found->read_bytes, found->written_bytes,
-                  found->flops, read, written, flops);
+                  "%s: reads %.0f, writes %.0f, %.0f FLOP; not %.0f, %.0f, %.0f", stage, found->read_bytes,
+                  found->written_bytes, found->flops, read, written, flops);
 }
 
 /* The model and length of the project's figures: 32 and 8 heads of 128, 131072 tokens, half of them kept. */
@@ -108,7 +108,8 @@ static tamis_problem known_problem(tamis_policy policy, tamis_scope scope)
 
 START_TEST(floors_of_a_sparse_plan)
 {
-    const tamis_problem p = known_problem(_i == 2 ? TAMIS_COVERAGE : TAMIS_RATIO, _i == 1 ? TAMIS_SCOPE_KV_GROUP : TAMIS_SCOPE_HEAD);
+    const tamis_problem p = known_problem(_i == 2 ? TAMIS_COVERAGE : TAMIS_RATIO,
+                                          _i == 1 ? TAMIS_SCOPE_KV_GROUP : TAMIS_SCOPE_HEAD);
     const double lists = _i == 1 ? 8 : 32, compact = lists, n = 65600, before = 130944;
     struct explain_floor floors[EXPLAIN_FLOORS];
     struct tamisi_facts facts;

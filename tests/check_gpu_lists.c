@@ -1,6 +1,7 @@
 /*
  * check_gpu_lists.c: what plans with a block pattern on a fake GPU do with timings of its families: whose bucket is taken, near
- * and far, on all tokens and on those that were chosen; what is asked for where timings are required. Part of the gpu_plan suite.
+ * and far, on all tokens and on those that were chosen; what is asked for where timings are required. Part of the gpu_plan
+ * suite.
  */
 #define _XOPEN_SOURCE 700
 

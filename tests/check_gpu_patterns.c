@@ -1,7 +1,7 @@
 /*
- * check_gpu_patterns.c: plans whose pattern is made of Q and K, on the fake GPU: what is loaded for each kind and what a store must
- * have, what tamis_run and tamis_make_blocks launch, in what order, on what grids, and that what kernels are told of the workspace
- * lies in it and apart. Part of the gpu_plan suite.
+ * check_gpu_patterns.c: plans whose pattern is made of Q and K, on the fake GPU: what is loaded for each kind and what a store
+ * must have, what tamis_run and tamis_make_blocks launch, in what order, on what grids, and that what kernels are told of the
+ * workspace lies in it and apart. Part of the gpu_plan suite.
  */
 #define _XOPEN_SOURCE 700
 
@@ -184,9 +184,11 @@ static void expect_lines(const struct gpu_bench *bench, bool flexprefill, bool d
     expect_grid("pattern_lists", (TILES + 6) / 7, HEADS, 1);
     expect_source(&lines->source, dense);
     expect_source(&heads->source, dense);
-    child_expect(lines->chunks == CHUNKS && lines->chunk_keys == 512, "%d chunks of %lld keys", lines->chunks, lines->chunk_keys);
+    child_expect(lines->chunks == CHUNKS && lines->chunk_keys == 512, "%d chunks of %lld keys", lines->chunks,
+                 lines->chunk_keys);
     child_expect(lines->last_queries == (flexprefill ? 128 : 64), "%d queries", lines->last_queries);
-    child_expect(lines->dense_rows == (flexprefill ? 1024 : 0) && heads->dense_rows == lines->dense_rows, "other dense sequences");
+    child_expect(lines->dense_rows == (flexprefill ? 1024 : 0) && heads->dense_rows == lines->dense_rows,
+                 "other dense sequences");
     child_expect(heads->least == (flexprefill ? 8 : 1) && heads->most == TILES && heads->words == 5, "other bounds");
     child_expect(heads->coverage == (flexprefill ? 0.95 : 0.0) && (heads->mean_k != NULL) == flexprefill, "another pattern");
     child_expect(heads->vertical == lines->vertical && heads->slash == lines->slash && pairs->chosen == heads->chosen &&

@@ -374,7 +374,7 @@ START_TEST(test_flexprefill_switch)
 }
 END_TEST
 
-/* What draws is in block 1 for the last query block, found by its antidiagonal; its own block and the first are there anyway. */
+/* What draws is in block 1 for the last query block, found by its antidiagonal; its own and the first are there anyway. */
 START_TEST(test_xattention_needle)
 {
     static const double values[] = {0, 120, 0, 0, 0, 0};
@@ -432,12 +432,14 @@ END_TEST
 /*
  * tests/patterns/<name>_<input>.npy: (heads, T, ceil(T / 16)) uint16, block j of a row bit j % 16 of word j / 16. Made
  * with PyTorch 1.12 on a CPU, in float32, of pattern_fill()'s Q and K of batch 1, K repeated for the query heads of a group, by
- *   flexprefill*, vertical_slash  get_active_blocks() of ByteDance-Seed/FlexPrefill, flex_prefill/ops/flex_prefill_attention.py,
- *                                 with means of K by x.mean(1) in place of its Triton kernel; vertical_slash with tau 0
- *   xattention*                   xattn_estimate(use_triton=False) of mit-han-lab/x-attention, in chunks of 512; the first one is
- *                                 not looked at, where block 0 loses its place and the running sum lags by a block
+ *   flexprefill*, vertical_slash  get_active_blocks() of ByteDance-Seed/FlexPrefill, flex_prefill/ops/
+ *                                 flex_prefill_attention.py, with means of K by x.mean(1) in place of its Triton kernel;
+ *                                 vertical_slash with tau 0
+ *   xattention*                   xattn_estimate(use_triton=False) of mit-han-lab/x-attention, in chunks of 512; the first one
+ *                                 is not looked at, where block 0 loses its place and the running sum lags by a block
  *   topk                          _build_block_index() of microsoft/MInference, block_sparse_flash_attention.py, blocks of 128
- * without what lies behind the diagonal. Where float32 may have decided, by brute force, either counts. The modules they import and do not call were replaced by empty ones.
+ * without what lies behind the diagonal. Where float32 may have decided, by brute force, either counts. The modules they import
+ * and do not call were replaced by empty ones.
  */
 static const struct golden {
     const char *name;

@@ -412,11 +412,12 @@ START_TEST(missing_template)
 }
 END_TEST
 
-/* Variants with an output map, of a spec that asks: attend's entries once more, with one parameter in its place among theirs. */
+/* Variants with an output map, of a spec that asks: attend's entries once more, with a parameter in its place among theirs. */
 START_TEST(output_maps)
 {
     struct space without, with;
-    write_template("attend", "$ entry{stage = \"attend\", symbol = p.name, threads = 32, shared_bytes = 0, block_m = 1, block_n = 0}\n"
+    write_template("attend", "$ entry{stage = \"attend\", symbol = p.name, threads = 32, shared_bytes = 0, block_m = 1, "
+                             "block_n = 0}\n"
                              "$ if p.output_map == 1 and p.block_m == 32 then reject(\"no room\") end\nmap ${p.output_map}\n");
     add_attend(32, 4);
     add_attend(64, 4);

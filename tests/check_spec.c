@@ -23,7 +23,8 @@
 Suite *spec_suite(void);
 
 #define HEAD "name: model\nattention: {q_heads: 8, kv_heads: 2, head_dim: 64}\nselection: {ratio: 0.5}\n"
-#define TILE "{family: select, params: {threads: 1024, pool_threads: 256, block_m: 128, budget_cluster: 1, cluster: 1, held: 32}}"
+#define TILE \
+    "{family: select, params: {threads: 1024, pool_threads: 256, block_m: 128, budget_cluster: 1, cluster: 1, held: 32}}"
 #define MINIMAL HEAD "tiles:\n- " TILE "\n"
 
 static void set_up(void) { folder_make("spec"); }
@@ -175,7 +176,8 @@ START_TEST(patterns)
     static const struct {
         const char *yaml, *option;
     } cases[] = {{"pattern: {kind: sliding, sink_tokens: 4, window_tokens: 1000}", "sliding,sink_tokens=4,window_tokens=1000"},
-                 {"pattern: {kind: vertical_slash, coverage: .5, last_queries: 128}", "vertical_slash,coverage=.5,last_queries=128"},
+                 {"pattern: {kind: vertical_slash, coverage: .5, last_queries: 128}",
+                  "vertical_slash,coverage=.5,last_queries=128"},
                  {"pattern: {kind: flexprefill, gamma: 0.9, min_tokens: 512}", "flexprefill,gamma=0.9,min_tokens=512"},
                  {"pattern: {kind: xattention, stride: 8}", "xattention,stride=8"},
                  {"pattern: {kind: topk_blocks, blocks: 12}", "topk_blocks,blocks=12"},

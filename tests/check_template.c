@@ -110,9 +110,10 @@ END_TEST
 START_TEST(uses_shared_functions)
 {
     struct template_output out;
-    folder_write("include/rows.lua", "local rows = {}\nlocal wide = p.head_dim * 2\n\nfunction rows.bytes(n) return n * wide end\n"
-                                     "return rows\n");
-    folder_write("include/twice.lua", "local rows = use(\"rows\")\nreturn {bytes = function(n) return 2 * rows.bytes(n) end}\n");
+    folder_write("include/rows.lua", "local rows = {}\nlocal wide = p.head_dim * 2\n\n"
+                                     "function rows.bytes(n) return n * wide end\nreturn rows\n");
+    folder_write("include/twice.lua", "local rows = use(\"rows\")\n"
+                                      "return {bytes = function(n) return 2 * rows.bytes(n) end}\n");
     expand(&out, ENTRY "$ local rows, twice = use(\"rows\"), use(\"twice\")\n${rows.bytes(3)} ${twice.bytes(1)}\n");
     ck_assert_str_eq(out.text.data, HEADER "768 512\n");
     template_output_free(&out);

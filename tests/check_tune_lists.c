@@ -1,7 +1,7 @@
 /*
- * check_tune_lists.c: what the process that runs candidates does with those of block patterns, on the CPU backend, whose results
- * are right: attention on listed blocks, and makers of lists, on the small problem and at a bucket's shape; and that wrong lists
- * and wrong rows are found out. Part of the tune suite.
+ * check_tune_lists.c: what the process that runs candidates does with those of block patterns, on the CPU backend, whose
+ * results are right: attention on listed blocks, and makers of lists, on the small problem and at a bucket's shape; and that
+ * wrong lists and wrong rows are found out. Part of the tune suite.
  */
 #include "tune_case.h"
 #include "tune_maker.h"

@@ -73,7 +73,8 @@ run_pytest() {
     tests/pytorch.sh "$1" 2>&1 | tee "$counts.log" || code=$?
     tail -n 1 "$counts.log" | awk '
         { for (i = 1; i < NF; i++) n[$(i + 1)] += $i }
-        END { print n["passed"] + n["passed,"], n["failed"] + n["failed,"] + n["error"] + n["errors"], n["skipped"] + n["skipped,"] }' \
+        END { print n["passed"] + n["passed,"], n["failed"] + n["failed,"] + n["error"] + n["errors"],
+                    n["skipped"] + n["skipped,"] }' \
         >"$counts"
     rm "$counts.log"
     return "$code"
@@ -242,7 +243,8 @@ if [ -z "$quick" ]; then
     queue valgrind.suites memcheck "$build/tests/check_tamis" base plan npy
     queue valgrind.verify memcheck "$build/tamis" verify --device cpu tests/reference/*/
     queue valgrind.double memcheck "$build/tamis" verify --device cpu --precision fp64 tests/reference/*/
-    queue valgrind.run memcheck "$build/tamis" run --device cpu --input tests/reference/gqa_d64_batch2 --output "$build/valgrind" --lse
+    queue valgrind.run memcheck "$build/tamis" run --device cpu --input tests/reference/gqa_d64_batch2 \
+        --output "$build/valgrind" --lse
 fi
 queue packages tests/packages.sh "$build"
 queue readme tests/readme.sh "$build"

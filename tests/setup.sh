@@ -41,7 +41,8 @@ has_header() { printf '#include <stdio.h>\n#include <%s>\n' "$1" | cc -E -I/usr/
 
 has_libfuzzer() {
     local code='#include <stddef.h>
-int LLVMFuzzerTestOneInput(const unsigned char *, size_t); int LLVMFuzzerTestOneInput(const unsigned char *d, size_t n) { return !d && n; }'
+int LLVMFuzzerTestOneInput(const unsigned char *, size_t);
+int LLVMFuzzerTestOneInput(const unsigned char *d, size_t n) { return !d && n; }'
     has_command clang && printf '%s\n' "$code" | clang -fsanitize=fuzzer,address -x c - -o "$deps/probe" >/dev/null 2>&1
 }
 
@@ -142,7 +143,8 @@ builtins_version() {
 
 # Where the library itself looks: nothing to export then.
 nvrtc_by_itself() {
-    PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | awk '/libnvrtc\.so\.1[2-9] .*x86-64|libnvrtc\.so\.1[2-9] .*AArch64/ { print $NF }'
+    PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null |
+        awk '/libnvrtc\.so\.1[2-9] .*x86-64|libnvrtc\.so\.1[2-9] .*AArch64/ { print $NF }'
     nvrtc_in "${CUDA_HOME:-}" "${CUDA_PATH:-}" /usr/local/cuda
 }
 
@@ -174,7 +176,8 @@ fetch_wheel() {
         rm -rf "$deps/wheel" "$folder" "$folder.part"
         mkdir "$deps/wheel"
         python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$deps/wheel" "$wheel" >>"$log" 2>&1 </dev/null ||
-            fail "no CUDA toolkit with NVRTC here, and pip download $wheel did not work: $(tail -n 1 "$log") (all of it in $log)"
+            fail "no CUDA toolkit with NVRTC here, and pip download $wheel did not work: $(tail -n 1 "$log")" \
+                "(all of it in $log)"
         python3 -m zipfile -e "$deps"/wheel/*.whl "$folder.part" >>"$log" 2>&1 || fail "cannot unpack the wheel of $wheel"
         mv "$folder.part" "$folder"
         rm -rf "$deps/wheel"

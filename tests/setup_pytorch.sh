@@ -60,8 +60,11 @@ python3 -m pip --version >/dev/null 2>&1 || fail "there is no pip here: apt-get 
 say "fetching torch and transformers into .deps/"
 rm -rf "$venv"
 python3 -m venv --without-pip "$venv" >>"$log" 2>&1 || fail "python3 -m venv: $(tail -n 1 "$log")"
-pip install --quiet --no-deps --no-compile --only-binary :all: -r "$wanted" || fail "pip install: $(tail -n 1 "$log") (all of it in $log)"
+pip install --quiet --no-deps --no-compile --only-binary :all: -r "$wanted" ||
+    fail "pip install: $(tail -n 1 "$log") (all of it in $log)"
 stand_in >>"$log" 2>&1
-"$python" -c 'import torch, transformers, pytest, numpy, yaml' >>"$log" 2>&1 || fail "torch does not load: $(tail -n 1 "$log") (all of it in $log)"
+"$python" -c 'import torch, transformers, pytest, numpy, yaml' >>"$log" 2>&1 ||
+    fail "torch does not load: $(tail -n 1 "$log") (all of it in $log)"
 cp "$wanted" "$venv/complete"
-say "$("$python" -c 'import torch, transformers; print("torch", torch.__version__, "and transformers", transformers.__version__)')"
+say "$("$python" -c 'import torch, transformers
+print("torch", torch.__version__, "and transformers", transformers.__version__)')"

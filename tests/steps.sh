@@ -45,7 +45,9 @@ run_step() {
     if [ $code -eq 77 ]; then echo "0 0 1" >"$counts" && code=0; fi
     [ -s "$counts" ] || if [ $code -eq 0 ]; then echo "1 0 0" >"$counts"; else echo "0 1 0" >"$counts"; fi
     # Counts alone never make a step pass.
-    if [ $code -ne 0 ]; then awk '{ print $1, ($2 > 0 ? $2 : 1), $3 }' "$counts" >"$counts.new" && mv "$counts.new" "$counts"; fi
+    if [ $code -ne 0 ]; then
+        awk '{ print $1, ($2 > 0 ? $2 : 1), $3 }' "$counts" >"$counts.new" && mv "$counts.new" "$counts"
+    fi
     awk -v start="$start" -v now="$EPOCHREALTIME" 'BEGIN { printf "%.1f", now - start }' >"$log/$name.seconds"
     : >"$log/$name.done"
 }

@@ -92,7 +92,8 @@ static inline struct tamisi_timing fill_timing(int i)
                                               .seq_len = 8192, .kept = 4160, .scope = 2, .window = 128},
                                    .gpu = {.cc = 80, .sm_count = 108, .l2_bytes = 40ll << 20, .driver_major = 13},
                                    .state = TAMISI_TIMED, .rigor = TAMISI_NORMAL, .rounds = 9, .dropped = 1, .sm_mhz = 1410,
-                                   .median_us = 1000.5 + i, .mad_us = 2.25, .cold_us = 1010, .warm_us = 990, .when = 1700000000};
+                                   .median_us = 1000.5 + i, .mad_us = 2.25, .cold_us = 1010, .warm_us = 990,
+                                   .when = 1700000000};
 
     snprintf(timing.family, sizeof timing.family, "attend");
     snprintf(timing.arch, sizeof timing.arch, FILL_ARCH);

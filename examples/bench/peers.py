@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time on this GPU what tamis is compared with: cuDNN and FlashAttention-2 as PyTorch offers them, the chip's ceilings,
-token-sparse attention put together from PyTorch operations, and its block-sparse flex_attention. One JSON object a line, in the form that
-`tamis bench attention --peers` reads.
+token-sparse attention put together from PyTorch operations, and its block-sparse flex_attention. One JSON object a line, in
+the form that `tamis bench attention --peers` reads.
 
     peers.py --lengths 8192,32768 --head-dims 128 > peers.json     time
     peers.py --compare bench.json peers.json [peers.json ...]      set `tamis bench --json` beside it; needs no GPU

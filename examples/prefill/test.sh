@@ -90,7 +90,10 @@ want 0 small --tokens 200 --layers 0-1 --json --hash-attention
 has out '{"schema":1,"type":"prefill","device":"CPU","layers":2,'
 has out '"sparse_layers":[0,1],"dense":{"milliseconds":'
 has out '"attention_hash":["'
-hashes() { sed 's/.*"dense"/"dense"/; s/"milliseconds":[^,]*,//g; s/"\(projections\|attention\|output\|mlp\|drift\)":\[[^]]*\],*//g' out; }
+hashes() {
+    sed 's/.*"dense"/"dense"/; s/"milliseconds":[^,]*,//g
+         s/"\(projections\|attention\|output\|mlp\|drift\)":\[[^]]*\],*//g' out
+}
 hashes >first
 want 0 small --tokens 200 --layers 0-1 --json --hash-attention --repeat 2
 hashes >second
@@ -121,7 +124,8 @@ END
     want 0 "$tamis" gen pattern.yaml -o pattern.tamis --defaults-only --no-compile
 }
 patterned() { want 0 small --store pattern.tamis --tokens 200 --json --hash-attention "$@"; }
-attention() { sed 's/.*"sparse":{//; s/.*"attention_hash":\[\([^]]*\)\].*/\1/' out; } # of the sparse run, a layer after the other
+# Of the sparse run, a layer after the other.
+attention() { sed 's/.*"sparse":{//; s/.*"attention_hash":\[\([^]]*\)\].*/\1/' out; }
 spec 'sparse_layers: [1]' 4096
 patterned
 has out '"pattern":"sliding","sparse_layers":[1]'

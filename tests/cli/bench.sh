@@ -204,7 +204,8 @@ want 2 "$tamis" bench operator --device cpu --kept 0.5
 want 1 "$tamis" bench operator --device cpu --batch 65535 --q-heads 2 --kv-heads 2 --lengths 64
 err_has 'batch * kv_heads'
 
-# ---- compose: four ways on the same inputs. A pattern of all blocks is no pattern: what it gives has the error of what it is set upon.
+# ---- compose: four ways on the same inputs. A pattern of all blocks is no pattern: what it gives has the error of what it is
+# set upon.
 {
     printf '\223NUMPY\1\0v\0'
     printf '%-117s\n' "{'descr': '<u2', 'fortran_order': False, 'shape': (1, 1, 3, 3), }"
@@ -263,7 +264,8 @@ done
 ablate 0 --ratios 0.5 --own 1 --pool 1 --fits 2 --dtypes bf16,fp16 --json
 json_ok bench_ablate
 [ "$(wc -l <out)" -eq 12 ] || fail "six ways and two dtypes, not twelve lines"
-out_has '"window":32,"pool":1,"min_tokens":16,"sink":6,"local":24,"hitter":3,"spacing":64,"own":1,"layers":2,"fits":2,"kept":132,'
+settings='"window":32,"pool":1,"min_tokens":16,"sink":6,"local":24,"hitter":3,"spacing":64,"own":1,'
+out_has "$settings"'"layers":2,"fits":2,"kept":132,'
 value_of() { sed -n "s/.*\"choice\":\"$1\".*\"dtype\":\"bf16\".*\"$2\":\([^,]*\),.*/\1/p" out; }
 awk -v head="$(value_of head window_mass)" -v layer="$(value_of layer window_mass)" -v evict="$(value_of evict window_mass)" \
     'BEGIN {exit !(head >= layer && layer > evict && evict > 0)}' || fail "what was taken once covers as much"
@@ -325,7 +327,8 @@ if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
     # The three steps make the first launch; the most of them is no less than their median.
     tr '{' ',' <out | tr ',' '\n' | sed -n 's/^"\([a-z_]*_[mu]s\)":\([0-9.e-]*\).*/\1 \2/p' >numbers
     awk '{v[$1] = $2} END {for (n in v) if (v[n] < 0 || n !~ /^most/ && v["most_" n] < v[n]) exit 1
-         exit NR != 18 || v["first_ms"] > v["most_open_ms"] + v["most_plan_ms"] + v["most_launch_ms"] || v["run_us"] <= 0}' numbers ||
+         exit NR != 18 || v["first_ms"] > v["most_open_ms"] + v["most_plan_ms"] + v["most_launch_ms"] ||
+              v["run_us"] <= 0}' numbers ||
         fail "figures that cannot be: $(tr '\n' ' ' <numbers)"
     want 1 env FAKE_CUDA_FAIL=cuGraphLaunch:1:700 "$tamis" bench host host.tamis --processes 1 --calls 3
     err_has 'cannot replay a graph'

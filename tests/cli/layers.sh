@@ -117,7 +117,9 @@ edits 'sparse_layers:   [1, 2,\n   3] # old\nlayers: 40\n' "sparse_layers:   $li
 edits 'sparse_layers:\n- 1\n- 5-9\n# of the model\nlayers: 40\n' "sparse_layers: $list\n# of the model\nlayers: 40\n"
 edits 'sparse_layers: "3" \nlayers: 40\r\n' "sparse_layers: $list \nlayers: 40\r\n"
 # One run of layers is no list; a spec without a newline at its end, one behind blanks, and one within braces.
-printf 'attention: {q_heads: 8, kv_heads: 2, head_dim: 64}\nselection: {ratio: 0.5}\ntiles: [tiles/portable.yaml]\nname: x' >spec.yaml
+printf '%s\nname: x' 'attention: {q_heads: 8, kv_heads: 2, head_dim: 64}
+selection: {ratio: 0.5}
+tiles: [tiles/portable.yaml]' >spec.yaml
 cp spec.yaml wanted.yaml
 printf '\nsparse_layers: 15-30\n' >>wanted.yaml
 want 0 "$tamis" layers llama.csv -o spec.yaml
@@ -126,7 +128,8 @@ sed 's/^/   /' wanted.yaml >indented.yaml
 sed '/sparse/d' indented.yaml >spec.yaml
 want 0 "$tamis" layers llama.csv -o spec.yaml
 same spec.yaml indented.yaml
-braces='{name: x, layers: 32%s, attention: {q_heads: 8, kv_heads: 2, head_dim: 64}, selection: {ratio: 0.5}, tiles: [tiles/portable.yaml]}\n'
+braces='{name: x, layers: 32%s, attention: {q_heads: 8, kv_heads: 2, head_dim: 64}, selection: {ratio: 0.5}, '
+braces=$braces'tiles: [tiles/portable.yaml]}\n'
 # shellcheck disable=SC2059 # the format is the text
 printf "$braces" '' >spec.yaml
 # shellcheck disable=SC2059

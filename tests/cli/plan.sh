@@ -16,7 +16,8 @@ out_lacks pattern
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --explain
 out_has 'kept: by coverage, known on the device only; 65600 are assumed here (--assume-kept 0.5)'
 out_has 'capacity, C: 131072'
-for stage in score_stats score_merge score_sum select_pool select_budget select_tokens 'compress K, V' attend 'decompress zero rows'; do
+for stage in score_stats score_merge score_sum select_pool select_budget select_tokens 'compress K, V' attend \
+    'decompress zero rows'; do
     grep -q "^$stage  *[0-9]* x [0-9]* x [0-9]* " out || fail "no launch of $stage"
     checks=$((checks + 1))
 done
@@ -77,13 +78,15 @@ err_has gamma
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --count 5000 --batch 3 --seq-len 20000 --explain --json
 json_ok plan
 [ "$(wc -l <out)" -eq 1 ] || fail "one plan, not one line"
-out_has '"batch":3,"q_heads":32,"kv_heads":8,"head_dim":128,"seq_len":20000,"policy":"count","scope":"head","pattern":"none","candidates":19872,"capacity":5128,'
+shape='"batch":3,"q_heads":32,"kv_heads":8,"head_dim":128,"seq_len":20000,'
+out_has "$shape"'"policy":"count","scope":"head","pattern":"none","candidates":19872,"capacity":5128,'
 out_has '"dense":false,"kept":5128,"kept_is_assumed":false,"workspace_bytes":'
 out_has '{"stage":"compress","what":"K, V",'
 out_has '"variants":[{"family":"score","name":"score_'
 out_has ',"chosen_as":"default"}'
 # The parts add up to the whole.
-tr '{},' '\n' <out | sed -n 's/^"\(workspace_bytes\|score\|rank\|mean\|partial\|lse2\|kept\|indices\|compact_[kv]\|counter\)":\([0-9]*\)$/\1 \2/p' >numbers
+parts='workspace_bytes\|score\|rank\|mean\|partial\|lse2\|kept\|indices\|compact_[kv]\|counter'
+tr '{},' '\n' <out | sed -n 's/^"\('"$parts"'\)":\([0-9]*\)$/\1 \2/p' >numbers
 awk '$1 == "workspace_bytes" {whole = $2; next} whole {sum += $2; n++} END {exit !(n == 10 && sum == whole)}' numbers ||
     fail "the parts are not the whole: $(tr '\n' ' ' <numbers)"
 checks=$((checks + 1))
@@ -111,7 +114,8 @@ err_has 'no score kernel for head_dim 128, bf16, sm_90a: run tamis gen with --ar
 # The spec's pattern is told, of a spec as of its store, with its kernels; what is counted is without it.
 want 0 "$tamis" gen llama-3.1-8b-flexprefill -o patterned.tamis --no-compile --arch sm_80 --defaults-only
 want 0 "$tamis" plan llama-3.1-8b-flexprefill --arch sm_80 --explain
-out_has 'pattern: flexprefill, gamma 0.95, tau 0.1, min_tokens 1024, max_tokens 0: workspace, launches and floors are without it'
+pattern='pattern: flexprefill, gamma 0.95, tau 0.1, min_tokens 1024, max_tokens 0'
+out_has "$pattern: workspace, launches and floors are without it"
 grep -q '^attend_blocks  *attend_blocks_bf16_.* default$' out || fail "no variant of attention on blocks"
 cp out stored
 want 0 "$tamis" plan patterned.tamis --explain

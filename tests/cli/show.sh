@@ -70,7 +70,8 @@ want 1 "$tamis" show absent
 err_has 'no spec absent'
 
 # ---- what cannot be built, with the reason
-sed 's/^tiles:.*/tiles: [tiles\/portable.yaml, {family: attend, params: {block_m: 24, block_n: 64, stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, lazy_max: 0, tile_barriers: 0}}]/' \
+odd='{block_m: 24, block_n: 64, stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, lazy_max: 0, tile_barriers: 0}'
+sed "s/^tiles:.*/tiles: [tiles\\/portable.yaml, {family: attend, params: $odd}]/" \
     "$source_dir/specs/llama-3.1-8b.yaml" >odd.yaml
 want 0 "$tamis" show odd.yaml --arch sm_80
 out_lacks rejected

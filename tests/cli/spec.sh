@@ -6,7 +6,8 @@
 # ---- check
 want 0 "$tamis" spec check "$source_dir"/specs/*.yaml
 err_empty
-[ "$(grep -c ': valid: ' out)" -eq "$(find "$source_dir/specs" -maxdepth 1 -name '*.yaml' | wc -l)" ] || fail "not a line a spec"
+[ "$(grep -c ': valid: ' out)" -eq "$(find "$source_dir/specs" -maxdepth 1 -name '*.yaml' | wc -l)" ] ||
+    fail "not a line a spec"
 want 0 "$tamis" spec check llama-3.1-8b --json
 json_ok spec_check
 out_has '"valid":true'

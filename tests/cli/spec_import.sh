@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib/common.sh"
 
 # config MEMBERS [FILE]: a configuration with a line a member.
-config() { printf '{\n  %s\n}\n' "$(echo "$1" | sed 's/;/,\n  /g')" >"${2:-config.json}"; }
+config() { printf '{\n  %s\n}\n' "$(echo "$1" | tr -d '\n' | sed 's/; */,\n  /g')" >"${2:-config.json}"; }
 
 # ---- the models of specs/: the same geometry
 geometry() { # geometry SPEC FILE
@@ -26,21 +26,34 @@ imports_as() { # imports_as NAME MEMBERS: no warnings but those wanted of the fi
 no_warning() { [ ! -s warnings ] || fail "a warning: $(cat warnings)"; }
 warning() { grep -qF "$1" warnings || fail "no warning \"$1\""; grep -q "^# .*$1" imported.yaml || fail "no comment \"$1\""; }
 
-imports_as llama-3.1-8b '"_name_or_path": "meta-llama/Llama-3.1-8B";"model_type": "llama";"hidden_size": 4096;"num_attention_heads": 32;"num_hidden_layers": 32;"num_key_value_heads": 8;"rope_scaling": {"factor": 8.0, "rope_type": "llama3"};"eos_token_id": [1, 2];"torch_dtype": "bfloat16"'
+imports_as llama-3.1-8b '"_name_or_path": "meta-llama/Llama-3.1-8B";"model_type": "llama";"hidden_size": 4096;
+    "num_attention_heads": 32;"num_hidden_layers": 32;"num_key_value_heads": 8;
+    "rope_scaling": {"factor": 8.0, "rope_type": "llama3"};"eos_token_id": [1, 2];"torch_dtype": "bfloat16"'
 no_warning
-imports_as llama-3.1-70b '"_name_or_path": "Llama-3.1-70B/";"hidden_size": 8192;"num_attention_heads": 64;"num_hidden_layers": 80;"num_key_value_heads": 8;"dtype": "bfloat16"'
+imports_as llama-3.1-70b '"_name_or_path": "Llama-3.1-70B/";"hidden_size": 8192;"num_attention_heads": 64;
+    "num_hidden_layers": 80;"num_key_value_heads": 8;"dtype": "bfloat16"'
 no_warning
-imports_as mistral-nemo-instruct-2407 '"_name_or_path": "mistralai/Mistral-Nemo-Instruct-2407";"head_dim": 128;"hidden_size": 5120;"num_attention_heads": 32;"num_hidden_layers": 40;"num_key_value_heads": 8;"sliding_window": null;"torch_dtype": "bfloat16"' mistral-nemo-12b
+imports_as mistral-nemo-instruct-2407 '"_name_or_path": "mistralai/Mistral-Nemo-Instruct-2407";"head_dim": 128;
+    "hidden_size": 5120;"num_attention_heads": 32;"num_hidden_layers": 40;"num_key_value_heads": 8;"sliding_window": null;
+    "torch_dtype": "bfloat16"' mistral-nemo-12b
 no_warning
-imports_as phi-3-mini-128k-instruct '"_name_or_path": "Phi-3-mini-128k-instruct";"hidden_size": 3072;"max_position_embeddings": 131072;"num_attention_heads": 32;"num_hidden_layers": 32;"num_key_value_heads": 32;"sliding_window": 262144;"torch_dtype": "bfloat16"' phi-3-mini
+imports_as phi-3-mini-128k-instruct '"_name_or_path": "Phi-3-mini-128k-instruct";"hidden_size": 3072;
+    "max_position_embeddings": 131072;"num_attention_heads": 32;"num_hidden_layers": 32;"num_key_value_heads": 32;
+    "sliding_window": 262144;"torch_dtype": "bfloat16"' phi-3-mini
 no_warning
-imports_as qwen3-8b '"_name_or_path": "Qwen/Qwen3-8B";"head_dim": 128;"hidden_size": 4096;"num_attention_heads": 32;"num_hidden_layers": 36;"num_key_value_heads": 8;"sliding_window": 4096;"use_sliding_window": false;"torch_dtype": "bfloat16"'
+imports_as qwen3-8b '"_name_or_path": "Qwen/Qwen3-8B";"head_dim": 128;"hidden_size": 4096;"num_attention_heads": 32;
+    "num_hidden_layers": 36;"num_key_value_heads": 8;"sliding_window": 4096;"use_sliding_window": false;
+    "torch_dtype": "bfloat16"'
 no_warning
-imports_as gemma-2-9b '"_name_or_path": "google/gemma-2-9b";"attn_logit_softcapping": 50.0;"head_dim": 256;"hidden_size": 3584;"num_attention_heads": 16;"num_hidden_layers": 42;"num_key_value_heads": 8;"query_pre_attn_scalar": 256;"sliding_window": 4096;"max_position_embeddings": 8192;"torch_dtype": "float32"'
+imports_as gemma-2-9b '"_name_or_path": "google/gemma-2-9b";"attn_logit_softcapping": 50.0;"head_dim": 256;"hidden_size": 3584;
+    "num_attention_heads": 16;"num_hidden_layers": 42;"num_key_value_heads": 8;"query_pre_attn_scalar": 256;
+    "sliding_window": 4096;"max_position_embeddings": 8192;"torch_dtype": "float32"'
 warning 'caps its attention logits'
 warning 'sliding window of 4096 tokens'
 warning 'torch_dtype is float32; bf16 was taken'
-imports_as gpt-oss-20b '"_name_or_path": "openai/gpt-oss-20b";"model_type": "gpt_oss";"head_dim": 64;"hidden_size": 2880;"layer_types": ["sliding_attention", "full_attention"];"num_attention_heads": 64;"num_hidden_layers": 24;"num_key_value_heads": 8;"sliding_window": 128;"torch_dtype": "bfloat16"'
+imports_as gpt-oss-20b '"_name_or_path": "openai/gpt-oss-20b";"model_type": "gpt_oss";"head_dim": 64;"hidden_size": 2880;
+    "layer_types": ["sliding_attention", "full_attention"];"num_attention_heads": 64;"num_hidden_layers": 24;
+    "num_key_value_heads": 8;"sliding_window": 128;"torch_dtype": "bfloat16"'
 warning 'attention sinks'
 warning '1 of 2 layers are not full attention'
 warning 'sliding window of 128 tokens'
@@ -72,7 +85,9 @@ done
 for coverage in 1 -1 nan x; do want 2 "$tamis" spec import config.json --coverage $coverage; done
 want 2 "$tamis" spec import
 
-config '"model_type": "vision";"hidden_size": 7;"text_config": {"head_dim": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "cross_attention_layers": [3, 8]};"torch_dtype": "bfloat16"'
+config '"model_type": "vision";"hidden_size": 7;
+    "text_config": {"head_dim": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "cross_attention_layers": [3, 8]};
+    "torch_dtype": "bfloat16"'
 want 0 "$tamis" spec import config.json --name nested
 out_has 'q_heads: 6'
 out_has 'kv_heads: 2'

@@ -80,7 +80,8 @@ for density in 50 25 10; do
     checks=$((checks + 1))
 done
 grep '^attend_blocks' out | grep -v ' attend_blocks_wgmma_bf16_d128_bn64' && fail "another variant than the fastest is chosen"
-awk '$2 == "attend_blocks" && ($7 != 1 || $8 == 0 || $5 != 0) {exit 1}' log || fail "attention on blocks was timed on other lists"
+awk '$2 == "attend_blocks" && ($7 != 1 || $8 == 0 || $5 != 0) {exit 1}' log ||
+    fail "attention on blocks was timed on other lists"
 awk '$2 != "attend_blocks" && $7 != 0 && $8 != 0 {exit 1}' log || fail "another family was timed on lists"
 # The makers of the spec's own pattern, and no others.
 for family in pattern pattern_lines pattern_heads; do
@@ -95,7 +96,8 @@ want 0 "$tamis" tune f.tamis --lengths 8192,16384 --ratios 0.5 --json
 json_ok tune
 json_ok tune_bucket
 out_lacks '"known_before":false'
-out_has '"family":"attend_blocks","dtype":"bf16","seq_len":8192,"kept":8192,"dense":true,"density":0.25,"variant":"attend_blocks_wgmma'
+timed='"family":"attend_blocks","dtype":"bf16","seq_len":8192,"kept":8192,"dense":true,"density":0.25'
+out_has "$timed"',"variant":"attend_blocks_wgmma'
 out_has '"family":"pattern_lines","dtype":"bf16","seq_len":16384,"kept":16384,"dense":true,"pattern":"flexprefill","variant":"'
 [ ! -s log ] || fail "what is known of lists was timed again"
 : >log
@@ -114,18 +116,22 @@ want 0 "$tamis" tune f.tamis --spec llama-3.1-8b --lengths 8192 --ratios 0.5
 # ---- plans
 export TAMIS_LIBCUDA="$TAMIS_FAKE_CUDA"
 want 0 "$tamis" plan s.tamis --device cuda:0 --ratio 0.5 --seq-len 16384 --explain
-grep '^attend  *attend' out | grep "$wide" | grep -q 'timed for this shape; [0-9.]* times as fast' || fail "the plan does not say why"
+grep '^attend  *attend' out | grep "$wide" | grep -q 'timed for this shape; [0-9.]* times as fast' ||
+    fail "the plan does not say why"
 want 0 "$tamis" plan s.tamis --device cuda:0 --ratio 0.5 --seq-len 20000 --explain
-grep '^attend  *attend' out | grep -q 'timed for the nearest shape (seq_len 16384, kept 8256)' || fail "the nearest shape is another"
+grep '^attend  *attend' out | grep -q 'timed for the nearest shape (seq_len 16384, kept 8256)' ||
+    fail "the nearest shape is another"
 listed='^attend_blocks  *attend_blocks_wgmma_bf16_d128_bn64'
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --dense --seq-len 16384 --explain
-grep "$listed" out | grep -q 'timed for this shape; [0-9.]* times as fast' || fail "the plan does not say why it takes that attention"
+grep "$listed" out | grep -q 'timed for this shape; [0-9.]* times as fast' ||
+    fail "the plan does not say why it takes that attention"
 out_has 'pattern: flexprefill, gamma 0.95'
 for family in pattern pattern_lines pattern_heads; do
     grep "^$family  *$family" out | grep -q 'timed for this shape' || fail "the plan does not say why it takes that $family"
 done
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --ratio 0.5 --seq-len 16384 --explain
-grep "$listed" out | grep -q 'timed for the nearest shape (seq_len 8192, density 0.1)' || fail "the rows kept have another bucket"
+grep "$listed" out | grep -q 'timed for the nearest shape (seq_len 8192, density 0.1)' ||
+    fail "the rows kept have another bucket"
 want 0 "$tamis" plan f.tamis --spec llama-3.1-8b-flexprefill --device cuda:0 --dense --seq-len 16384 --explain --json \
     --pattern topk_blocks,ratio=0.3
 out_has '"timed_density":0.25'
@@ -229,13 +235,15 @@ state=12345
 cat >tiles/small.yaml <<'TILES'
 tiles:
   - family: score
-    params: {stats_block_m: 128, stats_block_n: 64, stats_warps: 8, sum_block_m: 128, sum_block_n: 64, sum_warps: 8, stages: [2, 3]}
+    params: {stats_block_m: 128, stats_block_n: 64, stats_warps: 8, sum_block_m: 128, sum_block_n: 64, sum_warps: 8,
+             stages: [2, 3]}
   - family: select
     params: {block_m: [128, 64], pool_threads: 256, threads: 1024, cluster: 1, budget_cluster: 1, held: 16}
   - family: compress
     params: {block_m: [64, 128], threads: 256}
   - family: attend
-    params: {block_m: 128, block_n: [64, 32], stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, lazy_max: 0, tile_barriers: 0}
+    params: {block_m: 128, block_n: [64, 32], stages: 2, warps: 8, q_in_registers: 0, rescale_threshold: 8, lazy_max: 0,
+             tile_barriers: 0}
   - family: decompress
     params: {block_m: [1024, 512, 256], threads: 256}
 TILES

@@ -285,7 +285,8 @@ void tensor_load(unsigned to, const void *address, unsigned barrier, std::initia
 /* Each block's copy ends when it will. */
 void tensor_load_shared(unsigned to, const void *map, unsigned barrier, std::initializer_list<int> at, unsigned blocks)
 {
-    if (blocks == 0 || blocks >> current->cluster->blocks.size()) fail("multicast: blocks %#x, which the cluster has not", blocks);
+    if (blocks == 0 || blocks >> current->cluster->blocks.size())
+        fail("multicast: blocks %#x, which the cluster has not", blocks);
     for (unsigned rank = 0; blocks >> rank; rank++)
         if (blocks >> rank & 1)
             tensor_load(shared_address_of_rank(to, rank), map, shared_address_of_rank(barrier, rank), at);

@@ -10,12 +10,13 @@
  * deadlocks; addresses outside of shared memory or misaligned for what is read or written; shared memory that is read before it
  * is written (it begins as NaN); data of an asynchronous copy or product that is read before it was waited for, or whose source
  * or place is used again too early (until they are done, what they write is NaN; products are done as late as their waits
- * allow, and so are copies, but in some launches at any time before); products of what cp.async or st.shared has written without
- * a proxy fence of the same thread; warps of a warpgroup at different wgmma instructions; warps that take more registers than
- * others give back; shared memory of a block that has ended; device memory beyond an allocation.
+ * allow, and so are copies, but in some launches at any time before); products of what cp.async or st.shared has written
+ * without a proxy fence of the same thread; warps of a warpgroup at different wgmma instructions; warps that take more
+ * registers than others give back; shared memory of a block that has ended; device memory beyond an allocation.
  *
- * What it does not model: time, other use of registers, caches, the memory model (other fences do nothing; a warp is interrupted only where
- * its lanes have met, so that some races do not show), more than one launch at a time, how an SM rounds within a product.
+ * What it does not model: time, other use of registers, caches, the memory model (other fences do nothing; a warp is
+ * interrupted only where its lanes have met, so that some races do not show), more than one launch at a time, how an SM rounds
+ * within a product.
  *
  * The environment: that of fake_cuda.h; TAMIS_EMULATE_CACHE, a folder for compiled kernels; EMULATE_SEED, another order in
  * which warps run and copies end (1).

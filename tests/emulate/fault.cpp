@@ -1,6 +1,6 @@
 /*
- * fault.cpp: signals that a kernel causes, as failures of its launch: addresses that are nobody's, stacks that overflow, and what
- * -fsanitize finds in it (library.cpp).
+ * fault.cpp: signals that a kernel causes, as failures of its launch: addresses that are nobody's, stacks that overflow, and
+ * what -fsanitize finds in it (library.cpp).
  */
 #include "machine.hpp"
 

@@ -76,7 +76,8 @@ tune() { "$tamis" tune "$1" --lengths 600 --ratios 0.5 --rigor quick --time-limi
 tunes_rightly() {
     generate "$work/tuned.tamis" "$root/tests/emulate/tuned.yaml" && tune "$work/tuned.tamis" >"$work/tuned" || return 1
     grep -q '"type":"tune",.*"refused":0,"bad":0,' "$work/tuned" || return 1
-    [ "$(grep -c '"family":"attend_blocks"' "$work/tuned")" -eq 3 ] && [ "$(grep -c '"pattern":"flexprefill"' "$work/tuned")" -eq 3 ]
+    [ "$(grep -c '"family":"attend_blocks"' "$work/tuned")" -eq 3 ] &&
+        [ "$(grep -c '"pattern":"flexprefill"' "$work/tuned")" -eq 3 ]
 }
 
 # One whose default kernels have a fault: it says so, of what WHY tells, and stops.
@@ -88,7 +89,8 @@ stops() { # FILE EXPRESSION WHY
     [ $code -eq 6 ] && grep -q "the default kernels: .*$3" "$work/tuned"
 }
 
-check "default: generate" generate "$work/default.tamis" "$root"/specs/*.yaml "$root"/tests/gpu/specs/{pattern,output_map}_*.yaml
+check "default: generate" \
+    generate "$work/default.tamis" "$root"/specs/*.yaml "$root"/tests/gpu/specs/{pattern,output_map}_*.yaml
 check "default: steps and one call give the same bits" "$tamis" run --store "$work/default.tamis" --device cuda:0 \
     --input "$root/tests/reference/gqa_d64_batch2" --output "$work/out"
 check_all default "$check_gpu" "$work/default.tamis" emulated

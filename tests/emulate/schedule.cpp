@@ -2,9 +2,9 @@
  * schedule.cpp: a launch from its first block to its last: who runs, and what happens when nobody can.
  *
  * One cluster runs at a time, unless its threads poll for something that no one of them brings: then the next one is let in
- * beside it, as many as the GPU has room for. A warp runs until all of its lanes wait, then some other. Copies under way are done
- * when nothing else can be. In half of the launches a warp is interrupted now and then where its lanes have met, and in half of
- * them copies may be done whenever a warp waits.
+ * beside it, as many as the GPU has room for. A warp runs until all of its lanes wait, then some other. Copies under way are
+ * done when nothing else can be. In half of the launches a warp is interrupted now and then where its lanes have met, and in
+ * half of them copies may be done whenever a warp waits.
  */
 #include "machine.hpp"
 

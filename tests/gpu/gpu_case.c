@@ -226,7 +226,8 @@ bool gpu_case_poison_rows(struct gpu_case *c)
 
 bool gpu_case_run(struct gpu_case *c)
 {
-    return passed(tamis_run(c->plan, &c->args, c->workspace.device, tamis_plan_workspace_bytes(c->plan), c->stream), "running") &&
+    const size_t bytes = tamis_plan_workspace_bytes(c->plan);
+    return passed(tamis_run(c->plan, &c->args, c->workspace.device, bytes, c->stream), "running") &&
            passed(tamis_stream_synchronize(c->context, c->stream), "waiting");
 }
 

@@ -1,7 +1,7 @@
 /*
  * gpu_check_patterns.c: a seeded series of block patterns that are made of Q and K, of all kinds: lists against brute force on
- * inputs with and without structure, for sequences of any length up to the capacity; then the whole operator, whose rows are compared
- * with double precision on those lists, in one call and, to the same bits, in steps.
+ * inputs with and without structure, for sequences of any length up to the capacity; then the whole operator, whose rows are
+ * compared with double precision on those lists, in one call and, to the same bits, in steps.
  */
 #define _GNU_SOURCE
 #include "../pattern_case.h"
@@ -14,8 +14,10 @@
 
 enum { block = TAMIS_BLOCK_SIZE, DEVICE_ARRAYS = 16 };
 
-static const char *const kinds[] = {[TAMIS_PATTERN_SLIDING] = "sliding",         [TAMIS_PATTERN_VERTICAL_SLASH] = "vertical-slash",
-                                    [TAMIS_PATTERN_FLEXPREFILL] = "flexprefill", [TAMIS_PATTERN_XATTENTION] = "xattention",
+static const char *const kinds[] = {[TAMIS_PATTERN_SLIDING] = "sliding",
+                                    [TAMIS_PATTERN_VERTICAL_SLASH] = "vertical-slash",
+                                    [TAMIS_PATTERN_FLEXPREFILL] = "flexprefill",
+                                    [TAMIS_PATTERN_XATTENTION] = "xattention",
                                     [TAMIS_PATTERN_TOPK_BLOCKS] = "top blocks"};
 
 struct patterns_case {

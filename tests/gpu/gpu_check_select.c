@@ -75,7 +75,8 @@ static bool open_case(struct select_case *c, tamis_context *context, tamis_store
     for (int b = 0; b < c->problem.batch; b++) {
         for (int i = 0; i < c->lists; i++) {
             const int list = b * c->lists + i;
-            make_list(c->rank + list * c->candidates, c->candidates, (enum kind)((list + c->shift) % KINDS), 1u + (unsigned)list);
+            make_list(c->rank + list * c->candidates, c->candidates, (enum kind)((list + c->shift) % KINDS),
+                      1u + (unsigned)list);
         }
         make_list(c->mean + b * c->candidates, c->candidates, (enum kind)((b + c->shift) % KINDS), 1000u + (unsigned)b);
     }

@@ -86,7 +86,8 @@ check_sanitized() { # TOOL STORE
         record_not_run "$name" "no compute-sanitizer here"
         return
     fi
-    timeout "${TAMIS_SANITIZER_SECONDS:-240}" "$sanitizer" --tool "$tool" --error-exitcode 99 "$check_gpu" "$work/$store.tamis" quick >"$scratch/output" 2>&1 || ok=false
+    timeout "${TAMIS_SANITIZER_SECONDS:-240}" "$sanitizer" --tool "$tool" --error-exitcode 99 \
+        "$check_gpu" "$work/$store.tamis" quick >"$scratch/output" 2>&1 || ok=false
     if grep -qiE 'device not supported|unsupported device|failed to initialize the (sanitizer|debugger)' "$scratch/output"; then
         record_not_run "$name" "$(grep -iE 'not supported|unsupported|failed to initialize' "$scratch/output" | head -n 1)"
         return
@@ -162,8 +163,9 @@ check_store() { # STORE
 
 prefill=$build/examples/prefill
 runs_model() { # of Llama-3.1-8B's sizes, random weights: every layer's stages have a time, and drifts lead to layers
-    "$prefill/prefill" --store "$work/default.tamis" --spec llama-3.1-8b --tokens 8192 --ratio 0.5 --drift "$scratch/drift.csv" \
-        --json >"$scratch/prefill.json" && cat "$scratch/prefill.json" && "$tamis" layers "$scratch/drift.csv"
+    "$prefill/prefill" --store "$work/default.tamis" --spec llama-3.1-8b --tokens 8192 --ratio 0.5 \
+        --drift "$scratch/drift.csv" --json >"$scratch/prefill.json" && cat "$scratch/prefill.json" &&
+        "$tamis" layers "$scratch/drift.csv"
 }
 check_models() {
     local cublas store
@@ -242,7 +244,8 @@ tunes_lists() {
 }
 knows_lists() { tune_lists >"$work/lists.json" && ! grep -q '"known_before":false' "$work/lists.json"; }
 are_chosen() {
-    "$tamis" plan "$work/tuned.tamis" --spec llama-3.1-8b-flexprefill --device cuda:0 --seq-len 4096 --dense --explain >"$work/plan"
+    "$tamis" plan "$work/tuned.tamis" --spec llama-3.1-8b-flexprefill --device cuda:0 --seq-len 4096 --dense \
+        --explain >"$work/plan"
     cat "$work/plan"
     [ "$(grep -cE '^(attend_blocks|pattern|pattern_lines|pattern_heads) .*timed for this shape' "$work/plan")" -eq 4 ]
 }

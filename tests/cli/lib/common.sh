@@ -51,7 +51,8 @@ absent() { [ ! -e "$1" ] || fail "there is a $1 after: $command_line"; checks=$(
 
 # json_ok TYPE: stdout is JSON, one object a line, each with its schema; at least one is of that type.
 json_ok() {
-    [ -x json_lint ] || ${CC:-cc} -std=c11 -o json_lint "$source_dir/tests/cli/lib/json_lint.c" || fail "json_lint does not compile"
+    [ -x json_lint ] || ${CC:-cc} -std=c11 -o json_lint "$source_dir/tests/cli/lib/json_lint.c" ||
+        fail "json_lint does not compile"
     ./json_lint <out >lint 2>&1 || fail "$(cat lint) after: $command_line"
     out_has "\"schema\":1,\"type\":\"$1\""
 }
