@@ -441,8 +441,8 @@ $ if lazy then
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does
-                // not move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
+                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas
+                // does not move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
                 const bool fits = sums_fit<Element>(sums);
                 if (fits && lane == 0) barrier_arrive(shared.k_empty(k.stage));
 #pragma unroll

@@ -503,7 +503,8 @@ $ if not keeps_rows then
         __syncwarp();
         if (lane == 0) barrier_arrive(shared.q_empty());
 $ end
-        // The product that begins the next tile writes S, and as operands go it has read it: S is kept from here on, not before.
+        // The product that begins the next tile writes S, and as operands go it has read it: S is kept from here on, not
+        // before.
 #pragma unroll
         for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
 $ end

@@ -1,8 +1,8 @@
 $ -- pattern_xattn_wgmma: pattern_xattn for Hopper (sm_90a): one warpgroup loads strided rows of Q and K, two multiply 64 rows
 $ -- each. Two blocks, a cluster, have tiles of rows one below the other and the same tiles of columns, of which each loads half
 $ -- for both: a step of 128 rows by 256 columns takes 32 KiB for 4.2 MFLOP, where L2's 5.5 TB/s can feed 720 TFLOP/s. The
-$ -- tensor copy engine brings a tile's rows if all of their tokens are there, at even distances; of gathered queries, and where a
-$ -- sequence ends, whose length the device alone may know, threads copy each row.
+$ -- tensor copy engine brings a tile's rows if all of their tokens are there, at even distances; of gathered queries, and where
+$ -- a sequence ends, whose length the device alone may know, threads copy each row.
 $ local symbol = "tamis_" .. p.name
 $ local type = p.dtype == "bf16" and "bf16" or "f16"
 $ local count = p.block_n // 2

@@ -149,8 +149,8 @@ struct Turn {
     }
 };
 
-// S = A B^T over the head dim, B being the next tile of the ring, which is given back. The turn passes with half of the products
-// still to do, so that the tensor cores are not idle while it does.
+// S = A B^T over the head dim, B being the next tile of the ring, which is given back. The turn passes with half of the
+// products still to do, so that the tensor cores are not idle while it does.
 template <int kRows, int kWarpgroups>
 __device__ __forceinline__ void multiply_next(float (&s)[kRows / 2], const unsigned (&a)[kDepths][4], const Tiles<kRows> &tiles,
                                               Ring<kStages> &ring, const Turn<kWarpgroups> &turn, int lane)

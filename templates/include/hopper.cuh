@@ -1,6 +1,6 @@
 /*
- * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
- * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
+ * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register
+ * hand-over. One function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
  */
 #pragma once
 
@@ -77,7 +77,7 @@ __device__ __forceinline__ void strided_load(unsigned shared, const void *map, u
                  : "memory");
 }
 
-/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same place. */
+/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same. */
 __device__ __forceinline__ void strided_load_shared(unsigned shared, const void *map, unsigned barrier, int column, int within,
                                                     int group, int head, int sequence, int blocks)
 {

@@ -1,6 +1,6 @@
 /*
- * map_wgmma.cuh: rows of O times their head's output map (map_args.h), with wgmma. The map comes as V does, kBlockN of its rows a
- * tile. Included behind the products of a Hopper attention kernel (attend_wgmma.cu.lua), whose names it uses.
+ * map_wgmma.cuh: rows of O times their head's output map (map_args.h), with wgmma. The map comes as V does, kBlockN of its rows
+ * a tile. Included behind the products of a Hopper attention kernel (attend_wgmma.cu.lua), whose names it uses.
  */
 #pragma once
 

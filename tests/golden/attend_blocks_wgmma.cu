@@ -487,8 +487,8 @@ __device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int
 }
 
 /*
- * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
- * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
+ * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register
+ * hand-over. One function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
  */
 
 /* Make initialised barriers visible to the copy engine. */
@@ -562,7 +562,7 @@ __device__ __forceinline__ void strided_load(unsigned shared, const void *map, u
                  : "memory");
 }
 
-/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same place. */
+/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same. */
 __device__ __forceinline__ void strided_load_shared(unsigned shared, const void *map, unsigned barrier, int column, int within,
                                                     int group, int head, int sequence, int blocks)
 {
@@ -1573,8 +1573,8 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
                 pin_registers(s);
                 float sums[2];
                 exponentiate(s, state, scale_log2, sums);
-                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas does
-                // not move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
+                // That the tile is given back, if it is, hangs on all exponentials and comes before the wait, so that ptxas
+                // does not move the wait up among them: they would be computed while nothing of this warpgroup is multiplied.
                 const bool fits = sums_fit<Element>(sums);
                 if (fits && lane == 0) barrier_arrive(shared.k_empty(k.stage));
 #pragma unroll

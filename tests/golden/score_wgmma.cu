@@ -489,8 +489,8 @@ __device__ __forceinline__ int4 exchange_chunks(const unsigned (&packed)[4], int
 }
 
 /*
- * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register hand-over. One
- * function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
+ * hopper.cuh: what sm_90a adds: mbarriers that count bytes, the tensor copy engine, warpgroup matrix instructions, register
+ * hand-over. One function each; wgmma's instruction itself is expanded by the template, whose tile sizes fix its operand list.
  */
 
 /* Make initialised barriers visible to the copy engine. */
@@ -564,7 +564,7 @@ __device__ __forceinline__ void strided_load(unsigned shared, const void *map, u
                  : "memory");
 }
 
-/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same place. */
+/* And to each block of the cluster whose bit of `blocks` is set: at the same place, counted by its barrier at the same. */
 __device__ __forceinline__ void strided_load_shared(unsigned shared, const void *map, unsigned barrier, int column, int within,
                                                     int group, int head, int sequence, int blocks)
 {
@@ -873,8 +873,8 @@ struct Turn {
     }
 };
 
-// S = A B^T over the head dim, B being the next tile of the ring, which is given back. The turn passes with half of the products
-// still to do, so that the tensor cores are not idle while it does.
+// S = A B^T over the head dim, B being the next tile of the ring, which is given back. The turn passes with half of the
+// products still to do, so that the tensor cores are not idle while it does.
 template <int kRows, int kWarpgroups>
 __device__ __forceinline__ void multiply_next(float (&s)[kRows / 2], const unsigned (&a)[kDepths][4], const Tiles<kRows> &tiles,
                                               Ring<kStages> &ring, const Turn<kWarpgroups> &turn, int lane)
