@@ -2,7 +2,7 @@
 # run.sh [quick]: every test that runs without a GPU. Installs what is missing, builds in build/ of this tree, and ends with
 # one line, "N passed, N failed". quick: without sanitizers, fuzzing and valgrind.
 #
-# One line a step, with its time; logs in build/log/. TAMIS_FUZZ_SECONDS: for each fuzz target, 60 unless set; the smallest has
+# One line a step, with its time; logs in build/log/. TAMIS_FUZZ_SECONDS: for each fuzz target, 45 unless set; the smallest has
 # a quarter of it.
 # shellcheck disable=SC2317 # functions are called by their names, out of a queue
 set -euo pipefail
@@ -14,7 +14,7 @@ if [ -n "$quick" ] && [ "$quick" != quick ]; then
     echo "usage: tests/run.sh [quick]" >&2
     exit 2
 fi
-fuzz_seconds=${TAMIS_FUZZ_SECONDS:-60}
+fuzz_seconds=${TAMIS_FUZZ_SECONDS:-45}
 build=$root/build
 log=$build/log
 mkdir -p "$log"
