@@ -25,14 +25,12 @@ static struct tamisi_map_key key_of(const struct tamis_rows *tensor, int heads, 
 }
 
 /* Dimensions from the innermost: D, a group's rows if rows come in groups, rows or groups, heads, B. */
-static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, void *data,
-                             const struct tamisi_map_key *key)
+static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamisi_map_key *key)
 {
     const struct tamisi_gpu *gpu = plan->context->state;
     const tamis_problem *problem = &plan->problem;
     const int type = problem->dtype == TAMIS_BF16 ? TAMISI_CU_TENSOR_BFLOAT16 : TAMISI_CU_TENSOR_FLOAT16;
-    const bool grouped = key->apart > 1;
-    const unsigned skip = grouped ? 0 : 1; /* of the second dimension */
+    const unsigned skip = key->apart > 1 ? 0 : 1; /* of the second dimension */
     const unsigned long long extents[] = {key->apart, key->rows / key->apart, key->heads, (unsigned long long)problem->batch};
     const long long row = (long long)key->strides[0];
     const long long apart[] = {row, (long long)key->apart * row, (long long)key->strides[1], (long long)key->strides[2]};
@@ -46,7 +44,8 @@ static tamis_status make_map(struct tamis_tensor_map *out, const tamis_plan *pla
     box[2 - skip] = (unsigned)key->box_rows;
     struct tamisi_cu_tensor_map map;
     TAMIS_TRY(tamisi_cuda_check(gpu->cuda,
-                                gpu->cuda->tensor_map_encode_tiled(&map, type, 5 - skip, data, sizes, strides, box, steps,
+                                gpu->cuda->tensor_map_encode_tiled(&map, type, 5 - skip, (void *)(uintptr_t)key->address, sizes,
+                                                                   strides, box, steps,
                                                                    TAMISI_CU_INTERLEAVE_NONE, TAMISI_CU_SWIZZLE_128B,
                                                                    TAMISI_CU_L2_PROMOTION_128B, TAMISI_CU_OOB_FILL_NONE),
                                 "cannot describe a tensor to the copy engine"));
@@ -93,25 +92,19 @@ static void keep_map(struct tamisi_map_set *set, const struct tamisi_map_key *ke
     leave_set(set);
 }
 
-static tamis_status get_map(struct tamis_tensor_map *out, const tamis_plan *plan, void *data, const struct tamisi_map_key *key)
+tamis_status tamisi_gpu_strided_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor,
+                                    int heads, long long rows, int apart, int box_groups)
 {
-    struct tamisi_map_set *set = set_of(plan, key);
-    if (find_map(out, set, key)) return TAMIS_OK;
-    TAMIS_TRY(make_map(out, plan, data, key));
-    keep_map(set, key, out);
+    const struct tamisi_map_key key = key_of(tensor, heads, rows, apart, box_groups);
+    struct tamisi_map_set *set = set_of(plan, &key);
+    if (find_map(out, set, &key)) return TAMIS_OK;
+    TAMIS_TRY(make_map(out, plan, &key));
+    keep_map(set, &key, out);
     return TAMIS_OK;
 }
 
 tamis_status tamisi_gpu_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor, int heads,
                             long long rows, int box_rows)
 {
-    const struct tamisi_map_key key = key_of(tensor, heads, rows, 1, box_rows);
-    return get_map(out, plan, tensor->data, &key);
-}
-
-tamis_status tamisi_gpu_strided_map(struct tamis_tensor_map *out, const tamis_plan *plan, const struct tamis_rows *tensor,
-                                    int heads, long long rows, int apart, int box_groups)
-{
-    const struct tamisi_map_key key = key_of(tensor, heads, rows, apart, box_groups);
-    return get_map(out, plan, tensor->data, &key);
+    return tamisi_gpu_strided_map(out, plan, tensor, heads, rows, 1, box_rows);
 }
