@@ -320,6 +320,7 @@ $ end
 $ if p.output_map == 1 then
     map_output(o, state, s_kv, static_cast<const char *>(given.output_map) + 2ll * kHeadDim * kHeadDim * head, lane);
 $ end
+    __syncwarp(); // all lanes are done with Q
     stage_output(s_memory + warp_row * kPitch, o, state, lane);
     __syncwarp();
     char *output = const_cast<char *>(row_pointer(args.output, sequence, head, 0));

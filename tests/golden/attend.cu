@@ -874,6 +874,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) tamis_attend_bf16_d128_bm
                     (state[m].max[half] * args.scale_log2 + log2f(state[m].sum[half])) * kLn2;
         }
 
+    __syncwarp(); // all lanes are done with Q
     stage_output(s_memory + warp_row * kPitch, o, state, lane);
     __syncwarp();
     char *output = const_cast<char *>(row_pointer(args.output, sequence, head, 0));
