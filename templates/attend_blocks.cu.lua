@@ -5,8 +5,7 @@ $ local block_m = 128
 $ local pitch = 2 * p.head_dim + 16
 $ local rows_a_warp = block_m // p.warps
 $ local shared_bytes = (block_m + 2 * p.stages * p.block_n) * pitch
-$ local q, query = "s_warp_q", "query"
-$ if p.q_in_registers == 1 then q, query = "q", "q[d]" end
+$ local q = p.q_in_registers == 1 and "q" or "s_warp_q"
 $ local k_tile = "s_kv + stage * kStageBytes + k_lane"
 $ local symbol = "tamis_" .. p.name
 $ if block_m % (16 * p.warps) ~= 0 then reject("each warp must have a multiple of 16 of a block's 128 rows") end
@@ -32,19 +31,12 @@ constexpr int kBlockN = ${p.block_n}; // keys a step
 constexpr int kParts = kBlock / kBlockN; // steps a listed block
 constexpr int kStages = ${p.stages};  // K and V tiles in flight
 constexpr int kWarps = ${p.warps};
-constexpr int kThreads = 32 * kWarps;
-constexpr int kRowTiles = kBlockM / kWarps / 16; // 16-row tiles a warp
-constexpr int kLogits = kBlockN / 2;             // of a row tile that a thread holds, as softmax.cuh has them
-constexpr int kOutputs = kHeadDim / 2;           // in the same layout
 constexpr float kRescaleThreshold = ${p.rescale_threshold}.0f; // log2 by which a maximum may grow before O is rescaled
-constexpr int kPitch = Tile<kHeadDim>::kPitchBytes;
-constexpr int kTileBytes = kBlockN * kPitch; // of one K or V tile
-constexpr int kStageBytes = 2 * kTileBytes;  // K, then V
-constexpr int kSharedBytes = kBlockM * kPitch + kStages * kStageBytes;
-constexpr float kLn2 = 0.693147180559945f; // the LSE leaves in natural units
-static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
 #include "attend_mma.cuh"
+
+constexpr int kSharedBytes = kBlockM * kPitch + kStages * kStageBytes;
+static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
 // K or V of one head, a tile of rows at a time from anywhere. A thread copies the same chunks of every kRowsAPass-th row.
 struct KeyLoader {
@@ -77,55 +69,6 @@ struct KeyLoader {
         }
     }
 };
-
-// S = Q K^T.
-__device__ __forceinline__ void multiply_keys(float (&s)[kRowTiles][kLogits],
-$ if p.q_in_registers == 1 then
-                                              const unsigned (&q)[kHeadDim / 16][kRowTiles][4], unsigned k)
-$ else
-                                              unsigned s_q, unsigned k)
-$ end
-{
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-        for (int i = 0; i < kLogits; ++i) s[m][i] = 0.0f;
-#pragma unroll
-    for (int d = 0; d < kHeadDim / 16; ++d) {
-$ if p.q_in_registers == 0 then
-        unsigned query[kRowTiles][4];
-#pragma unroll
-        for (int m = 0; m < kRowTiles; ++m) load_matrix_x4(query[m], s_q + m * 16 * kPitch + d * 32);
-$ end
-#pragma unroll
-        for (int n = 0; n < kBlockN / 16; ++n) {
-            unsigned key[4];
-            load_matrix_x4(key, k + n * 16 * kPitch + d * 32);
-#pragma unroll
-            for (int m = 0; m < kRowTiles; ++m) {
-                Element::mma(s[m] + 8 * n, ${query}[m], key[0], key[1]);
-                Element::mma(s[m] + 8 * n + 4, ${query}[m], key[2], key[3]);
-            }
-        }
-    }
-}
-
-// Normalise, and put this warp's rows into shared memory where its rows of Q were: nobody else reads those.
-__device__ __forceinline__ void stage_output(char *s_rows, const float (&o)[kRowTiles][kOutputs],
-                                             const Softmax (&state)[kRowTiles], int lane)
-{
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const float inverse = state[m].sum[half] == 0.0f ? 0.0f : 1.0f / state[m].sum[half]; // 0: has seen no key
-            char *row = s_rows + (16 * m + lane / 4 + 8 * half) * kPitch + lane % 4 * 4;
-#pragma unroll
-            for (int d = 0; d < kHeadDim / 8; ++d)
-                *reinterpret_cast<unsigned *>(row + d * 16) =
-                    Element::pack(o[m][4 * d + 2 * half] * inverse, o[m][4 * d + 2 * half + 1] * inverse);
-        }
-}
 
 // One block: the queries of one list. grid = (T, Hq, B).
 extern "C" __global__ void __launch_bounds__(kThreads) ${symbol}(const __grid_constant__ tamis_attend_blocks_args all)
@@ -274,26 +217,7 @@ $ else
 $ end
     }
 
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            state[m].sum[half] = quad_sum(state[m].sum[half]);
-            const int row = first_row + warp_row + 16 * m + lane / 4 + 8 * half;
-            if (args.lse && lane % 4 == 0 && row < rows)
-                args.lse[(static_cast<long long>(sequence) * args.q_heads + head) * args.lse_rows + (token ? token[row] : row)] =
-                    (state[m].max[half] * args.scale_log2 + log2f(state[m].sum[half])) * kLn2;
-        }
-
-    __syncwarp(); // all lanes are done with Q
-    stage_output(s_memory + warp_row * kPitch, o, state, lane);
-    __syncwarp();
-    char *output = const_cast<char *>(row_pointer(args.output, sequence, head, 0));
-    constexpr int kChunks = Tile<kHeadDim>::kChunks;
-    for (int i = lane; i < 16 * kRowTiles * kChunks; i += 32) {
-        const int row = first_row + warp_row + i / kChunks, chunk = i % kChunks;
-        if (row >= rows) break;
-        const int4 value = *reinterpret_cast<const int4 *>(s_memory + (warp_row + i / kChunks) * kPitch + chunk * 16);
-        *reinterpret_cast<int4 *>(output + 2 * args.output.row_stride * (token ? token[row] : row) + chunk * 16) = value;
-    }
+    const Rows mine = {sequence, head, first_row, warp_row, rows, token};
+    finish_softmax(args, mine, state, lane);
+    write_rows<true>(args, mine, s_memory + warp_row * kPitch, o, state, lane);
 }

@@ -6,7 +6,7 @@ mutants=(
     'no barrier before a stage is used|sm_80|attend.cu.lua|/this stage is there/s/__syncthreads();//'
     'a stage used before its copies are done|sm_80|attend.cu.lua|s/copy_async_wait<kStages - 2>/copy_async_wait<kStages - 1>/'
     'the next copies into the stage in use|sm_80|attend.cu.lua|s/stage == 0 ? kStages - 1 : stage - 1);/stage);/'
-    'rows read before other lanes have put them there|sm_80|attend.cu.lua|/stage_output(s_memory/{n;s/__syncwarp();//}'
+    'rows read before other lanes have put them there|sm_80|include/attend_mma.cuh|/^    __syncwarp();$/d'
     'a causal mask that is off by one|sm_80|include/softmax.cuh|s/column > last_key)/column >= last_key)/'
     'tiles that end behind shared memory|sm_80|attend.cu.lua|s/s_kv = s_q + kBlockM \* kPitch;/s_kv = s_q + kBlockM * kPitch + 32;/'
     'two columns of a fragment exchanged|sm_80|include/tile.cuh|s/((lane >> 3) \& 1) \* 16;/((lane >> 3 ^ 1) \& 1) * 16;/'
