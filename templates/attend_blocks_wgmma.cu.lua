@@ -2,8 +2,8 @@ $ -- attend_blocks_wgmma: block-sparse attention for Hopper (sm_90a), on lists o
 $ -- tiles of attend_blocks: 128 queries, which have one list, in two warpgroups of 64. What a step attends to, its block and
 $ -- mask, goes through the ring with the keys; tiles come in an order that is made on the device beforehand, the longest lists
 $ -- first. Given index lists it gathers Q, scatters its rows and writes zeros to the rows of dropped tokens. Sources as there.
-$ local asm = use("asm")
 $ local sub_tiles = (p.head_dim + 63) // 64
+$ local wgmma = use("wgmma")
 $ local warpgroups, block_m = 2, 128
 $ local tile_bytes = sub_tiles * p.block_n * 128
 $ local shared_bytes = sub_tiles * block_m * 128 + 2 * p.stages * tile_bytes + 256
@@ -37,19 +37,8 @@ constexpr int kParts = kBlock / kBlockN; // steps a listed block
 constexpr int kStages = ${p.stages};   // K tiles in flight, and as many V tiles
 constexpr bool kPingPong = ${p.ping_pong == 1}; // warpgroups take turns: one multiplies while the other exponentiates
 constexpr float kRescaleThreshold = ${p.rescale_threshold}.0f; // log2 by which a row's maximum may grow before O is rescaled
-constexpr int kThreads = 128 * (kWarpgroups + 1);
-constexpr int kGatherWarps = 3; // of the loading warpgroup, behind the first
-constexpr int kGatherThreads = 32 * kGatherWarps;
-
-// Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled.
-constexpr int kSubTiles = (kHeadDim + 63) / 64;
-constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
-constexpr int kTileBytes = kSubTiles * kBlockN * 128; // of one K or V tile
-constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows of kBlockN / 4
-constexpr int kOutputs = kHeadDim / 2;                // of O a thread
-constexpr float kLn2 = 0.693147180559945f;
-constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + 256;
-static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
+constexpr int kLogits = kBlockN / 2;   // of S a thread: two rows of kBlockN / 4
+constexpr int kOutputs = kHeadDim / 2; // of O a thread
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -59,34 +48,14 @@ struct Work {
     int full;                            // 1: reads the full tensors, not the compact ones
 };
 
-// Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants.
-struct Shared {
-    unsigned q, k, v, barriers;
-    Work *slots;  // two, filled in turn
-    int *entries; // of the list, one a stage: what the K tile there is
-    __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
-    __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
-    __device__ __forceinline__ unsigned k_full(int stage) const { return barriers + 8 * stage; }
-    __device__ __forceinline__ unsigned k_empty(int stage) const { return barriers + 8 * (kStages + stage); }
-    __device__ __forceinline__ unsigned v_full(int stage) const { return barriers + 8 * (2 * kStages + stage); }
-    __device__ __forceinline__ unsigned v_empty(int stage) const { return barriers + 8 * (3 * kStages + stage); }
-    __device__ __forceinline__ unsigned q_full() const { return barriers + 8 * (4 * kStages); }
-    __device__ __forceinline__ unsigned q_empty() const { return barriers + 8 * (4 * kStages + 1); }
-    __device__ __forceinline__ unsigned work_full(int slot) const { return barriers + 8 * (4 * kStages + 2 + slot); }
-    __device__ __forceinline__ unsigned work_empty(int slot) const { return barriers + 8 * (4 * kStages + 4 + slot); }
-};
-
-__device__ __forceinline__ Shared shared_layout(char *memory)
-{
-    constexpr int kV = kQueryBytes + kStages * kTileBytes, kBarriers = kV + kStages * kTileBytes;
-    constexpr int kSlots = kBarriers + 8 * (4 * kStages + 6);
-    static_assert(kSlots + 2 * sizeof(Work) + 4 * kStages <= kSharedBytes, "barriers and slots need more room");
-    const unsigned base = shared_address(memory);
-    return {base, base + kQueryBytes, base + kV, base + kBarriers, reinterpret_cast<Work *>(memory + kSlots),
-            reinterpret_cast<int *>(memory + kSlots + 2 * sizeof(Work))};
-}
-
 #include "attend_tma.cuh"
+
+constexpr int kSharedBytes = kTilesBytes + kBarriersBytes;
+static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
+static_assert(8 * (4 * kStages + 6) + 2 * sizeof(Work) + 4 * kStages <= kBarriersBytes, "barriers and slots need more room");
+
+// Entries of the list, one a stage: what the K tile there is.
+__device__ __forceinline__ int *entries_place(const Shared &shared) { return reinterpret_cast<int *>(shared.slots + 2); }
 
 // ---- the loading warpgroup
 
@@ -108,14 +77,6 @@ __device__ __forceinline__ BlockList find_work(Work &work, const tamis_attend_bl
     work.steps = max(list.count - 1, 0) * kParts + last_parts;
     work.entry = list.count == 0 ? tile | kNothing : list.entries[list.count - 1];
     return list;
-}
-
-// Into a place that is free.
-__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, const void *map, int row, int head, int sequence)
-{
-    barrier_expect(full, kTileBytes);
-#pragma unroll
-    for (int i = 0; i < kSubTiles; ++i) tensor_load(tile + i * kBlockN * 128, map, full, 64 * i, row, head, sequence);
 }
 
 // One thread: takes the next tile whenever it is done with one, and loads K of each step, and V one step behind, in the order
@@ -141,7 +102,7 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
             if (step % kParts == 0 && step > 0) next_entry = list.entries[step / kParts - 1];
             if (step >= 0) {
                 barrier_wait(shared.k_empty(k.stage), k.phase ^ 1);
-                shared.entries[k.stage] = entry;
+                entries_place(shared)[k.stage] = entry;
                 load_tile(shared.k_tile(k.stage), shared.k_full(k.stage), k_map, key, kv_head, work.sequence);
                 k.advance();
             }
@@ -159,148 +120,30 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
 
 // ---- the computing warpgroups
 
-$ if p.q_in_registers == 0 then
 // S = Q K^T or S += Q K^T, 16 of the head dim.
-__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], unsigned long long q, unsigned long long k, int accumulate)
-{
-    asm volatile("{\n"
-                 ".reg .pred accumulate;\n"
-                 "setp.ne.b32 accumulate, %${s_count + 2}, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n${p.block_n}k16.f32.${type}.${type} {"
-$ for i = 0, s_count - 1, 8 do
-                 "${string.sub(asm.operands(i, 8), 1, i + 8 < s_count and -1 or -3)}"
+$ local keys = wgmma.product{name = "wgmma_keys", columns = p.block_n, type = type, registers = p.q_in_registers == 1}
+$ for _, line in ipairs(keys) do
+${line}
 $ end
-                 "}, %${s_count}, %${s_count + 1}, accumulate, 1, 1, 0, 0;\n"
-                 "}"
-                 : ${asm.outputs("s", 0, 8)}
-$ for i = 8, s_count - 1, 8 do
-                 , ${asm.outputs("s", i, 8)}
-$ end
-                 : "l"(q), "l"(k), "r"(accumulate));
-}
 
-$ end
 // O += P V, 16 keys.
-__device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
-{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n${p.head_dim}k16.f32.${type}.${type} {"
-$ for i = 0, o_count - 1, 4 do
-                 "${string.sub(asm.operands(i, 4), 1, i + 4 < o_count and -1 or -3)}"
+$ local values = wgmma.product{name = "wgmma_values", columns = p.head_dim, type = type, registers = true, adds = true}
+$ for _, line in ipairs(values) do
+${line}
 $ end
-                 "}, {%${o_count}, %${o_count + 1}, %${o_count + 2}, %${o_count + 3}}, %${o_count + 4}, 1, 1, 1, 1;"
-                 : ${asm.outputs("o", 0, 4)}
-$ for i = 4, o_count - 1, 4 do
-                 , ${asm.outputs("o", i, 4)}
-$ end
-                 : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
-}
 
-$ if p.q_in_registers == 1 then
-// The same with the 64 rows of Q from registers.
-__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], const unsigned (&q)[4], unsigned long long k, int accumulate)
-{
-    asm volatile("{\n"
-                 ".reg .pred accumulate;\n"
-                 "setp.ne.b32 accumulate, %${s_count + 5}, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n${p.block_n}k16.f32.${type}.${type} {"
-$ for i = 0, s_count - 1, 8 do
-                 "${string.sub(asm.operands(i, 8), 1, i + 8 < s_count and -1 or -3)}"
-$ end
-                 "}, {%${s_count}, %${s_count + 1}, %${s_count + 2}, %${s_count + 3}}, %${s_count + 4}, accumulate, 1, 1, 0;\n"
-                 "}"
-                 : ${asm.outputs("s", 0, 8)}
-$ for i = 8, s_count - 1, 8 do
-                 , ${asm.outputs("s", i, 8)}
-$ end
-                 : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(k), "r"(accumulate));
-}
+#include "attend_wgmma.cuh"
 
-// `k` and `v` are low halves of descriptors.
-__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], const unsigned (&q)[kHeadDim / 16][4], unsigned k)
-{
-    wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i)
-        wgmma_keys(s, q[i], matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
-    wgmma_commit();
-}
-
-$ else
-// `q`, `k` and `v` are low halves of descriptors.
-__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], unsigned q, unsigned k)
-{
-    wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i)
-        wgmma_keys(s, matrix_descriptor(q, (i / 4) * kBlockM * 128 + (i % 4) * 32),
-                   matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
-    wgmma_commit();
-}
-
-$ end
-__device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsigned (&p)[kBlockN / 4], unsigned v)
-{
-    wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < kBlockN / 16; ++i) wgmma_values(o, p + 4 * i, matrix_descriptor(v, i * 2048));
-    wgmma_commit();
-}
-
-$ if p.lazy_max == 1 or p.q_in_registers == 1 then
-// 16 columns of a warp's 16 rows of Q, as both kinds of product take them from registers. `q` is the first row.
-__device__ __forceinline__ void load_queries_16(unsigned (&a)[4], unsigned q, int i, int lane)
-{
-    load_matrix_x4(a, q + lane % 16 * 128 + i / 4 * kBlockM * 128 + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
-}
-
-$ end
-$ if p.lazy_max == 1 then
-// S = Q K^T once more, of this warp's 16 rows alone, from the tiles that are still there.
-__device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned q, unsigned k, int lane)
-{
-#pragma unroll
-    for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
-    const unsigned k_row = k + (lane / 16 * 8 + lane % 8) * 128;
-#pragma unroll 1
-    for (int i = 0; i < kHeadDim / 16; ++i) {
-        unsigned a[4], b[4];
-        load_queries_16(a, q, i, lane);
-#pragma unroll
-        for (int n = 0; n < kBlockN / 16; ++n) {
-            load_matrix_x4(b, k_row + i / 4 * kBlockN * 128 + n * 2048 + ((i % 4 * 2 + lane / 8 % 2) ^ lane % 8) * 16);
-            Element::mma(s + 8 * n, a, b[0], b[1]);
-            Element::mma(s + 8 * n + 4, a, b[2], b[3]);
-        }
-    }
-}
-
-$ end
 // Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp, -inf where the sum is 0.
 __device__ __forceinline__ void write_output(const tamis_attend_args &attend, const Work &work, const float (&o)[kOutputs],
                                              const Softmax &state, int row_above, int lane)
 {
-    const int *token = token_list(attend, work);
-    char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
+    const OutputRows rows(attend, work);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const float sum = quad_sum(state.sum[half]);
         const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum; // 0: the row has seen no key
-        const int row = row_above + 8 * half;
-        const bool valid = row < work.rows;
-        const int place = valid && token ? token[row] : row;
-        if (attend.lse && valid && lane % 4 == 0)
-            attend.lse[(static_cast<long long>(work.sequence) * attend.q_heads + work.head) * attend.lse_rows + place] =
-                (state.max[half] * attend.scale_log2 + log2f(sum)) * kLn2;
-        char *out = output + 2 * attend.output.row_stride * place + lane % 4 * 16;
-#pragma unroll
-        for (int n = 0; n < kHeadDim / 8; n += 4) {
-            unsigned packed[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-                packed[i] = Element::pack(o[4 * (n + i) + 2 * half] * inverse, o[4 * (n + i) + 2 * half + 1] * inverse);
-            const int4 value = exchange_chunks(packed, lane);
-            if (valid) *reinterpret_cast<int4 *>(out + n * 16) = value;
-        }
+        rows.write(o, state, half, sum, inverse, row_above + 8 * half, lane);
     }
 }
 
@@ -423,7 +266,7 @@ $ end
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
             // One lane reads it, the one that gives the stage back.
-            if (looks) entry = __shfl_sync(0xffffffffu, lane == 0 ? shared.entries[k.stage] : 0, 0);
+            if (looks) entry = __shfl_sync(0xffffffffu, lane == 0 ? entries_place(shared)[k.stage] : 0, 0);
             // Nothing is under way here, nor where the two kinds of step meet again.
             const bool masked = looks && (is_partial(entry) || (kParts > 1 && entry * kBlock == work.first_row));
             if (masked) {
@@ -501,24 +344,9 @@ $ end
 extern "C" __global__ void __launch_bounds__(kThreads, 1) ${symbol}(const __grid_constant__ tamis_attend_blocks_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
-    const Shared shared = shared_layout(s_memory);
+    const Shared shared = shared_layout(s_memory, 0);
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
-    if (threadIdx.x == 0) {
-        const int query_threads = args.attend.indices ? kGatherThreads : 1;
-        for (int stage = 0; stage < kStages; ++stage) {
-            barrier_init(shared.k_full(stage), 1);
-            barrier_init(shared.v_full(stage), 1);
-            barrier_init(shared.k_empty(stage), 4 * kWarpgroups); // a warp each
-            barrier_init(shared.v_empty(stage), 4 * kWarpgroups);
-        }
-        barrier_init(shared.q_full(), query_threads);
-        barrier_init(shared.q_empty(), 4 * kWarpgroups);
-        for (int slot = 0; slot < 2; ++slot) {
-            barrier_init(shared.work_full(slot), 1);
-            barrier_init(shared.work_empty(slot), 4 * kWarpgroups + query_threads);
-        }
-        barrier_init_fence();
-    }
+    if (threadIdx.x == 0) init_barriers(shared, args.attend.indices != nullptr);
     follow_stream();
     __syncthreads();
 

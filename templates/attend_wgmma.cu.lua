@@ -33,7 +33,7 @@ $ local stage = p.output_map == 1 and "attend_map_tma" or "attend_tma"
 $ local takes = p.output_map == 1 and "given" or "args"
 $ entry{stage = stage, symbol = symbol, threads = 128 * (p.warpgroups + 1), shared_bytes = shared_bytes,
 $       block_m = p.block_m, block_n = p.block_n}
-$ local asm = use("asm")
+$ local wgmma = use("wgmma")
 #include "kernel_args.h"
 #include "ptx.cuh"
 #include "tile.cuh"
@@ -56,20 +56,9 @@ constexpr float kRescaleThreshold = ${p.rescale_threshold}.0f; // log2 by which 
 constexpr bool kSumByProduct = ${p.sum_by_product == 1}; // V has a column of ones, whose product with P is the row sum
 constexpr int kEmulated = ${p.exp2_emulation}; // percent of the exponentials that the FMA pipe computes
 constexpr long long kSectionBytes = ${p.section_mib}ll << 20; // K and V that may be in use at once: what L2 keeps
-constexpr int kThreads = 128 * (kWarpgroups + 1);
-constexpr int kGatherWarps = 3; // of the loading warpgroup, behind the first
-constexpr int kGatherThreads = 32 * kGatherWarps;
-
-// Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled.
-constexpr int kSubTiles = (kHeadDim + 63) / 64;
-constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
-constexpr int kTileBytes = kSubTiles * kBlockN * 128; // of one K or V tile
-constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows of kBlockN / 4
+constexpr int kLogits = kBlockN / 2; // of S a thread: two rows of kBlockN / 4
 constexpr int kOutputs = ${o_count}; // of O a thread, the row sums with it if V has the ones
 constexpr int kOnesBytes = kSumByProduct ? kBlockN * 128 : 0;
-constexpr float kLn2 = 0.693147180559945f;
-constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + kOnesBytes + 256;
-static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -78,31 +67,14 @@ struct Work {
     int full;                            // 1: reads the full tensors, not the compact ones
 };
 
-// Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants.
-struct Shared {
-    unsigned q, k, v, ones, barriers;
-    Work *slots; // two, filled in turn
-    __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
-    __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
-    __device__ __forceinline__ unsigned k_full(int stage) const { return barriers + 8 * stage; }
-    __device__ __forceinline__ unsigned k_empty(int stage) const { return barriers + 8 * (kStages + stage); }
-    __device__ __forceinline__ unsigned v_full(int stage) const { return barriers + 8 * (2 * kStages + stage); }
-    __device__ __forceinline__ unsigned v_empty(int stage) const { return barriers + 8 * (3 * kStages + stage); }
-    __device__ __forceinline__ unsigned q_full() const { return barriers + 8 * (4 * kStages); }
-    __device__ __forceinline__ unsigned q_empty() const { return barriers + 8 * (4 * kStages + 1); }
-    __device__ __forceinline__ unsigned work_full(int slot) const { return barriers + 8 * (4 * kStages + 2 + slot); }
-    __device__ __forceinline__ unsigned work_empty(int slot) const { return barriers + 8 * (4 * kStages + 4 + slot); }
-};
+#include "attend_tma.cuh"
 
-__device__ __forceinline__ Shared shared_layout(char *memory)
-{
-    constexpr int kV = kQueryBytes + kStages * kTileBytes, kOnes = kV + kStages * kTileBytes, kBarriers = kOnes + kOnesBytes;
-    const unsigned base = shared_address(memory);
-    Work *slots = reinterpret_cast<Work *>(memory + kBarriers + 8 * (4 * kStages + 6));
-    return {base, base + kQueryBytes, base + kV, base + kOnes, base + kBarriers, slots};
-}
+constexpr int kSharedBytes = kTilesBytes + kOnesBytes + kBarriersBytes;
+static_assert(kSharedBytes == ${shared_bytes}, "the launch and the kernel disagree on shared memory");
 
-// The columns behind V: ones in the first, zeros in the others, as the swizzle has them.
+// The columns behind V: ones in the first, zeros in the others, as the swizzle has them. They lie behind all tiles.
+__device__ __forceinline__ unsigned ones_place(const Shared &shared) { return shared.barriers - kOnesBytes; }
+
 __device__ __forceinline__ void write_ones(unsigned ones, int thread)
 {
     for (int i = thread; i < kBlockN * 8; i += kThreads) {
@@ -111,8 +83,6 @@ __device__ __forceinline__ void write_ones(unsigned ones, int thread)
         store_shared_16(ones + i * 16, first, 0);
     }
 }
-
-#include "attend_tma.cuh"
 
 // ---- the loading warpgroup
 
@@ -145,15 +115,6 @@ __device__ __forceinline__ void find_work(Work &work, const tamis_attend_tma_arg
     work.steps = tile < 0 ? 0 : last_key / kBlockN + 1;
 }
 
-__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, unsigned empty, const Ring<kStages> &ring, const void *map,
-                                          int row, int head, int sequence)
-{
-    barrier_wait(empty, ring.phase ^ 1);
-    barrier_expect(full, kTileBytes);
-#pragma unroll
-    for (int i = 0; i < kSubTiles; ++i) tensor_load(tile + i * kBlockN * 128, map, full, 64 * i, row, head, sequence);
-}
-
 // One thread: takes the next tile whenever it is done with one, and loads K of each step, and V one step behind, in the order
 // in which they are needed.
 $ if p.output_map == 1 then
@@ -177,19 +138,21 @@ $ end
         const int kv_head = work.head / (args.attend.q_heads / (work.full ? args.attend.kv_heads : args.attend.compact_heads));
         for (int step = work.steps - 1; step >= -1; --step) {
             if (step >= 0) {
-                load_tile(shared.k_tile(k.stage), shared.k_full(k.stage), shared.k_empty(k.stage), k, k_map, step * kBlockN,
-                          kv_head, work.sequence);
+                barrier_wait(shared.k_empty(k.stage), k.phase ^ 1);
+                load_tile(shared.k_tile(k.stage), shared.k_full(k.stage), k_map, step * kBlockN, kv_head, work.sequence);
                 k.advance();
             }
             if (step < work.steps - 1) {
-                load_tile(shared.v_tile(v.stage), shared.v_full(v.stage), shared.v_empty(v.stage), v, v_map,
-                          (step + 1) * kBlockN, kv_head, work.sequence);
+                barrier_wait(shared.v_empty(v.stage), v.phase ^ 1);
+                load_tile(shared.v_tile(v.stage), shared.v_full(v.stage), v_map, (step + 1) * kBlockN, kv_head,
+                          work.sequence);
                 v.advance();
             }
         }
 $ if p.output_map == 1 then
         for (int row = 0; row < kHeadDim; row += kBlockN) {
-            load_tile(shared.v_tile(v.stage), shared.v_full(v.stage), shared.v_empty(v.stage), v, output_map, row, work.head, 0);
+            barrier_wait(shared.v_empty(v.stage), v.phase ^ 1);
+            load_tile(shared.v_tile(v.stage), shared.v_full(v.stage), output_map, row, work.head, 0);
             v.advance();
         }
 $ end
@@ -201,81 +164,20 @@ $ end
 // ---- the computing warpgroups
 
 // S = Q K^T or S += Q K^T, 16 of the head dim.
-__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], unsigned long long q, unsigned long long k, int accumulate)
-{
-    asm volatile("{\n"
-                 ".reg .pred accumulate;\n"
-                 "setp.ne.b32 accumulate, %${s_count + 2}, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n${p.block_n}k16.f32.${type}.${type} {"
-$ for i = 0, s_count - 1, 8 do
-                 "${string.sub(asm.operands(i, 8), 1, i + 8 < s_count and -1 or -3)}"
+$ local keys = wgmma.product{name = "wgmma_keys", columns = p.block_n, type = type}
+$ for _, line in ipairs(keys) do
+${line}
 $ end
-                 "}, %${s_count}, %${s_count + 1}, accumulate, 1, 1, 0, 0;\n"
-                 "}"
-                 : ${asm.outputs("s", 0, 8)}
-$ for i = 8, s_count - 1, 8 do
-                 , ${asm.outputs("s", i, 8)}
-$ end
-                 : "l"(q), "l"(k), "r"(accumulate));
-}
 
 // O += P V, 16 keys.
-__device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
-{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n${value_columns}k16.f32.${type}.${type} {"
-$ for i = 0, o_count - 1, 4 do
-                 "${string.sub(asm.operands(i, 4), 1, i + 4 < o_count and -1 or -3)}"
+$ local values = wgmma.product{name = "wgmma_values", columns = value_columns, type = type, registers = true, adds = true}
+$ for _, line in ipairs(values) do
+${line}
 $ end
-                 "}, {%${o_count}, %${o_count + 1}, %${o_count + 2}, %${o_count + 3}}, %${o_count + 4}, 1, 1, 1, 1;"
-                 : ${asm.outputs("o", 0, 4)}
-$ for i = 4, o_count - 1, 4 do
-                 , ${asm.outputs("o", i, 4)}
-$ end
-                 : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
-}
 
-// `q`, `k` and `v` are low halves of descriptors.
-__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], unsigned q, unsigned k)
-{
-    wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i)
-        wgmma_keys(s, matrix_descriptor(q, (i / 4) * kBlockM * 128 + (i % 4) * 32),
-                   matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
-    wgmma_commit();
-}
-
-__device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsigned (&p)[kBlockN / 4], unsigned v)
-{
-    wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < kBlockN / 16; ++i) wgmma_values(o, p + 4 * i, matrix_descriptor(v, i * 2048));
-    wgmma_commit();
-}
-
+#include "attend_wgmma.cuh"
 $ if p.output_map == 1 then
 #include "map_wgmma.cuh"
-
-$ end
-$ if p.lazy_max == 1 then
-// S = Q K^T once more, of this warp's 16 rows alone, from the tiles in shared memory. `q` is the first of the rows.
-__device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned q, unsigned k, int lane)
-{
-#pragma unroll
-    for (int i = 0; i < kLogits; ++i) s[i] = 0.0f;
-    const unsigned q_row = q + lane % 16 * 128, k_row = k + (lane / 16 * 8 + lane % 8) * 128;
-#pragma unroll 1
-    for (int i = 0; i < kHeadDim / 16; ++i) {
-        unsigned a[4], b[4];
-        load_matrix_x4(a, q_row + i / 4 * kBlockM * 128 + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
-#pragma unroll
-        for (int n = 0; n < kBlockN / 16; ++n) {
-            load_matrix_x4(b, k_row + i / 4 * kBlockN * 128 + n * 2048 + ((i % 4 * 2 + lane / 8 % 2) ^ lane % 8) * 16);
-            Element::mma(s + 8 * n, a, b[0], b[1]);
-            Element::mma(s + 8 * n + 4, a, b[2], b[3]);
-        }
-    }
-}
 
 $ end
 $ if p.output_map == 1 then
@@ -286,8 +188,7 @@ $ end
 __device__ __forceinline__ void write_output(const tamis_attend_args &attend, const Work &work, const float (&o)[kOutputs],
                                              const Softmax &state, int row_above, int lane)
 {
-    const int *token = token_list(attend, work);
-    char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
+    const OutputRows rows(attend, work);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const float sum = !kSumByProduct || attend.lse ? quad_sum(state.sum[half]) : 1.0f;
@@ -299,22 +200,7 @@ $ else
         // near products under way.
         if (kSumByProduct) inverse = __shfl_sync(0xffffffffu, 1.0f / o[kHeadDim / 2 + 2 * half], lane & ~3);
 $ end
-        const int row = row_above + 8 * half;
-        const bool valid = row < work.rows;
-        const int place = valid && token ? token[row] : row;
-        if (attend.lse && valid && lane % 4 == 0)
-            attend.lse[(static_cast<long long>(work.sequence) * attend.q_heads + work.head) * attend.lse_rows + place] =
-                (state.max[half] * attend.scale_log2 + log2f(sum)) * kLn2;
-        char *out = output + 2 * attend.output.row_stride * place + lane % 4 * 16;
-#pragma unroll
-        for (int n = 0; n < kHeadDim / 8; n += 4) {
-            unsigned packed[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-                packed[i] = Element::pack(o[4 * (n + i) + 2 * half] * inverse, o[4 * (n + i) + 2 * half + 1] * inverse);
-            const int4 value = exchange_chunks(packed, lane);
-            if (valid) *reinterpret_cast<int4 *>(out + n * 16) = value;
-        }
+        rows.write(o, state, half, sum, inverse, row_above + 8 * half, lane);
     }
 }
 
@@ -327,7 +213,7 @@ __device__ __forceinline__ void compute(const tamis_attend_tma_args &args, const
     const bool wants_lse = args.attend.lse != nullptr; // the product sums P as it was rounded, which is not enough for that
     const unsigned q = descriptor_low(shared.q + warpgroup * 64 * 128, 0);
     const unsigned k_tiles = descriptor_low(shared.k, 0);
-    const unsigned v_tiles = descriptor_low(shared.v, kSumByProduct ? shared.ones - shared.v : kBlockN * 128);
+    const unsigned v_tiles = descriptor_low(shared.v, kSumByProduct ? ones_place(shared) - shared.v : kBlockN * 128);
     // What stages differ by in a descriptor: the address grows, and the distance to the ones, which lie behind all, shrinks.
     constexpr unsigned kTileStep = kTileBytes >> 4, kValueStep = kTileStep - (kSumByProduct ? kTileStep << 16 : 0);
     const int thread_row = warpgroup * 64 + warp * 16 + lane / 4; // in the tile
@@ -539,28 +425,13 @@ $ if p.output_map == 1 then
     const tamis_attend_tma_args &args = given.run;
 $ end
     extern __shared__ __align__(1024) char s_memory[];
-    const Shared shared = shared_layout(s_memory);
+    const Shared shared = shared_layout(s_memory, kOnesBytes);
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
     if (kSumByProduct) {
-        write_ones(shared.ones, static_cast<int>(threadIdx.x));
+        write_ones(ones_place(shared), static_cast<int>(threadIdx.x));
         fence_async_proxy();
     }
-    if (threadIdx.x == 0) {
-        const int query_threads = args.attend.indices ? kGatherThreads : 1;
-        for (int stage = 0; stage < kStages; ++stage) {
-            barrier_init(shared.k_full(stage), 1);
-            barrier_init(shared.v_full(stage), 1);
-            barrier_init(shared.k_empty(stage), 4 * kWarpgroups); // a warp each
-            barrier_init(shared.v_empty(stage), 4 * kWarpgroups);
-        }
-        barrier_init(shared.q_full(), query_threads);
-        barrier_init(shared.q_empty(), 4 * kWarpgroups);
-        for (int slot = 0; slot < 2; ++slot) {
-            barrier_init(shared.work_full(slot), 1);
-            barrier_init(shared.work_empty(slot), 4 * kWarpgroups + query_threads);
-        }
-        barrier_init_fence();
-    }
+    if (threadIdx.x == 0) init_barriers(shared, args.attend.indices != nullptr);
     follow_stream();
     __syncthreads();
 

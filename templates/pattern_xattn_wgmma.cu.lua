@@ -16,7 +16,6 @@ $ if p.producer_registers + 2 * p.consumer_registers > given then reject("more r
 $ if count + 30 > p.consumer_registers then reject("the products and their sums do not fit in consumer_registers") end
 $ entry{stage = "pattern_xattn_tma", symbol = symbol, threads = 384, shared_bytes = shared, block_m = 128,
 $       block_n = p.block_n // 2}
-$ local asm = use("asm")
 #include "pattern_args.h"
 #include "cluster.cuh"
 #include "hopper.cuh"
@@ -198,24 +197,10 @@ __device__ __forceinline__ void load_tiles(const tamis_pattern_xattn_tma_args &a
 
 // ---- the computing warpgroups
 
-// S += A B^T, 16 deep.
-__device__ __forceinline__ void wgmma(float (&s)[kProducts], unsigned long long a, unsigned long long b, int accumulate)
-{
-    asm volatile("{\n"
-                 ".reg .pred accumulate;\n"
-                 "setp.ne.b32 accumulate, %${count + 2}, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n${p.block_n}k16.f32.${type}.${type} {"
-$ for i = 0, count - 1, 8 do
-                 "${string.sub(asm.operands(i, 8), 1, i + 8 < count and -1 or -3)}"
+// S = A B^T or S += A B^T, 16 deep.
+$ for _, line in ipairs(use("wgmma").product{name = "wgmma", columns = p.block_n, type = type}) do
+${line}
 $ end
-                 "}, %${count}, %${count + 1}, accumulate, 1, 1, 0, 0;\n"
-                 "}"
-                 : ${asm.outputs("s", 0, 8)}
-$ for i = 8, count - 1, 8 do
-                 , ${asm.outputs("s", i, 8)}
-$ end
-                 : "l"(a), "l"(b), "r"(accumulate));
-}
 
 // A step goes back to both blocks, as either loads for the other.
 __device__ __forceinline__ void give_back(unsigned empty, int lane)

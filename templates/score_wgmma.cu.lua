@@ -27,7 +27,6 @@ $       shared_bytes = stats_shared, block_m = 64 * p.stats_warpgroups, block_n 
 $ entry{stage = "score_merge", symbol = symbol .. "_merge", threads = 256, shared_bytes = 0, block_m = 32, block_n = 0}
 $ entry{stage = "score_sum_tma", symbol = symbol .. "_sum", threads = threads(p.sum_warpgroups), shared_bytes = sum_shared,
 $       block_m = 64 * p.sum_warpgroups, block_n = p.sum_block_n}
-$ local asm = use("asm")
 #include "kernel_args.h"
 #include "ptx.cuh"
 #include "tile.cuh"
@@ -108,26 +107,11 @@ __device__ __forceinline__ void load_next(const Tiles<kRows> &tiles, Ring<kStage
 }
 $ local sizes = p.stats_block_n == p.sum_block_n and {p.stats_block_n} or {p.stats_block_n, p.sum_block_n}
 $ for _, columns in ipairs(sizes) do
-$ local count = columns // 2
 
 // S = A B^T or S += A B^T on ${columns} columns, 16 of the head dim.
-__device__ __forceinline__ void wgmma(float (&s)[${count}], const unsigned (&a)[4], unsigned long long b, int accumulate)
-{
-    asm volatile("{\n"
-                 ".reg .pred accumulate;\n"
-                 "setp.ne.b32 accumulate, %${count + 5}, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n${columns}k16.f32.${type}.${type} {"
-$ for i = 0, count - 1, 8 do
-                 "${string.sub(asm.operands(i, 8), 1, i + 8 < count and -1 or -3)}"
+$ for _, line in ipairs(use("wgmma").product{name = "wgmma", columns = columns, type = type, registers = true}) do
+${line}
 $ end
-                 "}, {%${count}, %${count + 1}, %${count + 2}, %${count + 3}}, %${count + 4}, accumulate, 1, 1, 0;\n"
-                 "}"
-                 : ${asm.outputs("s", 0, 8)}
-$ for i = 8, count - 1, 8 do
-                 , ${asm.outputs("s", i, 8)}
-$ end
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
-}
 $ end
 
 // Warpgroups take turns on the tensor cores. Products that start together would share them, end together, and leave them idle

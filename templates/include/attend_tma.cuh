@@ -1,7 +1,7 @@
 /*
- * attend_tma.cuh: what the Hopper attention kernels share: tiles of work handed from the loading thread to everybody else, Q
- * brought or gathered for them, rows of zeros for tokens that were dropped, and what happens to P, O and V in a step. Included
- * behind a kernel's constants and its structs Work and Shared (attend_wgmma.cu.lua), whose members it names.
+ * attend_tma.cuh: what the Hopper attention kernels share of moving tiles: where these lie in shared memory, work handed from
+ * the loading thread to everybody else, Q brought or gathered for it, rows of zeros for tokens that were dropped. Included
+ * behind a kernel's constants and its struct Work (attend_wgmma.cu.lua), whose members it names.
  */
 #pragma once
 
@@ -9,6 +9,69 @@
 #include "hopper.cuh"
 #include "softmax.cuh"
 #include "tile.cuh"
+
+constexpr int kThreads = 128 * (kWarpgroups + 1);
+constexpr int kGatherWarps = 3; /* of the loading warpgroup, behind the first */
+constexpr int kGatherThreads = 32 * kGatherWarps;
+
+/* Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled. */
+constexpr int kSubTiles = (kHeadDim + 63) / 64;
+constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
+constexpr int kTileBytes = kSubTiles * kBlockN * 128; /* of one K or V tile */
+constexpr int kTilesBytes = kQueryBytes + 2 * kStages * kTileBytes;
+constexpr int kBarriersBytes = 256; /* and slots of work with them */
+
+/* Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants. */
+struct Shared {
+    unsigned q, k, v, barriers;
+    Work *slots; // two, filled in turn
+    __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
+    __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
+    __device__ __forceinline__ unsigned k_full(int stage) const { return barriers + 8 * stage; }
+    __device__ __forceinline__ unsigned k_empty(int stage) const { return barriers + 8 * (kStages + stage); }
+    __device__ __forceinline__ unsigned v_full(int stage) const { return barriers + 8 * (2 * kStages + stage); }
+    __device__ __forceinline__ unsigned v_empty(int stage) const { return barriers + 8 * (3 * kStages + stage); }
+    __device__ __forceinline__ unsigned q_full() const { return barriers + 8 * (4 * kStages); }
+    __device__ __forceinline__ unsigned q_empty() const { return barriers + 8 * (4 * kStages + 1); }
+    __device__ __forceinline__ unsigned work_full(int slot) const { return barriers + 8 * (4 * kStages + 2 + slot); }
+    __device__ __forceinline__ unsigned work_empty(int slot) const { return barriers + 8 * (4 * kStages + 4 + slot); }
+};
+
+/* `extra` bytes of the kernel's own lie behind the tiles. */
+__device__ __forceinline__ Shared shared_layout(char *memory, int extra)
+{
+    const int barriers = kTilesBytes + extra;
+    const unsigned base = shared_address(memory);
+    return {base, base + kQueryBytes, base + kQueryBytes + kStages * kTileBytes, base + barriers,
+            reinterpret_cast<Work *>(memory + barriers + 8 * (4 * kStages + 6))};
+}
+
+/* One thread, before all others begin. */
+__device__ __forceinline__ void init_barriers(const Shared &shared, bool gathers)
+{
+    const int query_threads = gathers ? kGatherThreads : 1;
+    for (int stage = 0; stage < kStages; ++stage) {
+        barrier_init(shared.k_full(stage), 1);
+        barrier_init(shared.v_full(stage), 1);
+        barrier_init(shared.k_empty(stage), 4 * kWarpgroups); // a warp each
+        barrier_init(shared.v_empty(stage), 4 * kWarpgroups);
+    }
+    barrier_init(shared.q_full(), query_threads);
+    barrier_init(shared.q_empty(), 4 * kWarpgroups);
+    for (int slot = 0; slot < 2; ++slot) {
+        barrier_init(shared.work_full(slot), 1);
+        barrier_init(shared.work_empty(slot), 4 * kWarpgroups + query_threads);
+    }
+    barrier_init_fence();
+}
+
+/* A K or V tile from row `row` on, into a place that is free. */
+__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, const void *map, int row, int head, int sequence)
+{
+    barrier_expect(full, kTileBytes);
+#pragma unroll
+    for (int i = 0; i < kSubTiles; ++i) tensor_load(tile + i * kBlockN * 128, map, full, 64 * i, row, head, sequence);
+}
 
 /* Hand a tile of work to everybody else. */
 __device__ __forceinline__ void publish(const Shared &shared, const Work &work, unsigned number)
@@ -109,26 +172,4 @@ __device__ __forceinline__ void load_queries(const Args &args, const Shared &sha
         }
         barrier_arrive(shared.work_empty(slot));
     }
-}
-
-__device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
-{
-#pragma unroll
-    for (int i = 0; i < kBlockN / 4; ++i) p[i] = Element::pack(s[2 * i], s[2 * i + 1]);
-}
-
-__device__ __forceinline__ void rescale_output(float (&o)[kOutputs], const Softmax &state)
-{
-    if (!state.grown) return;
-#pragma unroll
-    for (int i = 0; i < kOutputs; ++i) o[i] *= state.scale[i / 2 % 2];
-}
-
-/* Zero the rows of a V tile behind the sequence's last: their probabilities are 0, but 0 times stale bits need not be. */
-__device__ __forceinline__ void clear_values(unsigned tile, int first, int thread)
-{
-    for (int i = first * 8 + thread; i < kBlockN * 8; i += 128 * kWarpgroups)
-#pragma unroll
-        for (int sub = 0; sub < kSubTiles; ++sub)
-            store_shared_16(tile + sub * kBlockN * 128 + i * 16, 0, 0);
 }

@@ -1052,19 +1052,8 @@ constexpr int kParts = kBlock / kBlockN; // steps a listed block
 constexpr int kStages = 3;   // K tiles in flight, and as many V tiles
 constexpr bool kPingPong = false; // warpgroups take turns: one multiplies while the other exponentiates
 constexpr float kRescaleThreshold = 8.0f; // log2 by which a row's maximum may grow before O is rescaled
-constexpr int kThreads = 128 * (kWarpgroups + 1);
-constexpr int kGatherWarps = 3; // of the loading warpgroup, behind the first
-constexpr int kGatherThreads = 32 * kGatherWarps;
-
-// Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled.
-constexpr int kSubTiles = (kHeadDim + 63) / 64;
-constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
-constexpr int kTileBytes = kSubTiles * kBlockN * 128; // of one K or V tile
-constexpr int kLogits = kBlockN / 2;                  // of S a thread: two rows of kBlockN / 4
-constexpr int kOutputs = kHeadDim / 2;                // of O a thread
-constexpr float kLn2 = 0.693147180559945f;
-constexpr int kSharedBytes = kQueryBytes + 2 * kStages * kTileBytes + 256;
-static_assert(kSharedBytes == 229632, "the launch and the kernel disagree on shared memory");
+constexpr int kLogits = kBlockN / 2;   // of S a thread: two rows of kBlockN / 4
+constexpr int kOutputs = kHeadDim / 2; // of O a thread
 
 // One tile of work: kBlockM queries of one head. No steps: there is no more work.
 struct Work {
@@ -1074,11 +1063,28 @@ struct Work {
     int full;                            // 1: reads the full tensors, not the compact ones
 };
 
-// Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants.
+
+/*
+ * attend_tma.cuh: what the Hopper attention kernels share of moving tiles: where these lie in shared memory, work handed from
+ * the loading thread to everybody else, Q brought or gathered for it, rows of zeros for tokens that were dropped. Included
+ * behind a kernel's constants and its struct Work (attend_wgmma.cu.lua), whose members it names.
+ */
+
+constexpr int kThreads = 128 * (kWarpgroups + 1);
+constexpr int kGatherWarps = 3; /* of the loading warpgroup, behind the first */
+constexpr int kGatherThreads = 32 * kGatherWarps;
+
+/* Rows in shared memory are cut into columns of 64 elements, 128 bytes, in which 16-byte chunks are swizzled. */
+constexpr int kSubTiles = (kHeadDim + 63) / 64;
+constexpr int kQueryBytes = kSubTiles * kBlockM * 128;
+constexpr int kTileBytes = kSubTiles * kBlockN * 128; /* of one K or V tile */
+constexpr int kTilesBytes = kQueryBytes + 2 * kStages * kTileBytes;
+constexpr int kBarriersBytes = 256; /* and slots of work with them */
+
+/* Where things lie in shared memory; tiles on 1024-byte boundaries, as the swizzle wants. */
 struct Shared {
     unsigned q, k, v, barriers;
-    Work *slots;  // two, filled in turn
-    int *entries; // of the list, one a stage: what the K tile there is
+    Work *slots; // two, filled in turn
     __device__ __forceinline__ unsigned k_tile(int stage) const { return k + stage * kTileBytes; }
     __device__ __forceinline__ unsigned v_tile(int stage) const { return v + stage * kTileBytes; }
     __device__ __forceinline__ unsigned k_full(int stage) const { return barriers + 8 * stage; }
@@ -1091,22 +1097,41 @@ struct Shared {
     __device__ __forceinline__ unsigned work_empty(int slot) const { return barriers + 8 * (4 * kStages + 4 + slot); }
 };
 
-__device__ __forceinline__ Shared shared_layout(char *memory)
+/* `extra` bytes of the kernel's own lie behind the tiles. */
+__device__ __forceinline__ Shared shared_layout(char *memory, int extra)
 {
-    constexpr int kV = kQueryBytes + kStages * kTileBytes, kBarriers = kV + kStages * kTileBytes;
-    constexpr int kSlots = kBarriers + 8 * (4 * kStages + 6);
-    static_assert(kSlots + 2 * sizeof(Work) + 4 * kStages <= kSharedBytes, "barriers and slots need more room");
+    const int barriers = kTilesBytes + extra;
     const unsigned base = shared_address(memory);
-    return {base, base + kQueryBytes, base + kV, base + kBarriers, reinterpret_cast<Work *>(memory + kSlots),
-            reinterpret_cast<int *>(memory + kSlots + 2 * sizeof(Work))};
+    return {base, base + kQueryBytes, base + kQueryBytes + kStages * kTileBytes, base + barriers,
+            reinterpret_cast<Work *>(memory + barriers + 8 * (4 * kStages + 6))};
 }
 
+/* One thread, before all others begin. */
+__device__ __forceinline__ void init_barriers(const Shared &shared, bool gathers)
+{
+    const int query_threads = gathers ? kGatherThreads : 1;
+    for (int stage = 0; stage < kStages; ++stage) {
+        barrier_init(shared.k_full(stage), 1);
+        barrier_init(shared.v_full(stage), 1);
+        barrier_init(shared.k_empty(stage), 4 * kWarpgroups); // a warp each
+        barrier_init(shared.v_empty(stage), 4 * kWarpgroups);
+    }
+    barrier_init(shared.q_full(), query_threads);
+    barrier_init(shared.q_empty(), 4 * kWarpgroups);
+    for (int slot = 0; slot < 2; ++slot) {
+        barrier_init(shared.work_full(slot), 1);
+        barrier_init(shared.work_empty(slot), 4 * kWarpgroups + query_threads);
+    }
+    barrier_init_fence();
+}
 
-/*
- * attend_tma.cuh: what the Hopper attention kernels share: tiles of work handed from the loading thread to everybody else, Q
- * brought or gathered for them, rows of zeros for tokens that were dropped, and what happens to P, O and V in a step. Included
- * behind a kernel's constants and its structs Work and Shared (attend_wgmma.cu.lua), whose members it names.
- */
+/* A K or V tile from row `row` on, into a place that is free. */
+__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, const void *map, int row, int head, int sequence)
+{
+    barrier_expect(full, kTileBytes);
+#pragma unroll
+    for (int i = 0; i < kSubTiles; ++i) tensor_load(tile + i * kBlockN * 128, map, full, 64 * i, row, head, sequence);
+}
 
 /* Hand a tile of work to everybody else. */
 __device__ __forceinline__ void publish(const Shared &shared, const Work &work, unsigned number)
@@ -1209,27 +1234,12 @@ __device__ __forceinline__ void load_queries(const Args &args, const Shared &sha
     }
 }
 
-__device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
-{
-#pragma unroll
-    for (int i = 0; i < kBlockN / 4; ++i) p[i] = Element::pack(s[2 * i], s[2 * i + 1]);
-}
+constexpr int kSharedBytes = kTilesBytes + kBarriersBytes;
+static_assert(kSharedBytes == 229632, "the launch and the kernel disagree on shared memory");
+static_assert(8 * (4 * kStages + 6) + 2 * sizeof(Work) + 4 * kStages <= kBarriersBytes, "barriers and slots need more room");
 
-__device__ __forceinline__ void rescale_output(float (&o)[kOutputs], const Softmax &state)
-{
-    if (!state.grown) return;
-#pragma unroll
-    for (int i = 0; i < kOutputs; ++i) o[i] *= state.scale[i / 2 % 2];
-}
-
-/* Zero the rows of a V tile behind the sequence's last: their probabilities are 0, but 0 times stale bits need not be. */
-__device__ __forceinline__ void clear_values(unsigned tile, int first, int thread)
-{
-    for (int i = first * 8 + thread; i < kBlockN * 8; i += 128 * kWarpgroups)
-#pragma unroll
-        for (int sub = 0; sub < kSubTiles; ++sub)
-            store_shared_16(tile + sub * kBlockN * 128 + i * 16, 0, 0);
-}
+// Entries of the list, one a stage: what the K tile there is.
+__device__ __forceinline__ int *entries_place(const Shared &shared) { return reinterpret_cast<int *>(shared.slots + 2); }
 
 // ---- the loading warpgroup
 
@@ -1251,14 +1261,6 @@ __device__ __forceinline__ BlockList find_work(Work &work, const tamis_attend_bl
     work.steps = max(list.count - 1, 0) * kParts + last_parts;
     work.entry = list.count == 0 ? tile | kNothing : list.entries[list.count - 1];
     return list;
-}
-
-// Into a place that is free.
-__device__ __forceinline__ void load_tile(unsigned tile, unsigned full, const void *map, int row, int head, int sequence)
-{
-    barrier_expect(full, kTileBytes);
-#pragma unroll
-    for (int i = 0; i < kSubTiles; ++i) tensor_load(tile + i * kBlockN * 128, map, full, 64 * i, row, head, sequence);
 }
 
 // One thread: takes the next tile whenever it is done with one, and loads K of each step, and V one step behind, in the order
@@ -1284,7 +1286,7 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
             if (step % kParts == 0 && step > 0) next_entry = list.entries[step / kParts - 1];
             if (step >= 0) {
                 barrier_wait(shared.k_empty(k.stage), k.phase ^ 1);
-                shared.entries[k.stage] = entry;
+                entries_place(shared)[k.stage] = entry;
                 load_tile(shared.k_tile(k.stage), shared.k_full(k.stage), k_map, key, kv_head, work.sequence);
                 k.advance();
             }
@@ -1302,48 +1304,8 @@ __device__ __forceinline__ void load_keys_and_values(const tamis_attend_blocks_t
 
 // ---- the computing warpgroups
 
-// O += P V, 16 keys.
-__device__ __forceinline__ void wgmma_values(float (&o)[kOutputs], const unsigned *p, unsigned long long v)
-{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-                 "%0, %1, %2, %3, "
-                 "%4, %5, %6, %7, "
-                 "%8, %9, %10, %11, "
-                 "%12, %13, %14, %15, "
-                 "%16, %17, %18, %19, "
-                 "%20, %21, %22, %23, "
-                 "%24, %25, %26, %27, "
-                 "%28, %29, %30, %31, "
-                 "%32, %33, %34, %35, "
-                 "%36, %37, %38, %39, "
-                 "%40, %41, %42, %43, "
-                 "%44, %45, %46, %47, "
-                 "%48, %49, %50, %51, "
-                 "%52, %53, %54, %55, "
-                 "%56, %57, %58, %59, "
-                 "%60, %61, %62, %63"
-                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-                 : "+f"(o[0]), "+f"(o[1]), "+f"(o[2]), "+f"(o[3])
-                 , "+f"(o[4]), "+f"(o[5]), "+f"(o[6]), "+f"(o[7])
-                 , "+f"(o[8]), "+f"(o[9]), "+f"(o[10]), "+f"(o[11])
-                 , "+f"(o[12]), "+f"(o[13]), "+f"(o[14]), "+f"(o[15])
-                 , "+f"(o[16]), "+f"(o[17]), "+f"(o[18]), "+f"(o[19])
-                 , "+f"(o[20]), "+f"(o[21]), "+f"(o[22]), "+f"(o[23])
-                 , "+f"(o[24]), "+f"(o[25]), "+f"(o[26]), "+f"(o[27])
-                 , "+f"(o[28]), "+f"(o[29]), "+f"(o[30]), "+f"(o[31])
-                 , "+f"(o[32]), "+f"(o[33]), "+f"(o[34]), "+f"(o[35])
-                 , "+f"(o[36]), "+f"(o[37]), "+f"(o[38]), "+f"(o[39])
-                 , "+f"(o[40]), "+f"(o[41]), "+f"(o[42]), "+f"(o[43])
-                 , "+f"(o[44]), "+f"(o[45]), "+f"(o[46]), "+f"(o[47])
-                 , "+f"(o[48]), "+f"(o[49]), "+f"(o[50]), "+f"(o[51])
-                 , "+f"(o[52]), "+f"(o[53]), "+f"(o[54]), "+f"(o[55])
-                 , "+f"(o[56]), "+f"(o[57]), "+f"(o[58]), "+f"(o[59])
-                 , "+f"(o[60]), "+f"(o[61]), "+f"(o[62]), "+f"(o[63])
-                 : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
-}
-
-// The same with the 64 rows of Q from registers.
-__device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], const unsigned (&q)[4], unsigned long long k, int accumulate)
+// S = Q K^T or S += Q K^T, 16 of the head dim.
+__device__ __forceinline__ void wgmma_keys(float (&s)[64], const unsigned *a, unsigned long long b, int accumulate)
 {
     asm volatile("{\n"
                  ".reg .pred accumulate;\n"
@@ -1367,19 +1329,70 @@ __device__ __forceinline__ void wgmma_keys(float (&s)[kLogits], const unsigned (
                  , "+f"(s[40]), "+f"(s[41]), "+f"(s[42]), "+f"(s[43]), "+f"(s[44]), "+f"(s[45]), "+f"(s[46]), "+f"(s[47])
                  , "+f"(s[48]), "+f"(s[49]), "+f"(s[50]), "+f"(s[51]), "+f"(s[52]), "+f"(s[53]), "+f"(s[54]), "+f"(s[55])
                  , "+f"(s[56]), "+f"(s[57]), "+f"(s[58]), "+f"(s[59]), "+f"(s[60]), "+f"(s[61]), "+f"(s[62]), "+f"(s[63])
-                 : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(k), "r"(accumulate));
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));
 }
 
-// `k` and `v` are low halves of descriptors.
-__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], const unsigned (&q)[kHeadDim / 16][4], unsigned k)
+// O += P V, 16 keys.
+__device__ __forceinline__ void wgmma_values(float (&s)[64], const unsigned *a, unsigned long long b)
+{
+    asm volatile("{\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, "
+                 "%8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, "
+                 "%24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, "
+                 "%40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, "
+                 "%56, %57, %58, %59, %60, %61, %62, %63"
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
+                 "}"
+                 : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]), "+f"(s[4]), "+f"(s[5]), "+f"(s[6]), "+f"(s[7])
+                 , "+f"(s[8]), "+f"(s[9]), "+f"(s[10]), "+f"(s[11]), "+f"(s[12]), "+f"(s[13]), "+f"(s[14]), "+f"(s[15])
+                 , "+f"(s[16]), "+f"(s[17]), "+f"(s[18]), "+f"(s[19]), "+f"(s[20]), "+f"(s[21]), "+f"(s[22]), "+f"(s[23])
+                 , "+f"(s[24]), "+f"(s[25]), "+f"(s[26]), "+f"(s[27]), "+f"(s[28]), "+f"(s[29]), "+f"(s[30]), "+f"(s[31])
+                 , "+f"(s[32]), "+f"(s[33]), "+f"(s[34]), "+f"(s[35]), "+f"(s[36]), "+f"(s[37]), "+f"(s[38]), "+f"(s[39])
+                 , "+f"(s[40]), "+f"(s[41]), "+f"(s[42]), "+f"(s[43]), "+f"(s[44]), "+f"(s[45]), "+f"(s[46]), "+f"(s[47])
+                 , "+f"(s[48]), "+f"(s[49]), "+f"(s[50]), "+f"(s[51]), "+f"(s[52]), "+f"(s[53]), "+f"(s[54]), "+f"(s[55])
+                 , "+f"(s[56]), "+f"(s[57]), "+f"(s[58]), "+f"(s[59]), "+f"(s[60]), "+f"(s[61]), "+f"(s[62]), "+f"(s[63])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+
+/*
+ * attend_wgmma.cuh: what the Hopper attention kernels share of computing: products of tiles, and what happens to P, O and V in
+ * a step, and to O at a tile's end. Included behind attend_tma.cuh and a kernel's wgmma_keys and wgmma_values, which wgmma.lua
+ * writes.
+ */
+
+constexpr float kLn2 = 0.693147180559945f; /* the log-sum-exp leaves in natural units */
+
+/* 16 columns of a warp's 16 rows of Q, as both kinds of product take them from registers. `q` is the first row. */
+__device__ __forceinline__ void load_queries_16(unsigned (&a)[4], unsigned q, int i, int lane)
+{
+    load_matrix_x4(a, q + lane % 16 * 128 + i / 4 * kBlockM * 128 + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
+}
+
+/* The i-th 16 columns of a warpgroup's 64 rows of Q: by the low half of a descriptor, or from registers. */
+__device__ __forceinline__ unsigned long long queries_16(unsigned q, int i)
+{
+    return matrix_descriptor(q, (i / 4) * kBlockM * 128 + (i % 4) * 32);
+}
+
+__device__ __forceinline__ const unsigned *queries_16(const unsigned (&q)[kHeadDim / 16][4], int i) { return q[i]; }
+
+/* S = Q K^T. `k`, and `v` below, are low halves of descriptors. */
+template <typename Queries>
+__device__ __forceinline__ void multiply_keys(float (&s)[kLogits], const Queries &q, unsigned k)
 {
     wgmma_fence();
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i)
-        wgmma_keys(s, q[i], matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
+        wgmma_keys(s, queries_16(q, i), matrix_descriptor(k, (i / 4) * kBlockN * 128 + (i % 4) * 32), i > 0);
     wgmma_commit();
 }
 
+/* O += P V. */
 __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsigned (&p)[kBlockN / 4], unsigned v)
 {
     wgmma_fence();
@@ -1388,13 +1401,7 @@ __device__ __forceinline__ void multiply_values(float (&o)[kOutputs], const unsi
     wgmma_commit();
 }
 
-// 16 columns of a warp's 16 rows of Q, as both kinds of product take them from registers. `q` is the first row.
-__device__ __forceinline__ void load_queries_16(unsigned (&a)[4], unsigned q, int i, int lane)
-{
-    load_matrix_x4(a, q + lane % 16 * 128 + i / 4 * kBlockM * 128 + ((i % 4 * 2 + lane / 16) ^ lane % 8) * 16);
-}
-
-// S = Q K^T once more, of this warp's 16 rows alone, from the tiles that are still there.
+/* S = Q K^T once more, of this warp's 16 rows alone, from the tiles that are still there. `q` is the first of the rows. */
 __device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigned q, unsigned k, int lane)
 {
 #pragma unroll
@@ -1413,17 +1420,46 @@ __device__ __forceinline__ void multiply_keys_again(float (&s)[kLogits], unsigne
     }
 }
 
-// Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp, -inf where the sum is 0.
-__device__ __forceinline__ void write_output(const tamis_attend_args &attend, const Work &work, const float (&o)[kOutputs],
-                                             const Softmax &state, int row_above, int lane)
+__device__ __forceinline__ void pack_probabilities(unsigned (&p)[kBlockN / 4], const float (&s)[kLogits])
 {
-    const int *token = token_list(attend, work);
-    char *output = const_cast<char *>(row_pointer(attend.output, work.sequence, work.head, 0));
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const float sum = quad_sum(state.sum[half]);
-        const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum; // 0: the row has seen no key
-        const int row = row_above + 8 * half;
+    for (int i = 0; i < kBlockN / 4; ++i) p[i] = Element::pack(s[2 * i], s[2 * i + 1]);
+}
+
+__device__ __forceinline__ void rescale_output(float (&o)[kOutputs], const Softmax &state)
+{
+    if (!state.grown) return;
+#pragma unroll
+    for (int i = 0; i < kOutputs; ++i) o[i] *= state.scale[i / 2 % 2];
+}
+
+/* Zero the rows of a V tile behind the sequence's last: their probabilities are 0, but 0 times stale bits need not be. */
+__device__ __forceinline__ void clear_values(unsigned tile, int first, int thread)
+{
+    for (int i = first * 8 + thread; i < kBlockN * 8; i += 128 * kWarpgroups)
+#pragma unroll
+        for (int sub = 0; sub < kSubTiles; ++sub)
+            store_shared_16(tile + sub * kBlockN * 128 + i * 16, 0, 0);
+}
+
+/* Where a tile's rows go: to their tokens' places. */
+struct OutputRows {
+    const tamis_attend_args &attend;
+    const Work &work;
+    const int *token; // of each row, or null where each is its own
+    char *output;     // of the head's first token
+
+    __device__ __forceinline__ OutputRows(const tamis_attend_args &attend_, const Work &work_)
+        : attend(attend_), work(work_), token(token_list(attend_, work_)),
+          output(const_cast<char *>(row_pointer(attend_.output, work_.sequence, work_.head, 0)))
+    {
+    }
+
+    // The row `half` of the two that a thread has part of, times `inverse`, and its log-sum-exp, -inf where `sum` is 0. The
+    // four lanes of a row call it together. `row` counts from the sequence's first.
+    __device__ __forceinline__ void write(const float (&o)[kOutputs], const Softmax &state, int half, float sum, float inverse,
+                                          int row, int lane) const
+    {
         const bool valid = row < work.rows;
         const int place = valid && token ? token[row] : row;
         if (attend.lse && valid && lane % 4 == 0)
@@ -1439,6 +1475,19 @@ __device__ __forceinline__ void write_output(const tamis_attend_args &attend, co
             const int4 value = exchange_chunks(packed, lane);
             if (valid) *reinterpret_cast<int4 *>(out + n * 16) = value;
         }
+    }
+};
+
+// Normalise the tile's rows and write them to their tokens' places, and their log-sum-exp, -inf where the sum is 0.
+__device__ __forceinline__ void write_output(const tamis_attend_args &attend, const Work &work, const float (&o)[kOutputs],
+                                             const Softmax &state, int row_above, int lane)
+{
+    const OutputRows rows(attend, work);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const float sum = quad_sum(state.sum[half]);
+        const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum; // 0: the row has seen no key
+        rows.write(o, state, half, sum, inverse, row_above + 8 * half, lane);
     }
 }
 
@@ -1549,7 +1598,7 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
             --step;
             barrier_wait(shared.k_full(k.stage), k.phase);
             // One lane reads it, the one that gives the stage back.
-            if (looks) entry = __shfl_sync(0xffffffffu, lane == 0 ? shared.entries[k.stage] : 0, 0);
+            if (looks) entry = __shfl_sync(0xffffffffu, lane == 0 ? entries_place(shared)[k.stage] : 0, 0);
             // Nothing is under way here, nor where the two kinds of step meet again.
             const bool masked = looks && (is_partial(entry) || (kParts > 1 && entry * kBlock == work.first_row));
             if (masked) {
@@ -1621,24 +1670,9 @@ __device__ __forceinline__ void compute(const tamis_attend_blocks_tma_args &args
 extern "C" __global__ void __launch_bounds__(kThreads, 1) tamis_attend_blocks_wgmma_bf16_d128_bn128_cr232_lm1_pp0_pr40_qir1_rt8_s3(const __grid_constant__ tamis_attend_blocks_tma_args args)
 {
     extern __shared__ __align__(1024) char s_memory[];
-    const Shared shared = shared_layout(s_memory);
+    const Shared shared = shared_layout(s_memory, 0);
     const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
-    if (threadIdx.x == 0) {
-        const int query_threads = args.attend.indices ? kGatherThreads : 1;
-        for (int stage = 0; stage < kStages; ++stage) {
-            barrier_init(shared.k_full(stage), 1);
-            barrier_init(shared.v_full(stage), 1);
-            barrier_init(shared.k_empty(stage), 4 * kWarpgroups); // a warp each
-            barrier_init(shared.v_empty(stage), 4 * kWarpgroups);
-        }
-        barrier_init(shared.q_full(), query_threads);
-        barrier_init(shared.q_empty(), 4 * kWarpgroups);
-        for (int slot = 0; slot < 2; ++slot) {
-            barrier_init(shared.work_full(slot), 1);
-            barrier_init(shared.work_empty(slot), 4 * kWarpgroups + query_threads);
-        }
-        barrier_init_fence();
-    }
+    if (threadIdx.x == 0) init_barriers(shared, args.attend.indices != nullptr);
     follow_stream();
     __syncthreads();
 

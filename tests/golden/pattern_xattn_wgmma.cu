@@ -1732,8 +1732,8 @@ __device__ __forceinline__ void load_tiles(const tamis_pattern_xattn_tma_args &a
 
 // ---- the computing warpgroups
 
-// S += A B^T, 16 deep.
-__device__ __forceinline__ void wgmma(float (&s)[kProducts], unsigned long long a, unsigned long long b, int accumulate)
+// S = A B^T or S += A B^T, 16 deep.
+__device__ __forceinline__ void wgmma(float (&s)[128], unsigned long long a, unsigned long long b, int accumulate)
 {
     asm volatile("{\n"
                  ".reg .pred accumulate;\n"

@@ -835,7 +835,7 @@ __device__ __forceinline__ void load_next(const Tiles<kRows> &tiles, Ring<kStage
 }
 
 // S = A B^T or S += A B^T on 64 columns, 16 of the head dim.
-__device__ __forceinline__ void wgmma(float (&s)[32], const unsigned (&a)[4], unsigned long long b, int accumulate)
+__device__ __forceinline__ void wgmma(float (&s)[32], const unsigned *a, unsigned long long b, int accumulate)
 {
     asm volatile("{\n"
                  ".reg .pred accumulate;\n"
