@@ -21,24 +21,24 @@ static long long first_partial(const tamis_pattern *pattern)
     return pattern->sliding.window_tokens / TAMIS_BLOCK_SIZE;
 }
 
-static void fill_mask(uint32_t *mask, const tamis_pattern *pattern, long long distance, bool by_window, bool by_sink)
+/* `window`: what of it is left at the block's distance: query q sees key k where q - k is less. `sink`: keys before it. */
+static void fill_mask(uint32_t *mask, int window, int sink)
 {
-    const long long window = pattern->sliding.window_tokens, sinks = pattern->sliding.sink_tokens % TAMIS_BLOCK_SIZE;
     memset(mask, 0, TAMIS_BLOCK_MASK_WORDS * sizeof *mask);
-    for (long long q = 0; q < TAMIS_BLOCK_SIZE; q++)
-        for (long long k = 0; k < TAMIS_BLOCK_SIZE; k++)
-            if ((by_window && distance * TAMIS_BLOCK_SIZE + q - k < window) || (by_sink && k < sinks))
-                mask[q * (TAMIS_BLOCK_SIZE / 32) + k / 32] |= 1u << k % 32;
+    for (int q = 0; q < TAMIS_BLOCK_SIZE; q++)
+        for (int k = 0; k < TAMIS_BLOCK_SIZE; k++)
+            if (q - k < window || k < sink) mask[q * (TAMIS_BLOCK_SIZE / 32) + k / 32] |= 1u << k % 32;
 }
 
 void tamisi_cpu_sliding_masks(uint32_t *masks, const tamis_pattern *pattern)
 {
-    const long long first = first_partial(pattern);
-    fill_mask(masks + MASK_WINDOW * TAMIS_BLOCK_MASK_WORDS, pattern, first, true, false);
-    fill_mask(masks + MASK_WINDOW_NEXT * TAMIS_BLOCK_MASK_WORDS, pattern, first + 1, true, false);
-    fill_mask(masks + MASK_BOTH * TAMIS_BLOCK_MASK_WORDS, pattern, first, true, true);
-    fill_mask(masks + MASK_BOTH_NEXT * TAMIS_BLOCK_MASK_WORDS, pattern, first + 1, true, true);
-    fill_mask(masks + MASK_SINK * TAMIS_BLOCK_MASK_WORDS, pattern, 0, false, true);
+    const int first = (int)(pattern->sliding.window_tokens % TAMIS_BLOCK_SIZE), next = first - TAMIS_BLOCK_SIZE;
+    const int sink = (int)(pattern->sliding.sink_tokens % TAMIS_BLOCK_SIZE), none = -TAMIS_BLOCK_SIZE;
+    fill_mask(masks + MASK_WINDOW * TAMIS_BLOCK_MASK_WORDS, first, 0);
+    fill_mask(masks + MASK_WINDOW_NEXT * TAMIS_BLOCK_MASK_WORDS, next, 0);
+    fill_mask(masks + MASK_BOTH * TAMIS_BLOCK_MASK_WORDS, first, sink);
+    fill_mask(masks + MASK_BOTH_NEXT * TAMIS_BLOCK_MASK_WORDS, next, sink);
+    fill_mask(masks + MASK_SINK * TAMIS_BLOCK_MASK_WORDS, none, sink);
 }
 
 /* The entry of block (i, j), or -1. */
@@ -59,7 +59,7 @@ static int32_t sliding_entry(const tamis_pattern *pattern, long long i, long lon
 void tamisi_cpu_make_sliding(const struct tamisi_cpu_maker *maker)
 {
     const tamis_pattern *pattern = maker->pattern;
-    const long long sink_end = (pattern->sliding.sink_tokens + TAMIS_BLOCK_SIZE - 1) / TAMIS_BLOCK_SIZE;
+    const long long sink_end = tamisi_cpu_tiles(pattern->sliding.sink_tokens, TAMIS_BLOCK_SIZE);
     const long long window_blocks = (pattern->sliding.window_tokens - 1) / TAMIS_BLOCK_SIZE + 2;
     for (long long i = 0; i < maker->blocks; i++) {
         int32_t *list = maker->list + i * maker->row;

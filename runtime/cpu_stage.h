@@ -17,7 +17,8 @@ struct tamisi_cpu {
 
 static inline const struct tamisi_cpu *tamisi_cpu_of(const tamis_plan *plan) { return plan->context->state; }
 
-static inline long long tamisi_cpu_tiles(long long rows, int tile) { return (rows + tile - 1) / tile; }
+/* Of any number of rows: a host may say INT64_MAX where it means that there is no bound. */
+static inline long long tamisi_cpu_tiles(long long rows, int tile) { return rows / tile + (rows % tile > 0); }
 
 /* Rows of (sequence, head) of a tensor; offsets in 64 bits. */
 static inline struct tamisi_cpu_rows tamisi_cpu_rows_of(const tamis_tensor *tensor, long long sequence, long long head)

@@ -360,6 +360,39 @@ START_TEST(steps)
 }
 END_TEST
 
+/* A sink and a window of more tokens than there are: kernels are told of no more than fill the blocks, and cannot overflow. */
+static void expect_long_window(const void *argument)
+{
+    const tamis_problem problem = make_problem(true);
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
+    tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+    struct gpu_bench bench;
+    (void)argument;
+    pattern.kind = TAMIS_PATTERN_SLIDING;
+    pattern.sliding.sink_tokens = pattern.sliding.window_tokens = INT64_MAX;
+    options.pattern = &pattern;
+    bench_environment(NULL);
+    bench_open(&bench);
+    bench_must(tamis_plan_create_with(&bench.plan, bench.context, bench.store, &problem, &options), "plan");
+    seen.count = 0;
+    bench.watch(note_launch, NULL);
+    bench_must(tamis_make_blocks(bench.plan, NULL, NULL, AT(AT_KEPT), NULL, AT(AT_COUNT), AT(AT_LIST), AT(AT_WORKSPACE),
+                                 tamis_plan_workspace_bytes(bench.plan), NULL),
+               "make_blocks");
+    const struct tamis_pattern_sliding_args *args = &find_seen("pattern_sliding")->args.sliding;
+    child_expect(args->sink_tokens == TILES * 128 && args->window_tokens == TILES * 128, "a sink of %lld, a window of %lld",
+                 args->sink_tokens, args->window_tokens);
+    bench_close(&bench);
+    bench_expect_closed(&bench);
+}
+
+START_TEST(long_window)
+{
+    gpu_plan_make_store(&(struct store_plan){.patterns = true});
+    child_run(expect_long_window, NULL);
+}
+END_TEST
+
 /* ---- what a store must have */
 
 struct missing {
@@ -411,6 +444,7 @@ TCase *gpu_patterns_case(void)
     tcase_add_loop_test(patterns, runs, 0, KINDS);
     tcase_add_loop_test(patterns, runs_portable, 0, KINDS);
     tcase_add_loop_test(patterns, steps, 0, KINDS);
+    tcase_add_test(patterns, long_window);
     tcase_add_loop_test(patterns, missing_kernels, 0, 7);
     return patterns;
 }

@@ -224,6 +224,33 @@ START_TEST(test_flexprefill_brute)
 }
 END_TEST
 
+/* The lists of other bounds. */
+static int32_t *bounded_lists(struct bench *bench, long long min_tokens, long long max_tokens)
+{
+    tamis_pattern pattern = pattern_of(TAMIS_PATTERN_FLEXPREFILL);
+    pattern.flexprefill.min_tokens = min_tokens;
+    pattern.flexprefill.max_tokens = max_tokens;
+    bench_open(bench, &pattern, 1, 2, 1, 64, 1500);
+    bench_fill(bench, PATTERN_MODEL);
+    bench_make(bench, NULL);
+    return bench->list;
+}
+
+/* Of as many tokens as a number can say there are no more than of a sequence. */
+START_TEST(test_flexprefill_bounds)
+{
+    struct bench free, most, least;
+    const size_t bytes = 2 * 12 * 12 * sizeof(int32_t);
+    ck_assert_mem_eq(bounded_lists(&free, 128, 0), bounded_lists(&most, 128, INT64_MAX), bytes);
+    ck_assert_mem_eq(free.count, most.count, 2 * 12 * sizeof(int32_t));
+    bounded_lists(&least, INT64_MAX, 0);
+    for (int i = 0; i < 2 * 12; i++) ck_assert_int_eq(least.count[i], i % 12 + 1);
+    bench_close(&free);
+    bench_close(&most);
+    bench_close(&least);
+}
+END_TEST
+
 START_TEST(test_xattention_brute)
 {
     tamis_pattern pattern = pattern_of(TAMIS_PATTERN_XATTENTION);
@@ -240,8 +267,8 @@ END_TEST
 /* Every token of every query, for windows and sinks about block borders. */
 START_TEST(test_sliding_tokens)
 {
-    static const long long windows[] = {1, 2, 127, 128, 129, 130, 255, 256, 257, 300, 511, 700, 4096};
-    static const long long sinks[] = {0, 1, 4, 127, 128, 129, 300, 5000};
+    static const long long windows[] = {1, 2, 127, 128, 129, 130, 255, 256, 257, 300, 511, 700, 4096, INT64_MAX};
+    static const long long sinks[] = {0, 1, 4, 127, 128, 129, 300, 5000, INT64_MAX};
     for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
         for (size_t s = 0; s < sizeof sinks / sizeof *sinks; s++) {
             tamis_pattern pattern = pattern_of(TAMIS_PATTERN_SLIDING);
@@ -504,6 +531,7 @@ Suite *pattern_suite(void)
     tcase_add_test(brute, test_topk_brute);
     tcase_add_test(brute, test_vertical_slash_brute);
     tcase_add_test(brute, test_flexprefill_brute);
+    tcase_add_test(brute, test_flexprefill_bounds);
     tcase_add_test(brute, test_xattention_brute);
     suite_add_tcase(suite, brute);
     TCase *hand = tcase_create("hand");
