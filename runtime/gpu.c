@@ -91,6 +91,13 @@ void tamisi_gpu_leave(const struct tamis_context *context)
     gpu->cuda->ctx_pop(&popped);
 }
 
+/* For what returns no status: the last error is another call's, and stays. */
+static bool enter_quietly(const struct tamis_context *context)
+{
+    const struct tamisi_gpu *gpu = context->state;
+    return gpu->cuda->ctx_push(gpu->primary) == 0;
+}
+
 static tamis_status memory_alloc(tamis_context *context, void **out, size_t bytes)
 {
     const struct tamisi_cuda *cuda = ((struct tamisi_gpu *)context->state)->cuda;
@@ -114,7 +121,7 @@ static tamis_status memory_alloc(tamis_context *context, void **out, size_t byte
 static void memory_free(tamis_context *context, void *memory)
 {
     const struct tamisi_cuda *cuda = ((struct tamisi_gpu *)context->state)->cuda;
-    if (tamisi_gpu_enter(context) != TAMIS_OK) return;
+    if (!enter_quietly(context)) return;
     cuda->mem_free((tamisi_cu_deviceptr)(uintptr_t)memory);
     tamisi_gpu_leave(context);
 }
@@ -157,7 +164,7 @@ static tamis_status stream_create(tamis_context *context, tamis_stream *out)
 static void stream_free(tamis_context *context, tamis_stream stream)
 {
     const struct tamisi_cuda *cuda = ((struct tamisi_gpu *)context->state)->cuda;
-    if (tamisi_gpu_enter(context) != TAMIS_OK) return;
+    if (!enter_quietly(context)) return;
     cuda->stream_destroy(stream);
     tamisi_gpu_leave(context);
 }

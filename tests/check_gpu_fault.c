@@ -68,6 +68,8 @@ static tamis_status run_session(struct session *session, char message[256])
     if (session->stream) tamis_stream_free(session->context, session->stream);
     tamis_plan_free(session->plan);
     tamis_context_free(session->context);
+    child_expect(strncmp(tamis_last_error(), message, 255) == 0, "giving back turned \"%s\" into \"%s\"", message,
+                 tamis_last_error()); /* they return no status, so it is of the call before */
     *session = (struct session){.store = session->store};
     return status;
 }
