@@ -39,8 +39,12 @@ static tamis_status check_absent(const tamis_blocks *blocks, tamis_blocks_form f
     return TAMIS_OK;
 }
 
-static tamis_status check_masks(struct tamisi_spans *spans, const tamis_blocks *blocks, const char *name)
+static tamis_status check_masks(struct tamisi_spans *spans, const tamis_blocks *blocks, tamis_blocks_form form,
+                                const char *name)
 {
+    if (form == TAMIS_BLOCKS_BITS && blocks->mask_count != 0)
+        return tamisi_fail(TAMIS_EINVAL, "%s.mask_count is %d: it must be 0, as blocks that come as bits have no masks", name,
+                           blocks->mask_count);
     if (blocks->mask_count < 0 || blocks->mask_count > TAMIS_BLOCK_MASKS)
         return tamisi_fail(TAMIS_EINVAL, "%s.mask_count is %d: it must be 0 to %d", name, blocks->mask_count,
                            TAMIS_BLOCK_MASKS);
@@ -67,7 +71,7 @@ tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *p
     TAMIS_TRY(tamisi_check_pointer(blocks, name));
     TAMIS_TRY(tamisi_options_check(blocks, sizeof *blocks, sizeof *blocks, name, "TAMIS_BLOCKS_INIT"));
     TAMIS_TRY(check_absent(blocks, form, name));
-    TAMIS_TRY(check_masks(spans, blocks, name));
+    TAMIS_TRY(check_masks(spans, blocks, form, name));
     if (form == TAMIS_BLOCKS_ROWS) return check_rows(spans, blocks, name, rows);
     if (form == TAMIS_BLOCKS_BITS)
         return tamisi_check_flat(spans, blocks->bits, name_of(name, BITS), rows * ((tiles + 31) / 32), sizeof *blocks->bits,

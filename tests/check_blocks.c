@@ -341,6 +341,8 @@ START_TEST(runs_refused)
     world_open(&w, TAMIS_BLOCKS_BITS, TAMIS_DENSE);
     w.blocks.masks = w.masks, w.blocks.mask_count = 1;
     expect_no_run(&w, "args.blocks.masks: is not NULL, and blocks come as bits");
+    w.blocks.masks = NULL;
+    expect_no_run(&w, "args.blocks.mask_count is 1: it must be 0, as blocks that come as bits have no masks");
     tamis_plan_free(w.plan);
     ck_assert_int_eq(tamis_plan_create(&w.plan, w.c.context, NULL, &w.c.problem), TAMIS_OK);
     w.blocks = (tamis_blocks)TAMIS_BLOCKS_INIT;
