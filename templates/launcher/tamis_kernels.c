@@ -41,7 +41,11 @@ int tamis_kernels_open(struct tamis_kernels_driver *out)
     for (i = 0; i < (int)(sizeof names / sizeof *names); i++) {
         void *address = dlsym(library, names[i]);
 
-        if (!address) return TAMIS_KERNELS_NO_DRIVER;
+        if (!address) {
+            dlclose(library);
+            memset(out, 0, sizeof *out);
+            return TAMIS_KERNELS_NO_DRIVER;
+        }
         memcpy(members[i], &address, sizeof address); /* POSIX: a function's address fits a pointer to data */
     }
     return 0;

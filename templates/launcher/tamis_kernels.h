@@ -101,7 +101,8 @@ struct tamis_kernels_driver {
     int (*tensor_map_encode_tiled)(void *, int, unsigned, void *, const unsigned long long *, const unsigned long long *,
                                    const unsigned *, const unsigned *, int, int, int, int);
 };
-int tamis_kernels_open(struct tamis_kernels_driver *out); /* from libcuda.so.1, which stays open; cuInit is the caller's */
+/* From libcuda.so.1, which stays open; cuInit is the caller's. TAMIS_KERNELS_NO_DRIVER: all zeros, and nothing stays open. */
+int tamis_kernels_open(struct tamis_kernels_driver *out);
 
 /* The architecture of the table whose kernels a device of this compute capability runs; NULL: none. */
 const char *tamis_kernels_arch(int major, int minor);

@@ -72,6 +72,17 @@ out_has 'attend_blocks_tma tamis_attend_blocks_wgmma_bf16'
 out_has 'xattention: pattern_xattn_tma pattern_choose'
 out_lacks sm_80
 
+# A driver that lacks a function, as one before CUDA 12 does, is none, and is let go of.
+mkdir old
+echo 'int cuLibraryLoadData(void); int cuLibraryLoadData(void) { return 0; }' >old/cuda.c
+# shellcheck disable=SC2086
+want 0 $c11 -shared -fPIC -o old/libcuda.so.1 old/cuda.c
+# shellcheck disable=SC2086
+want 0 $c11 -Ik -o old/host "$source_dir/tests/cli/lib/launch_none.c" k/*.c -ldl
+want 0 env LD_LIBRARY_PATH="$work/old" old/host
+rm old/libcuda.so.1
+want 0 env LD_LIBRARY_PATH="$work/old" old/host
+
 # A store without kernels for patterns makes none, and says so.
 gen llama-3.1-8b -o plain.tamis --arch sm_80 --defaults-only
 want 0 "$tamis" export --c plain.tamis -o plain
