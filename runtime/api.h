@@ -22,8 +22,8 @@ tamis_status tamisi_check_pointer(const void *pointer, const char *name); /* not
 struct tamisi_span {
     const char *name;
     uintptr_t begin, end;       /* end is one past the last byte; empty spans are not collected */
-    const tamis_tensor *tensor; /* or NULL: an array */
-    uintptr_t token_bytes;      /* a tensor's: from the first byte of one token to past its last head's */
+    int64_t sizes[3], strides[3]; /* a tensor's dimensions before the last: B, heads, rows; zeros: an array */
+    int64_t head_dim;
     bool written;
 };
 
@@ -56,8 +56,8 @@ tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *p
 /* A run's output map, which there is if and only if the plan asks for one; `name` is the argument's. */
 tamis_status tamisi_check_map(struct tamisi_spans *spans, const tamis_plan *plan, const void *map, const char *name);
 
-/* No written span meets another. Tensors may lie interleaved token by token, like the parts of a fused projection. */
-tamis_status tamisi_check_overlap(const struct tamisi_spans *spans, const tamis_plan *plan);
+/* No written span meets another. Tensors may interleave by a stride that they share, like the parts of a fused projection. */
+tamis_status tamisi_check_overlap(const struct tamisi_spans *spans);
 
 /* The CPU backend has no streams: one given is another context's. */
 tamis_status tamisi_check_stream(const tamis_context *context, tamis_stream stream);

@@ -114,7 +114,7 @@ static tamis_status check_source(struct tamisi_spans *spans, const tamis_plan *p
 static tamis_status check_memory(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
 {
     TAMIS_TRY(tamisi_check_workspace(spans, plan, workspace, bytes));
-    return tamisi_check_overlap(spans, plan);
+    return tamisi_check_overlap(spans);
 }
 
 tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,

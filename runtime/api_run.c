@@ -18,7 +18,7 @@ static tamis_status check_plan(const tamis_plan *plan, tamis_stream stream)
 static tamis_status check_memory(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
 {
     TAMIS_TRY(tamisi_check_workspace(spans, plan, workspace, bytes));
-    return tamisi_check_overlap(spans, plan);
+    return tamisi_check_overlap(spans);
 }
 
 /* The caller's arguments as this library knows them: members that its struct ends before are 0. */

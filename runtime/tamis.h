@@ -448,7 +448,8 @@ TAMIS_API tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer,
  * A (B, H, L, D) tensor in the plan's dtype, the last dimension contiguous. Strides are in elements, and may describe any
  * order of the other dimensions, (B, L, H, D) too; multiples of 8, the token's at least D, the others 0 where inputs share
  * rows. `data` is 16-byte aligned device memory of the plan's context (host memory for the CPU backend). What is written
- * must not overlap anything else; tensors of one token stride may interleave, as parts of one (B, L, heads, D) buffer.
+ * must not overlap anything else; tensors that share a stride may interleave by it, as parts of one (B, L, heads, D) buffer or
+ * of a (B, 2, H, L, D) one.
  * Arrays of float and int32_t are contiguous, and aligned to their elements.
  */
 typedef struct tamis_tensor {

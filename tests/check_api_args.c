@@ -413,25 +413,27 @@ START_TEST(what_is_no_overlap)
 }
 END_TEST
 
-/* Q, K, V and the output as parts of each token of one (B, L, 12, D) buffer give what separate ones do. */
+/* Q, K, V and the output as parts of each token of one (B, L, 12, D) buffer, or of each sequence of a (B, 12, L, D) one, give
+   what separate ones do. */
 START_TEST(one_buffer_for_all)
 {
-    enum { PARTS = Q_HEADS + KV_HEADS + KV_HEADS + Q_HEADS, TOKEN = PARTS * DIM };
+    enum { PARTS = Q_HEADS + KV_HEADS + KV_HEADS + Q_HEADS, SEQUENCE = PARTS * LENGTH * DIM };
     static const enum tensor order[] = {Q, K, V, OUTPUT};
     static const int heads[] = {Q_HEADS, KV_HEADS, KV_HEADS, Q_HEADS};
+    const int by_token = _i == 0, head_stride = by_token ? DIM : LENGTH * DIM, token_stride = by_token ? PARTS * DIM : DIM;
     struct world w;
     world_open(&w);
-    uint16_t *buffer = aligned_alloc(256, ((size_t)BATCH * LENGTH * TOKEN * 2 + 255) / 256 * 256);
+    uint16_t *buffer = aligned_alloc(256, ((size_t)BATCH * SEQUENCE * 2 + 255) / 256 * 256);
     ck_assert_ptr_nonnull(buffer);
     struct call fused = w.good;
     uint16_t *part = buffer;
-    for (int p = 0; p < 4; p++, part += heads[p - 1] * DIM) {
+    for (int p = 0; p < 4; p++, part += heads[p - 1] * head_stride) {
         const tamis_tensor *from = &w.good.tensors[order[p]];
-        fused.tensors[order[p]] = (tamis_tensor){part, LENGTH * TOKEN, DIM, TOKEN};
+        fused.tensors[order[p]] = (tamis_tensor){part, SEQUENCE, head_stride, token_stride};
         for (int row = 0; row < BATCH * heads[p] * LENGTH; row++) {
             const int token = row % LENGTH, head = row / LENGTH % heads[p], sequence = row / LENGTH / heads[p];
-            memcpy(part + ((long)sequence * LENGTH + token) * TOKEN + head * DIM, (uint16_t *)from->data + (long)row * DIM,
-                   p < 3 ? DIM * 2 : 0);
+            memcpy(part + (long)sequence * SEQUENCE + token * token_stride + head * head_stride,
+                   (uint16_t *)from->data + (long)row * DIM, p < 3 ? DIM * 2 : 0);
         }
     }
     ck_assert_int_eq(call(RUN, &w.good), TAMIS_OK);
@@ -439,14 +441,14 @@ START_TEST(one_buffer_for_all)
     const uint16_t *separate = w.good.tensors[OUTPUT].data, *within = fused.tensors[OUTPUT].data;
     for (int row = 0; row < BATCH * Q_HEADS * LENGTH; row++) {
         const int token = row % LENGTH, head = row / LENGTH % Q_HEADS, sequence = row / LENGTH / Q_HEADS;
-        ck_assert_mem_eq(within + ((long)sequence * LENGTH + token) * TOKEN + head * DIM, separate + (long)row * DIM,
-                         DIM * 2);
+        ck_assert_mem_eq(within + (long)sequence * SEQUENCE + token * token_stride + head * head_stride,
+                         separate + (long)row * DIM, DIM * 2);
     }
 
-    fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data - DIM; /* its first head is V's last */
+    fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data - DIM; /* where V ends */
     ck_assert_int_eq(call(RUN, &fused), TAMIS_EINVAL);
     ck_assert_str_eq(tamis_last_error(), "args.output: overlaps args.v");
-    fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data + 2 * DIM; /* its last is the next token's Q */
+    fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data + 2 * DIM; /* its last is the next one's Q */
     ck_assert_int_eq(call(RUN, &fused), TAMIS_EINVAL);
     ck_assert_str_eq(tamis_last_error(), "args.output: overlaps args.q");
     fused.tensors[OUTPUT].data = (uint16_t *)fused.tensors[OUTPUT].data - DIM; /* as it was, but for the second sequence */
@@ -469,6 +471,6 @@ TCase *api_args_case(void)
     tcase_add_test(args, given_together);
     tcase_add_loop_test(args, written_over_another, 0, FUNCTIONS);
     tcase_add_test(args, what_is_no_overlap);
-    tcase_add_test(args, one_buffer_for_all);
+    tcase_add_loop_test(args, one_buffer_for_all, 0, 2);
     return args;
 }
