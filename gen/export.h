@@ -12,7 +12,7 @@ struct export_choice {
     const char *spec; /* NULL: all */
     struct arch_list archs;
     bool defaults_only; /* rank 0 alone */
-    bool operator_only; /* no kernels but those of plans, with a block pattern or without; as of drift */
+    bool operator_only; /* no kernels but those of plans, with a block pattern, a map or neither; as of drift */
 };
 
 /* What was chosen. */

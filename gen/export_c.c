@@ -79,7 +79,8 @@ static int copy_file(struct writer *writer, const char *dir, const char *file, c
 }
 
 /* What the launcher includes, as it is. */
-static const char *const shared_files[] = {"kernel_args.h", "block_args.h", "pattern_args.h", "pattern_stages.inc"};
+static const char *const shared_files[] = {"kernel_args.h", "block_args.h", "map_args.h", "pattern_args.h",
+                                           "pattern_stages.inc"};
 #define SHARED_FILES (sizeof shared_files / sizeof *shared_files)
 
 static int write_launcher(struct writer *writer)
@@ -204,8 +205,9 @@ static int write_table(struct writer *writer)
     struct tamisi_buf text = TAMISI_BUF_INIT;
     snprintf(file, sizeof file, "%s_table.c", writer->prefix);
     put_head(writer, &text, file, "what kernels there are");
-    tamisi_buf_printf(&text, "#if TAMIS_KERNEL_ABI != %d || TAMIS_BLOCK_ABI != %d || TAMIS_PATTERN_ABI != %d\n",
-                      TAMIS_KERNEL_ABI, TAMIS_BLOCK_ABI, TAMIS_PATTERN_ABI);
+    tamisi_buf_printf(&text, "#if TAMIS_KERNEL_ABI != %d || TAMIS_BLOCK_ABI != %d || TAMIS_MAP_ABI != %d || "
+                             "TAMIS_PATTERN_ABI != %d\n",
+                      TAMIS_KERNEL_ABI, TAMIS_BLOCK_ABI, TAMIS_MAP_ABI, TAMIS_PATTERN_ABI);
     tamisi_buf_puts(&text, "#error \"the headers of arguments are of another interface than the kernels\"\n#endif\n");
     tamisi_buf_puts(&text, "#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
                            "#error \"the cubins are words of a little-endian machine\"\n#endif\n\n");

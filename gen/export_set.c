@@ -77,7 +77,7 @@ static bool is_operators(const char *family)
 {
     for (int i = 0; i < TAMISI_ALL_FAMILIES; i++)
         if (strcmp(family, tamisi_gpu_families[i]) == 0) return true;
-    return false;
+    return strcmp(family, TAMISI_MAP_FAMILY) == 0;
 }
 
 static void filter(struct export_set *set, const struct export_choice *choice)

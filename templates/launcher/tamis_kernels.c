@@ -174,6 +174,8 @@ size_t tamis_kernels_args_bytes(const char *stage)
                   {"compress", sizeof(struct tamis_compress_args)},
                   {"attend", sizeof(struct tamis_attend_args)},
                   {"attend_tma", sizeof(struct tamis_attend_tma_args)},
+                  {"attend_map", sizeof(struct tamis_attend_map_args)},
+                  {"attend_map_tma", sizeof(struct tamis_attend_map_tma_args)},
                   {"decompress", sizeof(struct tamis_decompress_args)},
                   {"blocks_bits", sizeof(struct tamis_blocks_bits_args)},
                   {"blocks_rows", sizeof(struct tamis_blocks_rows_args)},

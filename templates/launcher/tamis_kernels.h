@@ -7,8 +7,8 @@
  * driver how much shared memory they take, and launch one stage on the grid that the caller gives; or those stages in their
  * order that make the lists of a block pattern. And it makes tensor maps.
  * What it does not: plan. Workspace, the order of the other stages, their grids and the check of arguments are the caller's;
- * libtamis does all that. What each stage reads and writes is in kernel_args.h and, of block patterns, in block_args.h and
- * pattern_args.h.
+ * libtamis does all that. What each stage reads and writes is in kernel_args.h, of output maps in map_args.h and, of block
+ * patterns, in block_args.h and pattern_args.h.
  *
  * The grid of a stage: B batch, Hq and Hkv query and KV heads, W the last queries, which score, N = L - W, C the capacity,
  * T = C / 128 rounded up, bm the stage's block_m. "t(x)" is x divided by bm, rounded up.
@@ -25,6 +25,8 @@
  *     compress           tamis_compress_args           t(C) * head_run, sum of the tensors' heads / head_run, B
  *     attend             tamis_attend_args             t(C), Hq, B
  *     attend_tma         tamis_attend_tma_args         min(t(C) * B * Hq, multiprocessors), 1, 1; counter set to 0 before
+ *     attend_map         tamis_attend_map_args         as attend, in whose place it stands where there is an output map
+ *     attend_map_tma     tamis_attend_map_tma_args     as attend_tma
  *     decompress         tamis_decompress_args         t(L), Hq, B
  *     blocks_bits        tamis_blocks_bits_args        t(T), Hq, B
  *     blocks_rows        tamis_blocks_rows_args        t(T), Hq, B
@@ -40,13 +42,15 @@
  * blocks_order's section_heads is a multiple of Hq / Hc with at most 65536 query blocks; heads whose K and V fit L2 together,
  * some 32 MiB, are best.
  *
- * A stage whose name ends in _tma stands for the one without where the table has it; attend_tma and attend_blocks_tma, given
- * indices, for decompress without compact rows too. Their maps are tamis_kernels_map()'s, in boxes of block_m rows for q of
- * attend_tma and of attend_blocks_tma and k of score_sum_tma, and of block_n rows for the others.
+ * A stage whose name ends in _tma stands for the one without where the table has it; attend_tma, attend_map_tma and
+ * attend_blocks_tma, given indices, for decompress without compact rows too. Their maps are tamis_kernels_map()'s, in boxes of
+ * block_m rows for q of these three and k of score_sum_tma, and of block_n rows for the others: that of an output map too, a
+ * tensor of batch 1, Hq heads and D rows.
  */
 #ifndef TAMIS_KERNELS_H
 #define TAMIS_KERNELS_H
 
+#include "map_args.h"
 #include "pattern_args.h"
 
 #include <stddef.h>
@@ -68,7 +72,7 @@ const char *tamis_kernels_error(int code); /* of those above; "error of the driv
 /* A line of the table: a kernel, what it is for, and how it is launched. */
 struct tamis_kernels_entry {
     const char *spec;    /* the model that it was made for */
-    const char *family;  /* score, select, compress, attend, decompress; blocks, attend_blocks and four of patterns */
+    const char *family;  /* score, select, compress, attend, decompress; attend_map; blocks, attend_blocks, four of patterns */
     const char *variant; /* the kernels of one variant are in one cubin, and are loaded together */
     const char *arch;    /* "sm_90a" */
     const char *stage;

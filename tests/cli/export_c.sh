@@ -24,7 +24,9 @@ json_ok export
 out_has '"c":true,"specs":1'
 want 0 "$tamis" export --c s.tamis -o k2
 diff -r k k2 >/dev/null || fail "two exports differ"
-for file in kernel_args.h block_args.h pattern_args.h pattern_stages.inc; do same "$source_dir/runtime/$file" "k/$file"; done
+for file in kernel_args.h block_args.h map_args.h pattern_args.h pattern_stages.inc; do
+    same "$source_dir/runtime/$file" "k/$file"
+done
 want 0 "$tamis" export s.tamis -o b.tamis
 want 0 "$tamis" export --c b.tamis -o k3
 diff -r k k3 >/dev/null || fail "the export of a bundle of the store differs from the store's"
@@ -71,6 +73,17 @@ out_has 'attend_tma tamis_attend_wgmma_bf16'
 out_has 'attend_blocks_tma tamis_attend_blocks_wgmma_bf16'
 out_has 'xattention: pattern_xattn_tma pattern_choose'
 out_lacks sm_80
+
+# Attention with an output map is there beside attention without, where a spec asks for it.
+out_lacks attend_map
+sed 's/^name: .*/name: mapped/' "$source_dir/tests/gpu/specs/output_map_d128.yaml" >mapped.yaml
+gen mapped.yaml -o mapped.tamis --arch sm_80,sm_90a --defaults-only
+want 0 "$tamis" export --c mapped.tamis -o mapped
+launch mapped "$c11" 0 128 8 0 sm_80
+out_has 'attend tamis_attend_bf16'
+out_has 'attend_map tamis_attend_bf16'
+launch mapped "$cpp17" 0 128 9 0 sm_90a
+out_has 'attend_map_tma tamis_attend_wgmma_bf16'
 
 # A driver that lacks a function, as one before CUDA 12 does, is none, and is let go of.
 mkdir old

@@ -1,13 +1,12 @@
 /*
  * launch_patterns.c: a host of the sources that tamis export --c writes, with a block pattern of each kind, on all tokens and
- * on those that are kept: by the launcher alone it must get the bits of tamis_run, lists and masks and all. On the emulated
- * GPU, or a true one; the launcher's libcuda.so.1 and libtamis's are one. One line a check; ends with "N passed, N failed".
+ * on those that are kept, and with an output map: by the launcher alone it must get the bits of tamis_run, lists and masks and
+ * all. On the emulated GPU, or a true one; the launcher's libcuda.so.1 and libtamis's are one. One line a check; ends with
+ * "N passed, N failed".
  *
- *     launch_patterns STORE    which the sources are of, with kernels for patterns
+ *     launch_patterns STORE    which the sources are of, with kernels for patterns and output maps
  */
-#include "tamis_kernels.h"
-
-#include <tamis.h>
+#include "launch_case.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -16,40 +15,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 2, LENGTH = 700, TILES = (LENGTH + 127) / 128, WORDS = 1, MASKS = 2, KINDS = TAMIS_PATTERN_TOPK_BLOCKS + 1 };
-#define LOG2_E 1.44269504088896340736
+enum { TILES = (LENGTH + 127) / 128, WORDS = 1, MASKS = 2, KINDS = TAMIS_PATTERN_TOPK_BLOCKS + 1 };
 
-static tamis_context *context;
-static tamis_problem problem = TAMIS_PROBLEM_INIT;
-static struct tamis_kernels kernels;
-static int sms, q_heads, kv_heads, head_dim;
+tamis_context *context;
+tamis_problem problem = TAMIS_PROBLEM_INIT;
+struct tamis_kernels kernels;
+int sms, q_heads, kv_heads, head_dim;
+struct tamis_rows q, k, v, output;
 static int passed, failed;
 
-/* The tensors (B, heads, L, D), on the device. */
-static struct tamis_rows q, k, v, output;
-
-static void need(int truth, const char *what)
+void need(int truth, const char *what)
 {
     if (truth) return;
     fprintf(stderr, "launch_patterns: %s: %s\n", what, tamis_last_error());
     exit(1);
 }
 
-static void *device_alloc(size_t bytes)
+void *device_alloc(size_t bytes)
 {
     void *memory = NULL;
     need(tamis_memory_alloc(&memory, context, bytes > 0 ? bytes : 1) == TAMIS_OK, "memory");
     return memory;
 }
 
-static void *device_copy(const void *host, size_t bytes)
+void *device_copy(const void *host, size_t bytes)
 {
     void *memory = device_alloc(bytes);
     need(tamis_memory_write(context, memory, host, bytes, NULL) == TAMIS_OK, "writing");
     return memory;
 }
 
-static uint32_t random_bits(void)
+uint32_t random_bits(void)
 {
     static uint32_t state = 1;
     state ^= state << 13;
@@ -64,12 +60,12 @@ static struct tamis_rows rows_of(void *data, int heads, long long rows)
     return (struct tamis_rows){data, heads * rows * head_dim, rows * head_dim, head_dim};
 }
 
-static tamis_tensor tensor_of(const struct tamis_rows *rows)
+tamis_tensor tensor_of(const struct tamis_rows *rows)
 {
     return (tamis_tensor){rows->data, rows->batch_stride, rows->head_stride, rows->row_stride};
 }
 
-static size_t bytes_of(int heads) { return (size_t)BATCH * (size_t)heads * LENGTH * (size_t)head_dim * 2; }
+size_t bytes_of(int heads) { return (size_t)BATCH * (size_t)heads * LENGTH * (size_t)head_dim * 2; }
 
 static struct tamis_rows make_tensor(int heads)
 {
@@ -82,7 +78,7 @@ static struct tamis_rows make_tensor(int heads)
     return rows;
 }
 
-static void poison_output(void)
+void poison_output(void)
 {
     void *nan = malloc(bytes_of(q_heads));
     need(nan != NULL, "out of memory");
@@ -91,7 +87,7 @@ static void poison_output(void)
     free(nan);
 }
 
-static uint16_t *read_output(void)
+uint16_t *read_output(void)
 {
     uint16_t *host = malloc(bytes_of(q_heads));
     need(host != NULL && tamis_memory_read(context, host, output.data, bytes_of(q_heads), NULL) == TAMIS_OK, "reading");
@@ -154,7 +150,7 @@ static void free_own(const tamis_blocks *blocks)
 
 /* ---- by the launcher */
 
-static void launch(const char *stage, long long x, long long y, long long z, void *args)
+void launch(const char *stage, long long x, long long y, long long z, void *args)
 {
     const size_t bytes = tamis_kernels_args_bytes(stage);
     const int code = tamis_kernels_launch(&kernels, stage, (unsigned)x, (unsigned)y, (unsigned)z, args, bytes, NULL);
@@ -163,7 +159,7 @@ static void launch(const char *stage, long long x, long long y, long long z, voi
     exit(1);
 }
 
-static long long tiles_of(const char *stage, long long rows)
+long long tiles_of(const char *stage, long long rows)
 {
     const struct tamis_kernels_entry *entry = tamis_kernels_find(&kernels, stage);
     need(entry != NULL, stage);
@@ -303,7 +299,7 @@ static void run_launcher(const tamis_plan *plan, const tamis_pattern *pattern, c
 
 /* ---- against the library */
 
-static void compare(const uint16_t *wanted, const uint16_t *found, const char *format, ...)
+void compare(const uint16_t *wanted, const uint16_t *found, const char *format, ...)
 {
     const size_t rows = (size_t)(BATCH * q_heads) * LENGTH, row_bytes = 2 * (size_t)head_dim;
     size_t wrong = 0;
@@ -365,7 +361,7 @@ static void check_pattern(tamis_store *store, const tamis_pattern *pattern, cons
     tamis_plan_free(plan);
 }
 
-static uint16_t *run_plain(tamis_store *store)
+uint16_t *run_plain(tamis_store *store)
 {
     tamis_run_args args = TAMIS_RUN_ARGS_INIT;
     tamis_plan *plan;
@@ -454,6 +450,7 @@ int main(int argc, char **argv)
     check_patterns(store); /* of the spec's selection */
     problem.selection.policy = TAMIS_DENSE;
     check_patterns(store);
+    check_output_map(store);
     tamis_kernels_unload(&kernels);
     void *const all[] = {q.data, k.data, v.data, output.data};
     for (int i = 0; i < 4; i++) tamis_memory_free(context, all[i]);

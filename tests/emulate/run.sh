@@ -103,7 +103,7 @@ ln -s "$emulator" "$work/libcuda.so.1"
 check "export --c: generate" generate "$work/exported.tamis" "$root/tests/emulate/specs/small.yaml"
 check "export --c: write" "$tamis" export --c "$work/exported.tamis" -o "$work/exported"
 check "export --c: build a host" "${CC:-cc}" -std=c11 -O1 -Wall -Wextra -Wpedantic -Werror -I"$work/exported" \
-    -I"$root/runtime" -o "$work/host" "$root/tests/emulate/launch_patterns.c" "$work/exported"/*.c "$build/libtamis.so" \
+    -I"$root/runtime" -o "$work/host" "$root"/tests/emulate/launch_*.c "$work/exported"/*.c "$build/libtamis.so" \
     -Wl,-rpath,"$build" -ldl -lm
 check_all "export --c" env LD_LIBRARY_PATH="$work" "$work/host" "$work/exported.tamis"
 for spec in "$root/tests/emulate/specs"/*.yaml; do

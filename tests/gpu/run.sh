@@ -188,7 +188,7 @@ check_models() {
 builds_host() {
     "$tamis" gen "$root/tests/emulate/specs/small.yaml" -o "$scratch/small.tamis" --arch "$arch" --defaults-only &&
         "$tamis" export --c "$scratch/small.tamis" -o "$scratch/c" &&
-        cc -std=c11 -O1 -I"$scratch/c" -I"$root/runtime" -o "$scratch/host" "$root/tests/emulate/launch_patterns.c" \
+        cc -std=c11 -O1 -I"$scratch/c" -I"$root/runtime" -o "$scratch/host" "$root"/tests/emulate/launch_*.c \
             "$scratch/c"/*.c "$build/libtamis.so" -Wl,-rpath,"$build" -ldl -lm
 }
 check_exported() {

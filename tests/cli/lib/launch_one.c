@@ -93,7 +93,7 @@ static void check_failure(void *library, const struct tamis_kernels_driver *driv
 
 static void launch_stage(const struct tamis_kernels *kernels, const struct tamis_kernels_entry *entry)
 {
-    static struct tamis_attend_blocks_tma_args args; /* the largest, all zeros */
+    static struct tamis_attend_map_tma_args args; /* the largest, all zeros */
     const size_t bytes = tamis_kernels_args_bytes(entry->stage);
 
     need(tamis_kernels_find(kernels, entry->stage) == entry, "a stage is served by another kernel");
