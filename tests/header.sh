@@ -17,8 +17,13 @@ size_t use(void)
     tamis_context_options context = TAMIS_CONTEXT_OPTIONS_INIT;
     tamis_store_options store = TAMIS_STORE_OPTIONS_INIT;
     tamis_problem problem = TAMIS_PROBLEM_INIT;
+    tamis_pattern pattern = TAMIS_PATTERN_INIT;
+    tamis_blocks blocks = TAMIS_BLOCKS_INIT;
+    tamis_plan_options plan = TAMIS_PLAN_OPTIONS_INIT;
+    tamis_counters counters = TAMIS_COUNTERS_INIT;
     tamis_run_args args = TAMIS_RUN_ARGS_INIT;
-    return context.struct_size + store.struct_size + problem.struct_size + args.struct_size;
+    return context.struct_size + store.struct_size + problem.struct_size + pattern.struct_size + blocks.struct_size +
+           plan.struct_size + counters.struct_size + args.struct_size;
 }
 END
 cp "$work/use.c" "$work/use.cpp"
