@@ -10,8 +10,8 @@
 static tamis_status cpu_open(tamis_context *context, const tamis_context_options *options)
 {
     if (options->cpu_threads < 0 || options->cpu_threads > TAMISI_CPU_THREADS_MAX)
-        return tamisi_fail(TAMIS_EINVAL, "cpu_threads is %d: 0 (one per core) to %d", options->cpu_threads,
-                           TAMISI_CPU_THREADS_MAX);
+        return tamisi_fail(TAMIS_EINVAL, "options.cpu_threads is %d: it must be 0, which is one per core, to %d",
+                           options->cpu_threads, TAMISI_CPU_THREADS_MAX);
     struct tamisi_cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return tamisi_fail(TAMIS_ENOMEM, "out of memory for a context");
     cpu->arithmetic = options->precision == TAMIS_FP64 ? &tamisi_cpu_double : &tamisi_cpu_float;

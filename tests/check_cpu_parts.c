@@ -206,7 +206,7 @@ START_TEST(bad_number_of_threads)
     options.cpu_threads = counts[_i];
     ck_assert_int_eq(tamis_context_create(&context, &options), TAMIS_EINVAL);
     ck_assert_ptr_null(context);
-    ck_assert_msg(strncmp(tamis_last_error(), "cpu_threads is ", 15) == 0, "%s", tamis_last_error());
+    ck_assert_msg(strncmp(tamis_last_error(), "options.cpu_threads is ", 23) == 0, "%s", tamis_last_error());
 }
 END_TEST
 
