@@ -19,8 +19,9 @@
  *     T = ceil(C / 128) blocks.
  *   - A function that can fail returns a tamis_status; tamis_last_error() then has one line of text. Out-parameters come
  *     first; on failure a handle out-parameter is set to NULL and every other one is left as it was.
- *   - Handles are opaque. Each `create` or `open` has a `free`; freeing NULL does nothing. Free plans before the context
- *     and store they were made from.
+ *   - Handles are opaque. Each `create` or `open` has a `free`; freeing NULL does nothing. Free plans and drifts before the
+ *     context and store they were made from, memory and streams before their context; and a plan or drift only when the work
+ *     that it has queued is done and no CUDA graph that captured some is run any more: its kernels go with it.
  *   - Option and problem structs begin with their own size (`struct_size`), set by the *_INIT macros, so that a later
  *     library can tell which members the caller knew. A longer struct, of a newer header, is fine while the members that
  *     this library does not know are zero.
@@ -107,7 +108,7 @@ typedef enum tamis_precision { TAMIS_FP32 = 0, TAMIS_FP64 = 1 } tamis_precision;
 typedef struct tamis_context_options {
     size_t struct_size;
     int32_t device;            /* CUDA ordinal, or TAMIS_DEVICE_CPU */
-    int32_t cpu_threads;       /* CPU backend: number of threads; 0: one per online core */
+    int32_t cpu_threads;       /* CPU backend: number of threads, at most 1024; 0: one per online core */
     tamis_precision precision; /* CPU backend only */
     tamis_log_fn log;          /* NULL: silent */
     void *log_payload;
@@ -367,7 +368,10 @@ typedef enum tamis_compiling {
     TAMIS_COMPILE_NEVER = 1    /* fail with TAMIS_ENOTFOUND: nothing but what is there already */
 } tamis_compiling;
 
-/** Told of a kernel before it is compiled, and after that, with the milliseconds it took; before, these are negative. */
+/**
+ * Told of a kernel before it is compiled, and after that, with the milliseconds it took; before, these are negative. Where
+ * compiling fails there is no second call.
+ */
 typedef void (*tamis_compile_fn)(void *payload, const char *kernel, const char *arch, double milliseconds);
 
 typedef struct tamis_plan_options {
@@ -416,7 +420,12 @@ typedef struct tamis_counters {
 
 #define TAMIS_COUNTERS_INIT {sizeof(tamis_counters), 0, 0, 0, 0, 0.0}
 
-/** @param out  Must come with `struct_size` set (TAMIS_COUNTERS_INIT). */
+/**
+ * Read them. Plans that other threads are making count in part.
+ *
+ * @param out  Must come with `struct_size` set (TAMIS_COUNTERS_INIT).
+ * @return TAMIS_OK; TAMIS_EINVAL.
+ */
 TAMIS_API tamis_status tamis_context_counters(tamis_counters *out, const tamis_context *context);
 
 /** Bytes of device memory that tamis_run and the steps need as workspace; 0 for NULL. */
@@ -439,6 +448,7 @@ TAMIS_API int32_t tamis_plan_block_count(const tamis_plan *plan);
  *
  * @param buffer  Receives at most `size` bytes, always terminated when size > 0; may be NULL when size is 0.
  * @param needed  If not NULL: bytes for the whole text with its terminator.
+ * @return TAMIS_OK, where the text was cut short too; TAMIS_EINVAL; TAMIS_ENOMEM.
  */
 TAMIS_API tamis_status tamis_plan_describe(const tamis_plan *plan, char *buffer, size_t size, size_t *needed);
 
@@ -483,8 +493,9 @@ typedef struct tamis_run_args {
  * @param workspace        Device memory, 256-byte aligned, private to this call until `stream` has passed it; may be NULL
  *                         if the plan needs none. Its content does not matter.
  * @param workspace_bytes  At least tamis_plan_workspace_bytes(plan).
- * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EWORKSPACE; TAMIS_ECUDA. A fault inside a kernel is reported by the next call that
- *         synchronises, not here.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EWORKSPACE; TAMIS_ECUDA; TAMIS_ENOMEM (the driver has none for a launch). A fault
+ *         inside a kernel is reported by the next call that synchronises, not here. What fails for its arguments has written
+ *         and queued nothing.
  */
 TAMIS_API tamis_status tamis_run(const tamis_plan *plan, const tamis_run_args *args, void *workspace,
                                  size_t workspace_bytes, tamis_stream stream);
@@ -558,9 +569,10 @@ TAMIS_API tamis_status tamis_attend_map(const tamis_plan *plan, const tamis_tens
  * @param compact_q, compact_k  As for tamis_attend; may be NULL under a pattern that does not look at them (host blocks,
  *                              sliding).
  * @param blocks  The host's, for TAMIS_PATTERN_HOST_BLOCKS of another form than lists; else NULL.
- * @param count   (B, Hq, T), written up to the query blocks of kept[b] rows.
- * @param list    (B, Hq, T, T), written up to count. Masks of its entries, if the pattern has any, lie in the workspace, which
- *                must stay as it is until tamis_attend_blocks has run.
+ * @param count   (B, Hq, T), written up to the query blocks of kept[b] rows; what lies behind is unspecified.
+ * @param list    (B, Hq, T, T), written up to count; what lies behind is unspecified, as makers use it meanwhile. Masks of its
+ *                entries: a pattern's own lie in the workspace, which must stay as it is until tamis_attend_blocks has run;
+ *                those of index arrays stay the host's.
  */
 TAMIS_API tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                          const int32_t *kept, const tamis_blocks *blocks, int32_t *count, int32_t *list,
@@ -569,8 +581,9 @@ TAMIS_API tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_ten
 /**
  * tamis_attend, which a plan with a pattern refuses, on listed blocks.
  *
- * @param blocks  As lists, the host's or tamis_make_blocks'. Where its masks are NULL, entries with masks refer
- *                to those that tamis_make_blocks has left in the workspace.
+ * @param blocks  As lists, the host's or tamis_make_blocks'. Entries with masks refer to its masks: of lists made from index
+ *                arrays the host names the same ones again. Where they are NULL, to those that tamis_make_blocks has left in
+ *                the workspace, if the pattern has any; else such entries count as whole blocks.
  */
 TAMIS_API tamis_status tamis_attend_blocks(const tamis_plan *plan, const tamis_tensor *compact_q,
                                            const tamis_tensor *compact_k, const tamis_tensor *compact_v, const int32_t *kept,
@@ -589,10 +602,14 @@ TAMIS_API tamis_status tamis_decompress(const tamis_plan *plan, const tamis_tens
                                         tamis_stream stream);
 
 /* ---------------------------------------------------------------------------------------- 3. memory and streams */
-/* For hosts without a CUDA toolkit. On the CPU backend they are malloc and memcpy, and streams are NULL. */
+/*
+ * For hosts without a CUDA toolkit. On the CPU backend they are malloc and memcpy, and streams are NULL. Each returns TAMIS_OK,
+ * TAMIS_EINVAL, TAMIS_ENOMEM or TAMIS_ECUDA; a fault of work that was queued before may be reported by any of them.
+ */
 
-/** Allocate device memory, 256-byte aligned. TAMIS_EINVAL for 0 bytes; TAMIS_ENOMEM. */
+/** Allocate device memory, 256-byte aligned. TAMIS_EINVAL for 0 bytes. */
 TAMIS_API tamis_status tamis_memory_alloc(void **out, tamis_context *context, size_t bytes);
+/** Give it back, when the work on it is done. NULL: nothing to do. */
 TAMIS_API void tamis_memory_free(tamis_context *context, void *memory);
 
 /** Copy from host to device; the host memory may be reused on return. Waits for `stream`. 0 bytes: nothing to do. */
@@ -602,7 +619,9 @@ TAMIS_API tamis_status tamis_memory_write(tamis_context *context, void *device, 
 TAMIS_API tamis_status tamis_memory_read(tamis_context *context, void *host, const void *device, size_t bytes,
                                          tamis_stream stream);
 
+/** A stream that does not wait for the default stream, nor that for it. */
 TAMIS_API tamis_status tamis_stream_create(tamis_stream *out, tamis_context *context);
+/** Its work still runs to the end. NULL, the default stream: nothing to do. */
 TAMIS_API void tamis_stream_free(tamis_context *context, tamis_stream stream);
 /** Wait until all work queued on `stream` is done; reports faults of the kernels in it. */
 TAMIS_API tamis_status tamis_stream_synchronize(tamis_context *context, tamis_stream stream);
@@ -639,6 +658,7 @@ TAMIS_API size_t tamis_drift_state_bytes(const tamis_drift *drift);
  * Set a state to nothing measured yet, on `stream`. May be captured in a graph.
  *
  * @param state  Device memory of tamis_drift_state_bytes(), aligned to 8 bytes, used by one stream at a time.
+ * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_ECUDA; TAMIS_ENOMEM.
  */
 TAMIS_API tamis_status tamis_drift_reset(const tamis_drift *drift, void *state, tamis_stream stream);
 
@@ -651,6 +671,7 @@ TAMIS_API tamis_status tamis_drift_reset(const tamis_drift *drift, void *state, 
  *                                   where pointers and strides are of 16 bytes. Read only; both may be views of one buffer.
  * @param h_in_stride, h_out_stride  Elements from one row to the next, at least the width.
  * @param rows                       0: nothing to do.
+ * @return as tamis_drift_reset().
  */
 TAMIS_API tamis_status tamis_drift_add(const tamis_drift *drift, void *state, int32_t layer, const void *h_in,
                                        int64_t h_in_stride, const void *h_out, int64_t h_out_stride, int64_t rows,
