@@ -17,7 +17,7 @@ const char *tamis_kernels_error(int code)
     case TAMIS_KERNELS_NO_KERNEL:
         return "there is no such kernel";
     case TAMIS_KERNELS_ARGUMENTS:
-        return "the arguments are not of the stage's size, or of no pattern";
+        return "the arguments are not of the stage's size, or not of a pattern";
     default:
         return "error of the driver";
     }
@@ -391,6 +391,28 @@ static int get_pattern_map(const void *host, struct tamis_tensor_map *out, const
     return self->checks ? 0 : make_map(out, self->kernels, tensor, self->batch, heads, rows, apart, box_groups);
 }
 
+static int is_part(double value) { return value > 0 && value <= 1; }
+
+/* A kind, with its parameters in their ranges. */
+static int is_pattern(const struct tamis_kernels_pattern *p)
+{
+    switch (p->kind) {
+    case TAMIS_KERNELS_SLIDING:
+        return p->sink_tokens >= 0 && p->window_tokens >= 1;
+    case TAMIS_KERNELS_VERTICAL_SLASH:
+        return p->last_queries >= 1 && p->last_queries <= TAMIS_PATTERN_QUERIES && p->vertical_lines >= 0 &&
+               p->slash_lines >= 0 && (p->coverage == 0 || is_part(p->coverage));
+    case TAMIS_KERNELS_FLEXPREFILL:
+        return is_part(p->gamma) && p->tau >= 0 && p->min_tokens >= 0 && p->max_tokens >= 0;
+    case TAMIS_KERNELS_XATTENTION:
+        return p->stride >= 4 && p->stride <= 64 && (p->stride & (p->stride - 1)) == 0 && is_part(p->threshold);
+    case TAMIS_KERNELS_TOPK_BLOCKS:
+        return p->blocks > 0 || (p->blocks == 0 && is_part(p->ratio));
+    default:
+        return 0;
+    }
+}
+
 static void fill_maker(struct pattern_maker *out, const struct tamis_kernels *kernels,
                        const struct tamis_kernels_pattern *pattern, const struct tamis_pattern_source *source,
                        int multiprocessors)
@@ -417,8 +439,8 @@ size_t tamis_kernels_lists_bytes(const struct tamis_kernels *kernels, const stru
 {
     struct pattern_maker maker;
 
+    if (!is_pattern(pattern)) return 0;
     if (pattern->kind == TAMIS_KERNELS_SLIDING) return SLIDING_MASKS * TAMIS_BLOCK_MASK_WORDS * sizeof(unsigned);
-    if (pattern->kind < TAMIS_KERNELS_SLIDING || pattern->kind > TAMIS_KERNELS_TOPK_BLOCKS) return 0;
     fill_maker(&maker, kernels, pattern, source, multiprocessors);
     return maker.parts.bytes;
 }
@@ -450,6 +472,7 @@ int tamis_kernels_make_lists(const struct tamis_kernels *kernels, const struct t
     struct pattern_maker maker;
     int code;
 
+    if (!is_pattern(pattern)) return TAMIS_KERNELS_ARGUMENTS;
     fill_maker(&maker, kernels, pattern, source, multiprocessors);
     host.kernels = kernels;
     host.stream = stream;

@@ -65,7 +65,7 @@ enum { TAMIS_KERNELS_BF16 = 0, TAMIS_KERNELS_FP16 = 1 };
 enum {
     TAMIS_KERNELS_NO_DRIVER = -1, /* libcuda.so.1 is not there, or older than CUDA 12.0 */
     TAMIS_KERNELS_NO_KERNEL = -2, /* the table has none for that */
-    TAMIS_KERNELS_ARGUMENTS = -3  /* their size is not that of the stage's struct; or a pattern is of no kind */
+    TAMIS_KERNELS_ARGUMENTS = -3  /* their size is not that of the stage's struct; or a pattern is none, or out of range */
 };
 const char *tamis_kernels_error(int code); /* of those above; "error of the driver" for a CUresult */
 
@@ -160,7 +160,7 @@ enum {
     TAMIS_KERNELS_TOPK_BLOCKS = 6     /* the best blocks by mean Q and mean K */
 };
 
-/* A pattern. Only the members of its kind are looked at; they must be in their ranges. */
+/* A pattern. Only the members of its kind are looked at. */
 struct tamis_kernels_pattern {
     int kind;
     long long sink_tokens, window_tokens;   /* sliding: >= 0, and >= 1 with the query itself; exact to the token */
@@ -187,8 +187,8 @@ extern const struct tamis_kernels_spec tamis_kernels_specs[];
 const struct tamis_kernels_pattern *tamis_kernels_spec_pattern(const char *spec); /* NULL: it names none */
 
 /*
- * Bytes of device memory that tamis_kernels_make_lists takes as scratch; 0: no such kind. `source` is what that is given, of
- * which the shape is looked at; `multiprocessors` the device's.
+ * Bytes of device memory that tamis_kernels_make_lists takes as scratch; 0: no such kind, or a parameter out of its range.
+ * `source` is what that is given, of which the shape is looked at; `multiprocessors` the device's.
  */
 size_t tamis_kernels_lists_bytes(const struct tamis_kernels *kernels, const struct tamis_kernels_pattern *pattern,
                                  const struct tamis_pattern_source *source, int multiprocessors);

@@ -124,6 +124,28 @@ static void launch_cluster(const struct tamis_kernels *kernels)
          "another launch of clusters");
 }
 
+/* A parameter out of its range makes no lists, and no launch. */
+static void check_ranges(const struct tamis_kernels *kernels, const struct tamis_pattern_source *source,
+                         struct tamis_block_lists *lists, void *scratch)
+{
+    struct tamis_kernels_pattern wrong[10];
+    const long long before = launches;
+    int i;
+
+    for (i = 0; i < 10; i++) tamis_kernels_pattern_init(&wrong[i], TAMIS_KERNELS_SLIDING + i / 2);
+    wrong[0].sink_tokens = -1, wrong[1].window_tokens = 0;
+    wrong[2].last_queries = 129, wrong[3].coverage = 1.5;
+    wrong[4].gamma = 0, wrong[5].tau = -1;
+    wrong[6].stride = 0, wrong[7].stride = 12;
+    wrong[8].blocks = -1, wrong[9].ratio = 0;
+    for (i = 0; i < 10; i++) {
+        need(tamis_kernels_lists_bytes(kernels, &wrong[i], source, 4) == 0, "scratch for a wrong pattern");
+        need(tamis_kernels_make_lists(kernels, &wrong[i], source, lists, scratch, 4, NULL) == TAMIS_KERNELS_ARGUMENTS,
+             "a wrong pattern");
+    }
+    need(launches == before, "a wrong pattern is launched");
+}
+
 /* Stages in their order; of what is not loaded, none. */
 static void check_lists(const struct tamis_kernels *kernels)
 {
@@ -160,6 +182,7 @@ static void check_lists(const struct tamis_kernels *kernels)
         else need(code == (loaded ? 0 : TAMIS_KERNELS_NO_KERNEL), "lists are not made");
         need((launches > before) == (code == 0), "a failure launches");
     }
+    check_ranges(kernels, &source, &lists, &memory);
 }
 
 int main(int argc, char **argv)
