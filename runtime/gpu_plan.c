@@ -37,18 +37,32 @@ static const char *maker_family(int stage)
     return stage <= TAMISI_PATTERN_LISTS ? "pattern_heads" : "pattern_xattn";
 }
 
-/* Keep a cubin just compiled: in the store, else in the user's cache, else not at all. Never a reason to fail. */
-static void keep_cubin(const tamis_context *context, tamis_store *store, tamis_store *cache,
-                       const struct tamisi_variant *variant, const char *options, const struct tamisi_compiled *compiled)
+/* The user's cache, made if it is to be written; NULL and the last error: there is none. */
+static tamis_store *open_cache(const tamis_context *context, tamis_store_mode mode)
+{
+    const tamis_store_options options = {sizeof options, mode, context->log.fn, context->log.payload};
+    tamis_store *cache;
+    (void)tamis_store_open(&cache, NULL, &options);
+    return cache;
+}
+
+static tamis_status put_cubin(tamis_store *target, const struct tamisi_variant *variant, const char *options,
+                              const struct tamisi_compiled *compiled)
 {
     const struct tamisi_nvrtc *nvrtc;
-    if (tamisi_nvrtc_get(&nvrtc) != TAMIS_OK) return;
-    tamis_store *target = tamisi_store_writable(store) ? store : cache;
-    tamis_status status = TAMIS_EUNSUPPORTED;
-    if (target)
-        status = tamisi_store_put_cubin(target, &variant->source, variant->arch, options, nvrtc->identity, compiled);
-    if (status != TAMIS_OK)
-        tamisi_log(&context->log, TAMIS_LOG_WARNING, "%s is kept in memory only: no writable store or cache", variant->name);
+    TAMIS_TRY(tamisi_nvrtc_get(&nvrtc));
+    return tamisi_store_put_cubin(target, &variant->source, variant->arch, options, nvrtc->identity, compiled);
+}
+
+/* Keep a cubin just compiled: in the store, else in the user's cache, else not at all. Never a reason to fail. */
+static void keep_cubin(const tamis_context *context, tamis_store *store, const struct tamisi_variant *variant,
+                       const char *options, const struct tamisi_compiled *compiled)
+{
+    if (tamisi_store_writable(store) && put_cubin(store, variant, options, compiled) == TAMIS_OK) return;
+    tamis_store *cache = open_cache(context, TAMIS_STORE_CREATE);
+    if (!cache || put_cubin(cache, variant, options, compiled) != TAMIS_OK)
+        tamisi_log(&context->log, TAMIS_LOG_WARNING, "%s is kept in memory only: %s", variant->name, tamis_last_error());
+    tamis_store_free(cache);
 }
 
 static void tell(const tamis_plan *plan, const struct tamisi_variant *variant, double milliseconds)
@@ -58,7 +72,7 @@ static void tell(const tamis_plan *plan, const struct tamisi_variant *variant, d
 }
 
 static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_plan *plan, tamis_store *store,
-                                    tamis_store *cache, const struct tamisi_variant *variant, const char *options)
+                                    const struct tamisi_variant *variant, const char *options)
 {
     tamis_context *context = plan->context;
     struct tamisi_buf source = TAMISI_BUF_INIT;
@@ -72,7 +86,7 @@ static tamis_status compile_variant(struct tamisi_cubin *out, const tamis_plan *
     atomic_fetch_add(&context->counters.compiled, 1);
     atomic_fetch_add(&context->counters.compile_us, (long long)(1000 * compiled.milliseconds));
     tell(plan, variant, compiled.milliseconds);
-    keep_cubin(context, store, cache, variant, options, &compiled);
+    keep_cubin(context, store, variant, options, &compiled);
     *out = (struct tamisi_cubin){.data = compiled.cubin, .bytes = compiled.cubin_bytes,
                                  .resource_count = compiled.resource_count};
     memcpy(out->resources, compiled.resources, sizeof out->resources);
@@ -95,23 +109,19 @@ static tamis_status get_cubin(struct tamisi_cubin *out, const tamis_plan *plan, 
         return TAMIS_OK;
     }
 
-    /* Only a store that cannot take the cubin itself leaves it to the user's cache. */
-    tamis_store *cache = NULL;
-    if (!tamisi_store_writable(store)) {
-        const tamis_store_options create = {sizeof create, TAMIS_STORE_CREATE, context->log.fn, context->log.payload};
-        if (tamis_store_open(&cache, NULL, &create) != TAMIS_OK) cache = NULL;
-    }
+    tamis_store *cache = open_cache(context, TAMIS_STORE_READ);
     tamis_status status = TAMIS_ENOTFOUND;
     if (cache) status = tamisi_store_get_cubin(out, cache, &variant->source, variant->arch, options, NULL);
-    if (status == TAMIS_OK)
-        atomic_fetch_add(&context->counters.found, 1);
-    else if (plan->options.compiling == TAMIS_COMPILE_NEVER)
-        status = tamisi_fail(TAMIS_ENOTFOUND, "%s: %s is not compiled for %s, and TAMIS_COMPILE_NEVER was asked for",
-                             tamisi_store_path(store), variant->name, variant->arch);
-    else
-        status = compile_variant(out, plan, store, cache, variant, options);
     tamis_store_free(cache);
-    return status;
+    tamisi_error_clear(); /* that there is none is no error of this call */
+    if (status == TAMIS_OK) {
+        atomic_fetch_add(&context->counters.found, 1);
+        return TAMIS_OK;
+    }
+    if (plan->options.compiling == TAMIS_COMPILE_NEVER)
+        return tamisi_fail(TAMIS_ENOTFOUND, "%s: %s is not compiled for %s, and TAMIS_COMPILE_NEVER was asked for",
+                           tamisi_store_path(store), variant->name, variant->arch);
+    return compile_variant(out, plan, store, variant, options);
 }
 
 /* The stage that stands in for this one; the stage itself where there is none. */

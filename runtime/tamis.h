@@ -341,9 +341,9 @@ typedef struct tamis_blocks {
 /**
  * Choose, and where needed compile and load, the kernels for a problem. All that can fail for want of a kernel fails here.
  *
- * A GPU plan takes kernels from `store` for this GPU's architecture. A kernel whose cubin the store lacks is compiled with
- * NVRTC, where that is installed, and added to the store; if the store cannot be written, to the user's cache; else it is
- * kept in memory.
+ * A GPU plan takes kernels from `store` for this GPU's architecture. A kernel whose cubin neither the store nor the user's
+ * cache has is compiled with NVRTC, where that is installed, and added to the store; if the store cannot be written, to the
+ * cache; else it is kept in memory, with a warning.
  *
  * @param store  NULL is allowed for the CPU backend, which needs none.
  * @return TAMIS_OK; TAMIS_EINVAL; TAMIS_EUNSUPPORTED (the store has no kernel for this head_dim, dtype and GPU, or

@@ -184,13 +184,15 @@ struct read_only {
     const char *cache; /* TAMIS_CACHE_DIR; NULL: the test's own */
     bool compiler;
     int compiled, warned; /* how often */
+    const char *why;      /* in the last warning; NULL: none */
+    bool writes;          /* the store is not read-only after all */
 };
 
 static void expect_read_only(const void *argument)
 {
     const struct read_only *wanted = argument;
     const tamis_problem problem = bench_problem(4096);
-    const tamis_store_options read = {sizeof read, TAMIS_STORE_READ, NULL, NULL};
+    const tamis_store_options read = {sizeof read, wanted->writes ? TAMIS_STORE_WRITE : TAMIS_STORE_READ, NULL, NULL};
     tamis_context_options options = TAMIS_CONTEXT_OPTIONS_INIT;
     struct gpu_bench bench = {NULL};
     options.log = note_log;
@@ -203,18 +205,22 @@ static void expect_read_only(const void *argument)
     child_expect(*tamis_last_error() == '\0', "success, but: %s", tamis_last_error());
     child_expect(seen.compiled == wanted->compiled && seen.warned == wanted->warned, "%d compiled, %d warnings: %s",
                  seen.compiled, seen.warned, seen.warning);
+    child_expect(strstr(seen.warning, wanted->why ? wanted->why : "") != NULL, "%s", seen.warning);
     bench_close(&bench);
     bench_expect_closed(&bench);
 }
 
-/* Into the user's cache; where there is none that can be written, nowhere, which is a warning a kernel. */
+/* Into the user's cache; where there is none that can be written, nowhere, which is a warning a kernel. What the cache has is
+   found for a store that could be written too. */
 START_TEST(test_compiles_into_cache)
 {
     gpu_plan_make_store(&(struct store_plan){.no_cubins = true});
     child_run(expect_read_only,
-              &(struct read_only){.cache = "/dev/null/none", .compiler = true, .compiled = 5, .warned = 5});
+              &(struct read_only){.cache = "/dev/null/none", .compiler = true, .compiled = 5, .warned = 5,
+                                  .why = " is kept in memory only: cannot make the folder /dev/null/none: "});
     child_run(expect_read_only, &(struct read_only){.compiler = true, .compiled = 5});
     child_run(expect_read_only, &(struct read_only){.compiler = false});
+    child_run(expect_read_only, &(struct read_only){.compiler = false, .writes = true});
 }
 END_TEST
 
