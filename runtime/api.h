@@ -47,8 +47,6 @@ tamis_status tamisi_check_array(struct tamisi_spans *spans, const tamis_plan *pl
 tamis_status tamisi_check_flat(struct tamisi_spans *spans, const void *array, const char *name, int64_t count, size_t size,
                                bool written, bool may_be_null);
 
-tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes);
-
 /* A run's blocks, in a form; `name` is the argument's, "blocks" or "args.blocks". api_blocks.c. */
 tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *plan, const tamis_blocks *blocks,
                                  tamis_blocks_form form, const char *name);
@@ -56,8 +54,11 @@ tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *p
 /* A run's output map, which there is if and only if the plan asks for one; `name` is the argument's. */
 tamis_status tamisi_check_map(struct tamisi_spans *spans, const tamis_plan *plan, const void *map, const char *name);
 
-/* No written span meets another. Tensors may interleave by a stride that they share, like the parts of a fused projection. */
-tamis_status tamisi_check_overlap(const struct tamisi_spans *spans);
+/*
+ * What every call ends its checks with: the workspace, and that no written span meets another. Tensors may interleave by a
+ * stride that they share, like the parts of a fused projection.
+ */
+tamis_status tamisi_check_memory(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes);
 
 /* The CPU backend has no streams: one given is another context's. */
 tamis_status tamisi_check_stream(const tamis_context *context, tamis_stream stream);

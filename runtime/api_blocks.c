@@ -111,12 +111,6 @@ static tamis_status check_source(struct tamisi_spans *spans, const tamis_plan *p
     return tamisi_check_blocks(spans, plan, blocks, pattern->host_blocks.form, "blocks");
 }
 
-static tamis_status check_memory(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
-{
-    TAMIS_TRY(tamisi_check_workspace(spans, plan, workspace, bytes));
-    return tamisi_check_overlap(spans);
-}
-
 tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_tensor *compact_q, const tamis_tensor *compact_k,
                                const int32_t *kept, const tamis_blocks *blocks, int32_t *count, int32_t *list,
                                void *workspace, size_t workspace_bytes, tamis_stream stream)
@@ -130,7 +124,7 @@ tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_tensor *compa
     TAMIS_TRY(tamisi_check_array(&spans, plan, kept, "kept", 1, 1, false, false));
     TAMIS_TRY(tamisi_check_array(&spans, plan, count, "count", q_heads, tiles, true, false));
     TAMIS_TRY(tamisi_check_array(&spans, plan, list, "list", q_heads, tiles * tiles, true, false));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->make_blocks(plan, compact_q, compact_k, kept, blocks, count, list, workspace, stream);
 }
 
@@ -151,7 +145,7 @@ tamis_status tamis_attend_blocks(const tamis_plan *plan, const tamis_tensor *com
     TAMIS_TRY(tamisi_check_blocks(&spans, plan, blocks, TAMIS_BLOCKS_LISTS, "blocks"));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_output, "compact_output", q_heads, capacity, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, compact_lse, "compact_lse", q_heads, capacity, true, true));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->attend_blocks(plan, compact_q, compact_k, compact_v, kept, blocks, compact_output,
                                                  compact_lse, workspace, stream);
 }

@@ -142,7 +142,7 @@ tamis_status tamisi_check_map(struct tamisi_spans *spans, const tamis_plan *plan
     return tamisi_fail(TAMIS_EINVAL, "%s: is not NULL, and the plan was made without output_map", name);
 }
 
-tamis_status tamisi_check_workspace(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
+static tamis_status check_workspace(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
 {
     const size_t needed = plan->workspace.bytes;
     if (bytes < needed)
@@ -184,7 +184,7 @@ static bool interleaved(const struct tamisi_span *a, const struct tamisi_span *b
     return false;
 }
 
-tamis_status tamisi_check_overlap(const struct tamisi_spans *spans)
+static tamis_status check_overlap(const struct tamisi_spans *spans)
 {
     for (int i = 0; i < spans->count; i++)
         for (int j = 0; j < i; j++) {
@@ -195,6 +195,12 @@ tamis_status tamisi_check_overlap(const struct tamisi_spans *spans)
                                a->written ? b->name : a->name);
         }
     return TAMIS_OK;
+}
+
+tamis_status tamisi_check_memory(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
+{
+    TAMIS_TRY(check_workspace(spans, plan, workspace, bytes));
+    return check_overlap(spans);
 }
 
 tamis_status tamisi_check_stream(const tamis_context *context, tamis_stream stream)

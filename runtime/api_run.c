@@ -14,13 +14,6 @@ static tamis_status check_plan(const tamis_plan *plan, tamis_stream stream)
     return tamisi_check_stream(plan->context, stream);
 }
 
-/* What every call ends its checks with. */
-static tamis_status check_memory(struct tamisi_spans *spans, const tamis_plan *plan, void *workspace, size_t bytes)
-{
-    TAMIS_TRY(tamisi_check_workspace(spans, plan, workspace, bytes));
-    return tamisi_check_overlap(spans);
-}
-
 /* The caller's arguments as this library knows them: members that its struct ends before are 0. */
 static tamis_status read_run_args(tamis_run_args *out, const tamis_run_args *given)
 {
@@ -59,7 +52,7 @@ static tamis_status check_run(const tamis_plan *plan, const tamis_run_args *args
                                  true));
     TAMIS_TRY(check_run_blocks(&spans, plan, args->blocks));
     TAMIS_TRY(tamisi_check_map(&spans, plan, args->output_map, "args.output_map"));
-    return check_memory(&spans, plan, workspace, workspace_bytes);
+    return tamisi_check_memory(&spans, plan, workspace, workspace_bytes);
 }
 
 tamis_status tamis_run(const tamis_plan *plan, const tamis_run_args *given, void *workspace, size_t workspace_bytes,
@@ -86,7 +79,7 @@ tamis_status tamis_score(const tamis_plan *plan, const tamis_tensor *q, const ta
     TAMIS_TRY(tamisi_check_array(&spans, plan, score, "score", q_heads, facts->candidates, true, false));
     TAMIS_TRY(tamisi_check_array(&spans, plan, rank, "rank", facts->index_heads, facts->candidates, true, false));
     TAMIS_TRY(tamisi_check_array(&spans, plan, mean, "mean", 1, facts->candidates, true, false));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->score(plan, q, k, score, rank, mean, workspace, stream);
 }
 
@@ -102,7 +95,7 @@ tamis_status tamis_select(const tamis_plan *plan, const float *rank, const float
     TAMIS_TRY(tamisi_check_array(&spans, plan, mean, "mean", 1, facts->candidates, false, !by_coverage));
     TAMIS_TRY(tamisi_check_array(&spans, plan, kept, "kept", 1, 1, true, false));
     TAMIS_TRY(tamisi_check_array(&spans, plan, indices, "indices", facts->index_heads, facts->capacity, true, false));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->select(plan, rank, mean, kept, indices, workspace, stream);
 }
 
@@ -134,7 +127,7 @@ tamis_status tamis_compress(const tamis_plan *plan, const tamis_tensor *q, const
     TAMIS_TRY(check_lists(&spans, plan, kept, indices));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_k, "compact_k", heads, capacity, true));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_v, "compact_v", heads, capacity, true));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->compress(plan, q, k, v, kept, indices, compact_q, compact_k, compact_v, stream);
 }
 
@@ -156,7 +149,7 @@ static tamis_status attend(const tamis_plan *plan, const tamis_tensor *compact_q
     TAMIS_TRY(tamisi_check_array(&spans, plan, kept, "kept", 1, 1, false, false));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_output, "compact_output", q_heads, capacity, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, compact_lse, "compact_lse", q_heads, capacity, true, true));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->attend(plan, compact_q, compact_k, compact_v, kept, output_map, compact_output, compact_lse,
                                           workspace, stream);
 }
@@ -198,6 +191,6 @@ tamis_status tamis_decompress(const tamis_plan *plan, const tamis_tensor *compac
     TAMIS_TRY(check_lists(&spans, plan, kept, indices));
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, output, "output", q_heads, seq_len, true));
     TAMIS_TRY(tamisi_check_array(&spans, plan, lse, "lse", q_heads, seq_len, true, !compact_lse));
-    TAMIS_TRY(check_memory(&spans, plan, workspace, workspace_bytes));
+    TAMIS_TRY(tamisi_check_memory(&spans, plan, workspace, workspace_bytes));
     return plan->context->backend->decompress(plan, compact_output, compact_lse, kept, indices, output, lse, stream);
 }
