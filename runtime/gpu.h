@@ -200,6 +200,10 @@ bool tamisi_gpu_attend_zeroes(const tamis_plan *plan);
 /* Does one call of the operator launch the family, in a plan that takes `attend` for its attention? */
 bool tamisi_gpu_launches(const char *family, const struct tamisi_facts *facts, const struct tamisi_variant *attend);
 float tamisi_gpu_scale_log2(const tamis_plan *plan);
+/* Of the steps: compact rows, the output's too. */
+struct tamis_attend_args tamisi_gpu_attend_compact(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                                   const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output,
+                                                   float *lse);
 /* What every attention kernel is told of the plan: the rest of the members that the caller does not set. */
 void tamisi_gpu_attend_fill(const tamis_plan *plan, struct tamis_attend_args *args);
 

@@ -94,6 +94,20 @@ static tamis_status launch_tma(const tamis_plan *plan, const struct tamis_attend
     return tamisi_gpu_launch_persistent(plan, tma_stage(plan), tiles * heads, &args, stream);
 }
 
+struct tamis_attend_args tamisi_gpu_attend_compact(const tamis_plan *plan, const tamis_tensor *q, const tamis_tensor *k,
+                                                   const tamis_tensor *v, const int32_t *kept, const tamis_tensor *output,
+                                                   float *lse)
+{
+    return (struct tamis_attend_args){.q = tamisi_gpu_rows_of(q),
+                                      .k = tamisi_gpu_rows_of(k),
+                                      .v = tamisi_gpu_rows_of(v),
+                                      .output = tamisi_gpu_rows_of(output),
+                                      .lse = lse,
+                                      .kept = kept,
+                                      .lse_rows = plan->facts.capacity,
+                                      .compact_heads = plan->facts.compact_heads};
+}
+
 void tamisi_gpu_attend_fill(const tamis_plan *plan, struct tamis_attend_args *args)
 {
     const tamis_problem *problem = &plan->problem;

@@ -209,14 +209,7 @@ tamis_status tamisi_gpu_attend_blocks(const tamis_plan *plan, const tamis_tensor
                                       const tamis_tensor *v, const int32_t *kept, const tamis_blocks *blocks,
                                       const tamis_tensor *output, float *lse, char *workspace, tamis_stream stream)
 {
-    struct tamis_attend_args args = {.q = tamisi_gpu_rows_of(q),
-                                     .k = tamisi_gpu_rows_of(k),
-                                     .v = tamisi_gpu_rows_of(v),
-                                     .output = tamisi_gpu_rows_of(output),
-                                     .lse = lse,
-                                     .kept = kept,
-                                     .lse_rows = plan->facts.capacity,
-                                     .compact_heads = plan->facts.compact_heads};
+    struct tamis_attend_args args = tamisi_gpu_attend_compact(plan, q, k, v, kept, output, lse);
     const struct tamis_block_lists lists = given_lists(plan, blocks, workspace);
     tamisi_gpu_attend_fill(plan, &args);
     TAMIS_TRY(tamisi_gpu_enter(plan->context));

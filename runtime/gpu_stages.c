@@ -227,14 +227,7 @@ tamis_status tamisi_gpu_attend(const tamis_plan *plan, const tamis_tensor *q, co
                                const tamis_tensor *v, const int32_t *kept, const void *output_map,
                                const tamis_tensor *output, float *lse, char *workspace, tamis_stream stream)
 {
-    struct tamis_attend_args args = {.q = rows_of(q),
-                                     .k = rows_of(k),
-                                     .v = rows_of(v),
-                                     .output = rows_of(output),
-                                     .lse = lse,
-                                     .kept = kept,
-                                     .lse_rows = plan->facts.capacity,
-                                     .compact_heads = plan->facts.compact_heads};
+    struct tamis_attend_args args = tamisi_gpu_attend_compact(plan, q, k, v, kept, output, lse);
     TAMIS_TRY(tamisi_gpu_enter(plan->context));
     const tamis_status status = tamisi_gpu_attend_launch(plan, &args, output_map, workspace, stream);
     tamisi_gpu_leave(plan->context);
