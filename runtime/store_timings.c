@@ -244,7 +244,10 @@ static bool copy_timing(void *payload, const struct tamisi_row *row)
 tamis_status tamisi_store_copy_timings(tamis_store *into, tamis_store *from, const struct tamisi_hash *sources, size_t count)
 {
     struct timing_copy copy = {into, sources, count, TAMIS_OK};
+    tamis_status status;
 
-    TAMIS_TRY(tamisi_table_scan(from, TAMISI_TIMINGS, TAMISI_RANGE_ALL, 0, copy_timing, &copy));
-    return copy.status;
+    tamisi_store_lock(from);
+    status = tamisi_table_scan(from, TAMISI_TIMINGS, TAMISI_RANGE_ALL, 0, copy_timing, &copy);
+    tamisi_store_unlock(from);
+    return status == TAMIS_OK ? copy.status : status;
 }
