@@ -82,10 +82,11 @@ tamis_status tamisi_check_blocks(struct tamisi_spans *spans, const tamis_plan *p
 
 /* ---- the steps */
 
-static tamis_status check_plan(const tamis_plan *plan, tamis_stream stream)
+/* `instead`: what there is to do with a plan without a pattern. */
+static tamis_status check_plan(const tamis_plan *plan, tamis_stream stream, const char *instead)
 {
     TAMIS_TRY(tamisi_check_pointer(plan, "plan"));
-    if (plan->pattern.kind == TAMIS_PATTERN_NONE) return tamisi_fail(TAMIS_EINVAL, "plan: has no pattern");
+    if (plan->pattern.kind == TAMIS_PATTERN_NONE) return tamisi_fail(TAMIS_EINVAL, "plan: has no pattern: %s", instead);
     return tamisi_check_stream(plan->context, stream);
 }
 
@@ -117,7 +118,7 @@ tamis_status tamis_make_blocks(const tamis_plan *plan, const tamis_tensor *compa
 {
     struct tamisi_spans spans = {.count = 0};
     tamisi_error_clear();
-    TAMIS_TRY(check_plan(plan, stream));
+    TAMIS_TRY(check_plan(plan, stream, "there are no lists to make"));
     const int q_heads = plan->problem.q_heads;
     const int64_t tiles = tamisi_pattern_tiles(&plan->facts);
     TAMIS_TRY(check_source(&spans, plan, compact_q, compact_k, blocks));
@@ -135,7 +136,7 @@ tamis_status tamis_attend_blocks(const tamis_plan *plan, const tamis_tensor *com
 {
     struct tamisi_spans spans = {.count = 0};
     tamisi_error_clear();
-    TAMIS_TRY(check_plan(plan, stream));
+    TAMIS_TRY(check_plan(plan, stream, "its step is tamis_attend"));
     const int q_heads = plan->problem.q_heads, heads = plan->facts.compact_heads;
     const int64_t capacity = plan->facts.capacity;
     TAMIS_TRY(tamisi_check_tensor(&spans, plan, compact_q, "compact_q", q_heads, capacity, false));

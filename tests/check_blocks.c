@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -367,7 +368,9 @@ START_TEST(steps_refused)
     ck_assert_int_eq(
         tamis_attend_blocks(w.c.plan, &a->q, &a->k, &a->v, kept, &w.blocks, &a->output, NULL, w.workspace, bytes, NULL),
         TAMIS_EINVAL);
-    ck_assert_str_eq(tamis_last_error(), "plan: has no pattern");
+    ck_assert_str_eq(tamis_last_error(), "plan: has no pattern: its step is tamis_attend");
+    ck_assert_int_eq(tamis_make_blocks(w.c.plan, &a->q, &a->k, kept, NULL, count, list, w.workspace, bytes, NULL), TAMIS_EINVAL);
+    ck_assert_str_eq(tamis_last_error(), "plan: has no pattern: there are no lists to make");
     ck_assert_int_eq(tamis_make_blocks(w.plan, NULL, NULL, kept, &w.blocks, count, list, w.workspace, bytes, NULL),
                      TAMIS_EINVAL);
     ck_assert_str_eq(tamis_last_error(), "plan: its pattern is given as lists: there is nothing to make");
@@ -377,6 +380,59 @@ START_TEST(steps_refused)
     ck_assert_str_eq(tamis_last_error(), "blocks: is NULL");
     free(count);
     free(list);
+    world_close(&w);
+}
+END_TEST
+
+static void expect_words(tamis_status got, tamis_status wanted, const char *words)
+{
+    ck_assert_msg(got == wanted && strcmp(tamis_last_error(), words) == 0, "%s: \"%s\", not \"%s\"", tamis_status_name(got),
+                  tamis_last_error(), words);
+}
+
+/* Each argument of the steps in turn. */
+START_TEST(step_arguments)
+{
+    struct world w;
+    const int32_t all[BATCH] = {LENGTH, LENGTH}, *kept = all;
+    world_open(&w, TAMIS_BLOCKS_BITS, TAMIS_DENSE);
+    int32_t *count = w.count, *list = w.list;
+    void *work = w.workspace;
+    size_t bytes = tamis_plan_workspace_bytes(w.plan);
+    char words[96];
+    const tamis_run_args *a = &w.args;
+    const tamis_tensor *q = NULL, *k = NULL; /* a host's blocks are made without them */
+#define MAKES(wanted, words) \
+    expect_words(tamis_make_blocks(w.plan, q, k, kept, &w.blocks, count, list, work, bytes, NULL), wanted, words)
+    MAKES(TAMIS_OK, "");
+    kept = NULL, MAKES(TAMIS_EINVAL, "kept: is NULL"), kept = all;
+    count = NULL, MAKES(TAMIS_EINVAL, "count: is NULL"), count = w.count;
+    list = (int32_t *)((uintptr_t)w.list + 2), MAKES(TAMIS_EINVAL, "list: is not aligned to 4 bytes"), list = w.list;
+    list = (int32_t *)(uintptr_t)w.bits, MAKES(TAMIS_EINVAL, "list: overlaps blocks.bits"), list = w.list;
+    count = list, MAKES(TAMIS_EINVAL, "list: overlaps count"), count = w.count;
+    work = NULL, snprintf(words, sizeof words, "workspace: is NULL, the plan needs %zu bytes", bytes);
+    MAKES(TAMIS_EINVAL, words), work = w.workspace;
+    snprintf(words, sizeof words, "workspace_bytes is %zu: the plan needs %zu", bytes - 1, bytes);
+    bytes--, MAKES(TAMIS_EWORKSPACE, words), bytes++;
+    w.blocks.bits = NULL, MAKES(TAMIS_EINVAL, "blocks.bits: is NULL");
+#undef MAKES
+    name_blocks(&w, TAMIS_BLOCKS_LISTS); /* as they have just been made */
+    q = &a->q, k = &a->k;
+    const tamis_tensor *v = &a->v, *output = &a->output;
+    tamis_tensor wrong = a->output;
+#define ATTENDS(wanted, words) \
+    expect_words(tamis_attend_blocks(w.plan, q, k, v, kept, &w.blocks, output, NULL, work, bytes, NULL), wanted, words)
+    ATTENDS(TAMIS_OK, "");
+    q = NULL, ATTENDS(TAMIS_EINVAL, "compact_q: is NULL"), q = &a->q;
+    k = NULL, ATTENDS(TAMIS_EINVAL, "compact_k: is NULL"), k = &a->k;
+    v = NULL, ATTENDS(TAMIS_EINVAL, "compact_v: is NULL"), v = &a->v;
+    kept = NULL, ATTENDS(TAMIS_EINVAL, "kept: is NULL"), kept = all;
+    output = NULL, ATTENDS(TAMIS_EINVAL, "compact_output: is NULL"), output = &wrong;
+    wrong.head_stride = DIM, ATTENDS(TAMIS_EINVAL, "compact_output: its strides put several rows in one place");
+    wrong = a->q, ATTENDS(TAMIS_EINVAL, "compact_output: overlaps compact_q"), output = &a->output;
+    w.blocks.list = w.output, ATTENDS(TAMIS_EINVAL, "compact_output: overlaps blocks.list");
+    w.blocks.list = NULL, ATTENDS(TAMIS_EINVAL, "blocks.list: is NULL");
+#undef ATTENDS
     world_close(&w);
 }
 END_TEST
@@ -404,6 +460,7 @@ Suite *blocks_suite(void)
     tcase_add_test(refused, patterns_refused);
     tcase_add_test(refused, runs_refused);
     tcase_add_test(refused, steps_refused);
+    tcase_add_test(refused, step_arguments);
     tcase_add_test(refused, description);
     suite_add_tcase(suite, refused);
     return suite;
