@@ -360,6 +360,45 @@ START_TEST(steps)
 }
 END_TEST
 
+/* From one token to the longest sequence and the largest batch: grids that a GPU takes, of as many blocks as there are. */
+static void expect_extremes(const void *argument)
+{
+    static const struct {
+        long long seq_len;
+        int batch;
+    } shapes[] = {{1, 1}, {129, 8191}, {1 << 20, 8}, {1 << 24, 1}};
+    const struct kind_case *one = argument;
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
+        struct gpu_bench bench;
+        tamis_problem problem = make_problem(i % 2);
+        tamis_pattern pattern = TAMIS_PATTERN_INIT;
+        tamis_plan_options options = TAMIS_PLAN_OPTIONS_INIT;
+        tamis_run_args args = TAMIS_RUN_ARGS_INIT;
+        problem.seq_len = shapes[i / 2].seq_len;
+        problem.batch = shapes[i / 2].batch;
+        pattern.kind = one->kind;
+        options.pattern = &pattern;
+        args.q = tensor_at(AT_Q, &problem, HEADS), args.output = tensor_at(AT_OUTPUT, &problem, HEADS);
+        args.k = tensor_at(AT_K, &problem, KV_HEADS), args.v = tensor_at(AT_V, &problem, KV_HEADS);
+        bench_environment(NULL);
+        bench_open(&bench);
+        bench_must(tamis_plan_create_with(&bench.plan, bench.context, bench.store, &problem, &options), "plan");
+        seen.count = 0;
+        bench.watch(note_launch, NULL);
+        bench_must(tamis_run(bench.plan, &args, AT(AT_WORKSPACE), tamis_plan_workspace_bytes(bench.plan), NULL), "run");
+        child_expect(seen.count >= 2, "%d launches", seen.count);
+        bench_close(&bench);
+        bench_expect_closed(&bench);
+    }
+}
+
+START_TEST(extremes)
+{
+    gpu_plan_make_store(&(struct store_plan){.patterns = true, .tma = _i >= KINDS});
+    child_run(expect_extremes, &kinds[_i % KINDS]);
+}
+END_TEST
+
 /* A sink and a window of more tokens than there are: kernels are told of no more than fill the blocks, and cannot overflow. */
 static void expect_long_window(const void *argument)
 {
@@ -444,6 +483,7 @@ TCase *gpu_patterns_case(void)
     tcase_add_loop_test(patterns, runs, 0, KINDS);
     tcase_add_loop_test(patterns, runs_portable, 0, KINDS);
     tcase_add_loop_test(patterns, steps, 0, KINDS);
+    tcase_add_loop_test(patterns, extremes, 0, 2 * KINDS);
     tcase_add_test(patterns, long_window);
     tcase_add_loop_test(patterns, missing_kernels, 0, 7);
     return patterns;
