@@ -95,14 +95,14 @@ tamis_status tamis_memory_write(tamis_context *context, void *device, const void
 {
     tamisi_error_clear();
     TAMIS_TRY(check_copy(context, device, host, bytes, stream));
-    return context->backend->memory_write(context, device, host, bytes, stream);
+    return bytes > 0 ? context->backend->memory_write(context, device, host, bytes, stream) : TAMIS_OK;
 }
 
 tamis_status tamis_memory_read(tamis_context *context, void *host, const void *device, size_t bytes, tamis_stream stream)
 {
     tamisi_error_clear();
     TAMIS_TRY(check_copy(context, device, host, bytes, stream));
-    return context->backend->memory_read(context, host, device, bytes, stream);
+    return bytes > 0 ? context->backend->memory_read(context, host, device, bytes, stream) : TAMIS_OK;
 }
 
 tamis_status tamis_stream_create(tamis_stream *out, tamis_context *context)

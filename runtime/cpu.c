@@ -266,7 +266,7 @@ static tamis_status memory_copy(tamis_context *context, void *to, const void *fr
 {
     (void)context;
     (void)stream;
-    if (bytes > 0) memmove(to, from, bytes); /* here a host may have both in one place */
+    memmove(to, from, bytes); /* here a host may have both in one place */
     return TAMIS_OK;
 }
 

@@ -612,10 +612,10 @@ TAMIS_API tamis_status tamis_memory_alloc(void **out, tamis_context *context, si
 /** Give it back, when the work on it is done. NULL: nothing to do. */
 TAMIS_API void tamis_memory_free(tamis_context *context, void *memory);
 
-/** Copy from host to device; the host memory may be reused on return. Waits for `stream`. 0 bytes: nothing to do. */
+/** Copy from host to device; the host memory may be reused on return. Waits for `stream`; 0 bytes: nothing is done at all. */
 TAMIS_API tamis_status tamis_memory_write(tamis_context *context, void *device, const void *host, size_t bytes,
                                           tamis_stream stream);
-/** Copy from device to host; waits for `stream`. */
+/** Copy from device to host. Waits for `stream`; 0 bytes: nothing is done at all. */
 TAMIS_API tamis_status tamis_memory_read(tamis_context *context, void *host, const void *device, size_t bytes,
                                          tamis_stream stream);
 

@@ -211,6 +211,10 @@ static void expect_memory(const void *argument)
     bench_must(tamis_memory_write(bench.context, memory[1], data, bytes, NULL), "write");
     bench_must(tamis_memory_read(bench.context, data + bytes, memory[1], bytes, NULL), "read");
     child_expect(memcmp(data, data + bytes, bytes) == 0, "what is read is not what was written");
+    bench.inject("*", 1, 999); /* nothing to copy is no call */
+    bench_must(tamis_memory_write(bench.context, NULL, NULL, 0, NULL), "write of nothing");
+    bench_must(tamis_memory_read(bench.context, NULL, NULL, 0, NULL), "read of nothing");
+    bench.inject(NULL, 0, 0);
     tamis_memory_free(bench.context, memory[0]);
     bench_must(tamis_memory_alloc(&more, bench.context, 2 * bytes), "what was given back");
     tamis_memory_free(bench.context, more);
