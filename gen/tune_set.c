@@ -21,13 +21,19 @@ static void take_ratios(struct tune_set *set, const double *ratios, int count)
     memcpy(set->ratios, ratios, (size_t)set->ratio_count * sizeof *ratios);
 }
 
+/* The spec as the store has its text, whose own tile files are looked for beside the store. */
+static tamis_status parse_stored(struct spec *out, const struct data *data, tamis_store *store, const char *text)
+{
+    return spec_parse(out, tamisi_store_path(store), text, strlen(text), data->specs_dir);
+}
+
 /* The ratios are in the spec's text alone, which may name tile files that are not here. */
-static void read_ratios(struct tune_set *set, const char *text)
+static void read_ratios(struct tune_set *set, tamis_store *store, const char *text)
 {
     struct data data;
     struct spec spec;
     take_ratios(set, usual_ratios, sizeof usual_ratios / sizeof *usual_ratios);
-    if (data_find(&data) == TAMIS_OK && spec_parse(&spec, set->spec, text, strlen(text), data.specs_dir) == TAMIS_OK) {
+    if (data_find(&data) == TAMIS_OK && parse_stored(&spec, &data, store, text) == TAMIS_OK) {
         take_ratios(set, spec.ratios, spec.ratio_count);
         spec_free(&spec);
     }
@@ -69,15 +75,31 @@ static int expand(struct cli *cli, tamis_store *store, const struct spec *spec, 
     return status == TAMIS_OK ? CLI_OK : cli_fail(cli, status);
 }
 
-static int generate(struct tune_set *set, struct cli *cli, tamis_store *store, const char *name, const char *arch)
+/* From a file, or one of specs/. */
+static tamis_status read_named(struct spec *out, const struct data *data, const char *name)
 {
     char path[PATH_MAX + 80];
+    TAMIS_TRY(data_spec_path(path, data, name));
+    return spec_read(out, path, data->specs_dir);
+}
+
+/* Of a spec that the store has, from its text there: one of the same name in specs/ may say other things. */
+static tamis_status read_stored(struct spec *out, const struct data *data, tamis_store *store, const char *name)
+{
+    struct tamisi_spec_row row;
+    TAMIS_TRY(tamisi_store_get_spec(&row, store, name));
+    const tamis_status status = parse_stored(out, data, store, row.text);
+    tamisi_spec_row_free(&row);
+    return status;
+}
+
+static int generate(struct tune_set *set, struct cli *cli, tamis_store *store, const char *name, const char *arch)
+{
     struct data data;
     struct spec spec;
     tamis_status status = data_find(&data);
-    if (status == TAMIS_OK) status = data_spec_path(path, &data, name);
-    if (status != TAMIS_OK) return cli_fail(cli, status);
-    status = spec_read(&spec, path, data.specs_dir);
+    if (status == TAMIS_OK)
+        status = set->spec[0] ? read_stored(&spec, &data, store, set->spec) : read_named(&spec, &data, name);
     if (status != TAMIS_OK) return cli_fail_as(cli, status == TAMIS_EINVAL ? CLI_SPEC : CLI_FAILED);
     const int code = expand(cli, store, &spec, &data, arch);
     snprintf(set->spec, sizeof set->spec, "%s", spec.name);
@@ -96,7 +118,7 @@ static bool stored(struct tune_set *set, tamis_store *store, const char *name)
     if (tamisi_store_get_spec(&row, store, name) != TAMIS_OK) return false;
     snprintf(set->spec, sizeof set->spec, "%s", row.name);
     set->problem = row.problem;
-    read_ratios(set, row.text);
+    read_ratios(set, store, row.text);
     tamisi_spec_row_free(&row);
     return true;
 }
@@ -109,7 +131,7 @@ int tune_set_open(struct tune_set *out, struct cli *cli, tamis_store *store, con
     tamis_status status = there ? tamis_store_pattern(&out->pattern, store, out->spec) : TAMIS_OK;
     if (there && status == TAMIS_OK) status = find_variants(out, store, arch);
     if (status == TAMIS_OK && out->count == 0) {
-        const int code = generate(out, cli, store, name ? name : out->spec, arch);
+        const int code = generate(out, cli, store, name, arch);
         if (code != CLI_OK) return code;
         status = find_variants(out, store, arch);
     }

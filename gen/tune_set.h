@@ -18,7 +18,10 @@ struct tune_set {
     size_t count;
 };
 
-/* `name`: a spec of the store, a file, or one of specs/; NULL: the store's only one. An exit code, the message printed. */
+/*
+ * `name`: a spec of the store, a file, or one of specs/; NULL: the store's only one. What the store lacks of its own spec for
+ * `arch` is generated from the text that it has of it, which stays as it is. An exit code, the message printed.
+ */
 int tune_set_open(struct tune_set *out, struct cli *cli, tamis_store *store, const char *name, const char *arch);
 void tune_set_free(struct tune_set *set);
 

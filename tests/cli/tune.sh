@@ -55,6 +55,19 @@ want 0 "$tamis" tune s.tamis --lengths 8192 --ratios 0.5 --again --devices all
 err_has 'GPU 1 is like one that was tuned'
 [ -s log ] || fail "--again timed nothing"
 
+# ---- of a spec that the store has, another GPU's variants are made from the store's text: specs/ has other words of that name
+sed -e '/^archs:/d' -e 's/coverage: 0.005/coverage: 0.02/' "$source_dir/specs/llama-3.1-8b.yaml" >own.yaml
+for name in llama-3.1-8b my-own; do
+    sed "s/^name: .*/name: $name/" own.yaml >"own-$name.yaml"
+    want 0 "$tamis" gen "own-$name.yaml" -o "own-$name.tamis" --no-compile --arch sm_80
+    rm "own-$name.yaml"
+    # shellcheck disable=SC2086 # words
+    want 0 "$tamis" tune "own-$name.tamis" $short
+    err_has "variants of $name for sm_90a generated"
+    want 0 "$tamis" plan "own-$name.tamis" --arch sm_90a
+    out_has 'selection: coverage 0.02,'
+done
+
 # ---- a new tile size costs itself, beside the default and the best
 mkdir tiles
 printf 'tiles:\n  - family: compress\n    params: {block_m: [64, 128], threads: 256}\n' >tiles/old.yaml
