@@ -49,7 +49,7 @@ struct job {
     double done_cost, all_cost; /* of tasks, in tune_cost()'s seconds */
     size_t done, all;           /* tasks; of this device */
     struct {
-        size_t tasks, timed, refused, bad, unknown;
+        size_t tasks, tuned, timed, refused, bad, unknown; /* tuned: tasks that were not cut short */
         double log_gain; /* sum of the logarithms */
         size_t gains;
     } sum;
@@ -180,10 +180,11 @@ static bool goes_on(struct job *job)
 static void note_outcome(struct job *job, const struct tune_task *task, const struct tune_outcome *outcome, double seconds)
 {
     job->sum.tasks++;
+    job->sum.tuned += !outcome->interrupted;
     job->sum.timed += outcome->timed;
     job->sum.refused += outcome->refused;
     job->sum.bad += outcome->bad;
-    job->sum.unknown += !outcome->chosen;
+    job->sum.unknown += !outcome->chosen && !outcome->interrupted;
     if (outcome->default_us > 0 && outcome->chosen_us > 0) {
         job->sum.log_gain += log(outcome->default_us / outcome->chosen_us);
         job->sum.gains++;
@@ -399,8 +400,7 @@ static int finish(struct job *job, int code)
                          "interrupted: the best so far is saved; the same command goes on from there");
     if (job->cut_short)
         return cli_error(job->cli, CLI_PARTIAL,
-                         "the budget is spent, with %zu of %zu buckets tuned; the same command goes on from there",
-                         job->done, job->all);
+                         "the budget is spent, with %zu buckets tuned; the same command goes on from there", job->sum.tuned);
     return CLI_OK;
 }
 

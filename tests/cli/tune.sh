@@ -224,6 +224,16 @@ cp b.tamis c.tamis
 want 7 "$tamis" tune b.tamis $short --budget 1.8s
 err_has 'the budget is spent'
 want 0 "$tamis" cache verify b.tamis
+# What it counts are the buckets of all dtypes; one that was cut short is not called one of which nothing can be known.
+want 0 "$tamis" gen llama-3.1-8b -o t.tamis --arch sm_90a --no-compile
+# shellcheck disable=SC2086 # words
+FAKE_TUNE_US=0 want 0 "$tamis" tune t.tamis $short --dtypes bf16 --json
+buckets=$(grep -c '"type":"tune_bucket"' out)
+# shellcheck disable=SC2086 # words
+want 7 "$tamis" tune t.tamis $short --dtypes bf16,fp16 --budget 1.2s
+tuned=$(sed -n 's/.*budget is spent, with \([0-9]*\) buckets tuned.*/\1/p' err)
+[ "${tuned:-0}" -ge "$buckets" ] || fail "$tuned buckets tuned, of one dtype alone there are $buckets"
+err_lacks 'nothing is known'
 cp b.tamis j.tamis
 # shellcheck disable=SC2086 # words
 want 7 "$tamis" tune j.tamis $short --dtypes bf16 --budget 1s --json
