@@ -76,10 +76,12 @@ static bool read_ratios(struct cli *cli, const char *name, const char *fallback,
     if (!text) text = fallback;
     while (text) {
         char word[32], *end;
-        const bool good = next_word(&text, word, sizeof word) && isdigit((unsigned char)*word);
+        const bool good = next_word(&text, word, sizeof word) && (isdigit((unsigned char)*word) || *word == '.');
         const double value = strtod(word, &end);
         if (!good || *end || !(value > 0 && value <= 1))
             return cli_usage(cli, "--%s: \"%s\" is not a ratio above 0 and up to 1", name, word), false;
+        for (int i = 0; i < *count; i++)
+            if (out[i] == value) return cli_usage(cli, "--%s: %s is given twice", name, word), false;
         if (*count == BENCH_MAX_LIST) return cli_usage(cli, "--%s: more than %d values", name, BENCH_MAX_LIST), false;
         out[(*count)++] = value;
     }

@@ -69,28 +69,28 @@ static bool read_budget(struct job *job)
     if (!text) return true;
     const double value = strtod(text, &end);
     const double unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : 1;
-    if (end == text || !isdigit((unsigned char)*text) || !(value > 0) || value > 1e6 || (*end && !strchr("smh", *end)) ||
-        (*end && end[1]))
+    const bool number = end > text && (isdigit((unsigned char)*text) || *text == '.') && value > 0 && value <= 1e6;
+    if (!number || (*end && !strchr("smh", *end)) || (*end && end[1]))
         return cli_usage(job->cli, "--budget: \"%s\" is no time, 5m, 90s or 1h would be one", text), false;
     job->budget_s = value * unit;
     return true;
 }
 
-/* "all", or numbers with commas between. */
+/* "all", or numbers with commas between, each given once. */
 static bool read_devices(struct job *job)
 {
-    const char *at = cli_value(job->cli, "devices");
-    if (at && strcmp(at, "all") == 0) return true;
-    if (!at) at = "0";
-    while (*at) {
+    const char *text = cli_value(job->cli, "devices"), *at = text ? text : "0";
+    if (strcmp(at, "all") == 0) return true;
+    do {
         char *end;
         const long ordinal = isdigit((unsigned char)*at) ? strtol(at, &end, 10) : -1;
-        if (ordinal < 0 || ordinal > 1023 || job->device_count == MAX_DEVICES || (*end && (*end != ',' || !end[1])))
-            return cli_usage(job->cli, "--devices: \"%s\" is neither all nor GPUs' numbers with commas between",
-                             cli_value(job->cli, "devices")), false;
+        if (ordinal < 0 || ordinal > 1023 || job->device_count == MAX_DEVICES || (*end && *end != ','))
+            return cli_usage(job->cli, "--devices: \"%s\" is neither all nor GPUs' numbers with commas between", text), false;
+        for (int i = 0; i < job->device_count; i++)
+            if (job->devices[i] == ordinal) return cli_usage(job->cli, "--devices: %ld is given twice", ordinal), false;
         job->devices[job->device_count++] = (int)ordinal;
-        at = end + (*end == ',');
-    }
+        at = *end ? end + 1 : NULL;
+    } while (at);
     return true;
 }
 
