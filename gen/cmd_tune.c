@@ -409,6 +409,9 @@ static int run(struct cli *cli)
     struct job job = {.cli = cli, .started = cli_seconds()};
     const tamis_store_options create = {sizeof create, TAMIS_STORE_CREATE, cli_log, cli};
     if (!read_arguments(&job)) return CLI_USAGE;
+    /* A mistyped name would else become an empty store. */
+    if (!cli_given(cli, "spec") && access(cli->operands[0], F_OK) != 0)
+        return cli_error(cli, CLI_FAILED, "no store %s: tamis gen makes one, or --spec SPEC here", cli->operands[0]);
     cli_catch_interrupt();
     signal(SIGPIPE, SIG_IGN); /* a process that is gone shows when it is written to */
     read_boot(job.boot, sizeof job.boot);

@@ -311,15 +311,28 @@ err_has 'compute capability 7.5'
 FAKE_TUNE_NONE=1 want 4 "$tamis" tune s.tamis
 err_has 'there is no GPU'
 want 1 "$tamis" tune none.tamis
+err_has 'no store none.tamis: tamis gen makes one'
+absent none.tamis
+: >none.tamis
+want 1 "$tamis" tune none.tamis
 err_has 'none.tamis has no spec'
 want 1 "$tamis" tune s.tamis --spec nosuch
 err_has nosuch
 want 2 "$tamis" tune
 want 2 "$tamis" tune s.tamis --budget soon
 err_has '5m, 90s or 1h would be one'
-want 2 "$tamis" tune s.tamis --devices 0,,1
+for devices in 0,,1 '' 0, ,0 -1 all,0; do
+    want 2 "$tamis" tune s.tamis --devices "$devices"
+    err_has "\"$devices\" is neither all nor GPUs' numbers"
+done
+want 2 "$tamis" tune s.tamis --devices 1,01
+err_has '--devices: 1 is given twice'
 want 2 "$tamis" tune s.tamis --lengths 0
 want 2 "$tamis" tune s.tamis --ratios 2
+want 2 "$tamis" tune s.tamis --ratios .
+want 2 "$tamis" tune s.tamis --ratios 0.5,0.25,.5
+err_has '--ratios: .5 is given twice'
+want 2 "$tamis" tune s.tamis --budget .s
 want 2 "$tamis" tune s.tamis --rigor much
 want 2 "$tamis" tune s.tamis --pattern flexprefil
 err_has flexprefill
