@@ -124,7 +124,10 @@ void cli_progress_clear(struct cli *cli); /* lock held; before other text */
 void cli_progress_end(struct cli *cli);
 double cli_seconds(void); /* monotonic */
 
-/* cli_file.c: `text` as the file `path`, as a whole or not at all: what was there stays until it is. The exit code. */
+/*
+ * cli_file.c: `text` as the file `path`, as a whole or not at all: what was there stays until it is. Rights stay, and a link
+ * still points to it. A pipe or a terminal is written as it is. The exit code, the message printed.
+ */
 int cli_write_file(struct cli *cli, const char *path, const struct tamisi_buf *text);
 
 /* Ctrl-C: the first only sets the flag, the second ends the process. */

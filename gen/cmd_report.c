@@ -6,8 +6,6 @@
 #include "error.h"
 #include "report.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,15 +71,6 @@ static tamis_status write_page(struct tamisi_buf *page, tamis_store *store, cons
     return status;
 }
 
-static int write_file(struct cli *cli, const char *path, const struct tamisi_buf *page)
-{
-    FILE *file = fopen(path, "w");
-    if (!file) return cli_error(cli, CLI_FAILED, "%s: cannot be written: %s", path, strerror(errno));
-    const bool written = fwrite(page->data, 1, page->size, file) == page->size;
-    if (fclose(file) != 0 || !written) return cli_error(cli, CLI_FAILED, "%s: cannot be written: %s", path, strerror(errno));
-    return CLI_OK;
-}
-
 static int run(struct cli *cli)
 {
     const tamis_store_options options = {sizeof options, TAMIS_STORE_READ, cli_log, cli};
@@ -92,7 +81,7 @@ static int run(struct cli *cli)
     if (!path) return cli_usage(cli, "-o FILE is missing");
     tamis_status status = tamis_store_open(&store, cli->operands[0], &options);
     if (status == TAMIS_OK) status = write_page(&page, store, cli_value(cli, "spec"));
-    int code = status == TAMIS_OK ? write_file(cli, path, &page) : cli_fail(cli, status);
+    int code = status == TAMIS_OK ? cli_write_file(cli, path, &page) : cli_fail(cli, status);
     if (code == CLI_OK && cli->json) {
         cli_json_begin(cli, &json, "report");
         json_string(&json, "output", path);

@@ -186,6 +186,21 @@ want 1 "$tamis" report nosuch.tamis -o n.html
 want 2 "$tamis" report s.tamis
 want 1 "$tamis" report s.tamis -o none/s.html
 err_has 'cannot be written'
+# A page that does not fit leaves the one that was there, and nothing beside it; a link stays one, and rights stay.
+chmod 640 s.html
+ln -s s.html link.html
+cp s.html before.html
+# shellcheck disable=SC3045 # dash and bash have it
+want 1 sh -c 'trap "" XFSZ; ulimit -f 8; exec "$0" report f.tamis --spec llama-3.1-8b -o link.html' "$tamis"
+err_has 'link.html: cannot be written: File too large'
+same s.html before.html
+want 0 "$tamis" report f.tamis --spec llama-3.1-8b-flexprefill -o link.html
+same s.html f.html
+[ -L link.html ] || fail "the link became a file"
+[ "$(stat -c %a s.html)" = 640 ] || fail "the page's rights are others now"
+"$tamis" report f.tamis --spec llama-3.1-8b-flexprefill -o /dev/stdout | cat >piped.html
+same piped.html f.html
+[ -z "$(find . -name '*.tmp')" ] || fail "a temporary file is left"
 want 0 "$tamis" gen llama-3.1-8b -o untuned.tamis --no-compile --arch sm_90a --defaults-only
 want 1 "$tamis" report untuned.tamis -o n.html
 err_has 'was not tuned: run tamis tune'
