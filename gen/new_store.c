@@ -69,10 +69,19 @@ int new_store_finish(struct cli *cli, struct new_store *new_store, long long *by
     return CLI_OK;
 }
 
+/* On a full disk SQLite leaves its journal behind. */
+static void remove_temporary(const struct new_store *new_store)
+{
+    char journal[sizeof new_store->temporary + 16];
+    snprintf(journal, sizeof journal, "%s-journal", new_store->temporary);
+    unlink(new_store->temporary);
+    unlink(journal);
+}
+
 void new_store_free(struct new_store *new_store)
 {
     tamis_store_free(new_store->store);
     new_store->store = NULL;
-    if (new_store->temporary[0]) unlink(new_store->temporary);
+    if (new_store->temporary[0]) remove_temporary(new_store);
     new_store->temporary[0] = '\0';
 }

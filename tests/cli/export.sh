@@ -165,12 +165,14 @@ for left in *.tamis.??????; do [ ! -e "$left" ] || fail "$left is left behind"; 
 # No room: nothing new is there, and nothing is left.
 if (trap '' XFSZ && ulimit -f 8) 2>/dev/null; then
     cp b.tamis kept.tamis
-    limited() { (trap '' XFSZ && ulimit -f 8 && "$@"); }
-    want 1 limited "$tamis" export s.tamis -o kept.tamis --sources-only
-    same b.tamis kept.tamis
-    want 1 limited "$tamis" merge s.tamis -o kept.tamis
-    same b.tamis kept.tamis
-    for left in *.tamis.??????; do [ ! -e "$left" ] || fail "$left is left behind"; done
+    limited() { (trap '' XFSZ && ulimit -f "$blocks" && "$@"); }
+    for blocks in 8 64 128; do
+        want 1 limited "$tamis" export s.tamis -o kept.tamis --sources-only
+        same b.tamis kept.tamis
+        want 1 limited "$tamis" merge s.tamis -o kept.tamis
+        same b.tamis kept.tamis
+    done
+    for left in *.tamis.??????*; do [ ! -e "$left" ] || fail "$left is left behind"; done
 fi
 umask 027
 want 0 "$tamis" export s.tamis -o mode.tamis --sources-only
