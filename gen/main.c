@@ -70,8 +70,10 @@ static int run(const struct cli_command *command, int argc, char **argv)
 
 static int version(void)
 {
-    printf("tamis %s\n", tamis_version_string());
-    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+    struct cli cli;
+    const bool opened = cli_open(&cli, &tool, 0, NULL);
+    if (opened) cli_print(&cli, "tamis %s\n", tamis_version_string());
+    return cli_close(&cli, opened ? CLI_OK : CLI_FAILED);
 }
 
 static bool is_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }

@@ -174,6 +174,7 @@ if [ -c /dev/full ]; then
         "$tamis" $arguments >/dev/full 2>err
         code=$?
         [ $code -eq 1 ] || fail "exit code $code with a full standard output: $arguments"
+        err_has 'cannot write to standard output'
     done
 fi
 finish
