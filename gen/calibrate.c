@@ -39,15 +39,25 @@ static bool same_group(const struct quality_row *a, const struct quality_row *b)
     return a->length == b->length && strcmp(a->cases[0], b->cases[0]) == 0;
 }
 
+static bool same_length(const struct quality_row *a, const struct quality_row *b) { return a->length == b->length; }
+
+/* Whether a row is the first of its group; `same` says of which. */
+static bool is_first(const struct quality_row *from, const struct quality_row *first,
+                     bool (*same)(const struct quality_row *, const struct quality_row *))
+{
+    if (from > first && same(from - 1, from)) return false;
+    for (const struct quality_row *row = first; row < from; row++)
+        if (same(row, from)) return false;
+    return true;
+}
+
 /* The mean loss of a row's group, taken at the group's first row. */
 static void look_at_group(struct calibrate_setting *setting, const struct quality_row *rows, size_t dense,
                           const struct quality_row *from, const struct quality_row *first, const struct quality_row *end)
 {
     double loss = 0;
     int count = 0;
-    if (from > first && same_group(from - 1, from)) return;
-    for (const struct quality_row *row = first; row < from; row++)
-        if (same_group(row, from)) return;
+    if (!is_first(from, first, same_group)) return;
     for (const struct quality_row *row = from; row < end; row++) {
         const struct quality_row *plain = same_group(row, from) ? find_dense(rows, dense, row) : NULL;
         if (!plain) continue;
@@ -59,12 +69,29 @@ static void look_at_group(struct calibrate_setting *setting, const struct qualit
     setting->worst_row = from;
 }
 
+/* The speed at a row's length, taken at the first row of that length. */
+static void look_at_length(struct calibrate_setting *setting, const struct quality_row *rows, size_t dense,
+                           const struct quality_row *from, const struct quality_row *first, const struct quality_row *end)
+{
+    double dense_ms = 0, own_ms = 0;
+    if (!is_first(from, first, same_length)) return;
+    for (const struct quality_row *row = from; row < end; row++) {
+        const struct quality_row *plain = same_length(row, from) ? find_dense(rows, dense, row) : NULL;
+        if (!plain) continue;
+        dense_ms += plain->prefill_ms;
+        own_ms += row->prefill_ms;
+    }
+    if (!(own_ms > 0) || dense_ms / own_ms >= setting->slowest) return;
+    setting->slowest = dense_ms / own_ms;
+    setting->slowest_length = from->length;
+}
+
 /* Rows from `first` to before `end`, all of one setting. */
 static void measure(struct calibrate_setting *out, const struct quality_row *rows, size_t dense,
                     const struct quality_row *first, const struct quality_row *end)
 {
     double squares = 0, dense_ms = 0, own_ms = 0;
-    *out = (struct calibrate_setting){.row = first, .worst = -HUGE_VAL, .worst_row = first};
+    *out = (struct calibrate_setting){.row = first, .worst = -HUGE_VAL, .worst_row = first, .slowest = HUGE_VAL};
     for (const struct quality_row *row = first; row < end; row++) {
         const struct quality_row *plain = find_dense(rows, dense, row);
         if (!plain) continue;
@@ -76,7 +103,9 @@ static void measure(struct calibrate_setting *out, const struct quality_row *row
         dense_ms += plain->prefill_ms;
         own_ms += row->prefill_ms;
         look_at_group(out, rows, dense, row, first, end);
+        look_at_length(out, rows, dense, row, first, end);
     }
+    if (!out->slowest_length) out->slowest = 0;
     if (out->prompts == 0) return;
     out->accuracy /= out->prompts;
     out->dense /= out->prompts;
@@ -164,6 +193,8 @@ bool calibrate_holds(const struct calibrate_result *result, const struct calibra
     return setting->prompts == result->prompts && (each ? setting->worst : setting->loss) <= bound + slack;
 }
 
+bool calibrate_pays(const struct calibrate_setting *setting) { return setting->speed > 1; }
+
 bool calibrate_alike(const tamis_selection *a, const tamis_selection *b)
 {
     return a->scope == b->scope && a->window == b->window && a->pool == b->pool && a->min_tokens == b->min_tokens;
@@ -175,7 +206,7 @@ const struct calibrate_setting *calibrate_choose(const struct calibrate_result *
     for (size_t i = 0; i < result->count; i++) {
         const struct calibrate_setting *setting = &result->settings[i];
         if (like && !calibrate_alike(&setting->row->selection, like)) continue;
-        if (calibrate_holds(result, setting, bound, each)) return setting;
+        if (calibrate_holds(result, setting, bound, each) && calibrate_pays(setting)) return setting;
     }
     return NULL;
 }

@@ -18,7 +18,9 @@ struct calibrate_setting {
     double error;                  /* standard error of the loss, from the differences of the prompts */
     double worst;                  /* the largest mean loss of a task at a length */
     const struct quality_row *worst_row; /* one of that task and length */
-    double speed;                  /* dense prefill time over the setting's */
+    double speed;                  /* dense prefill time over the setting's; 0: no time was measured */
+    double slowest;                /* the same at the length where it is least */
+    long long slowest_length;
 };
 
 struct calibrate_result {
@@ -35,8 +37,12 @@ void calibrate_free(struct calibrate_result *result);
 
 /* Whether a setting has all of dense's prompts, and loses at most `bound`: on the mean or, `each`, in each task and length. */
 bool calibrate_holds(const struct calibrate_result *result, const struct calibrate_setting *setting, double bound, bool each);
+/* Whether it is worth a loss at all: faster than dense over all lengths. */
+bool calibrate_pays(const struct calibrate_setting *setting);
 
-/* The fastest that holds and is `like` in scope, window, pool and min_tokens; NULL: there is none. `like` NULL: any. */
+/*
+ * The fastest that holds, pays, and is `like` in scope, window, pool and min_tokens; NULL: there is none. `like` NULL: any.
+ */
 const struct calibrate_setting *calibrate_choose(const struct calibrate_result *result, double bound, bool each,
                                                  const tamis_selection *like);
 bool calibrate_alike(const tamis_selection *a, const tamis_selection *b);

@@ -71,6 +71,9 @@ static tamis_status read_spec(struct job *job, const char *spec, const char *out
 
 /* ---- what is written */
 
+/* On the mean faster than dense, and yet not at each length. */
+static bool is_slow_somewhere(const struct calibrate_setting *setting) { return setting->slowest <= 1; }
+
 static void put_evidence(char lines[EVIDENCE_LINES][400], const struct job *job)
 {
     const struct calibrate_setting *s = job->chosen;
@@ -79,8 +82,11 @@ static void put_evidence(char lines[EVIDENCE_LINES][400], const struct job *job)
         if ((unsigned char)*at < ' ') *at = ' '; /* a comment is one line, whatever a file has in its fields */
     snprintf(lines[1], sizeof lines[1], "accuracy %.4f, dense %.4f: a loss of %.4f, standard error %.4f, of %d prompts",
              s->accuracy, s->dense, s->loss, s->error, s->prompts);
-    snprintf(lines[2], sizeof lines[2], "the fastest within a loss of %g%s: prompts %.2fx as fast as dense", job->bound,
-             job->each ? " in each task and length" : "", s->speed);
+    const int bytes = snprintf(lines[2], sizeof lines[2], "the fastest within a loss of %g%s: prompts %.2fx as fast as dense",
+                               job->bound, job->each ? " in each task and length" : "", s->speed);
+    if (is_slow_somewhere(s))
+        snprintf(lines[2] + bytes, sizeof lines[2] - (size_t)bytes, ", but %.2fx at %lld tokens", s->slowest,
+                 s->slowest_length);
 }
 
 static tamis_status edit_spec(struct tamisi_buf *out, const struct job *job, const char *output)
@@ -126,7 +132,8 @@ static const char *verdict(const struct job *job, const struct calibrate_setting
     if (setting == job->chosen) return "chosen";
     if (setting->prompts != job->result.prompts) return "prompts are missing";
     if (like && !calibrate_alike(&setting->row->selection, like)) return "the spec selects otherwise";
-    return calibrate_holds(&job->result, setting, job->bound, job->each) ? "slower" : "loses more";
+    if (!calibrate_holds(&job->result, setting, job->bound, job->each)) return "loses more";
+    return calibrate_pays(setting) ? "slower" : "not faster than dense";
 }
 
 static void print_table(const struct job *job)
@@ -177,10 +184,28 @@ static void print_json(const struct job *job, const char *output)
         json_real(&json, "error", s->error);
         json_real(&json, "worst", s->prompts > 0 ? s->worst : 0.0);
         json_real(&json, "speed", s->speed);
+        json_real(&json, "slowest", s->slowest);
+        json_int(&json, "slowest_length", s->slowest_length);
         json_string(&json, "verdict", verdict(job, s));
         json_string(&json, "output", s == job->chosen ? output : NULL);
         cli_json_end(job->cli, &json);
     }
+}
+
+/* Is there one that speed alone speaks against? */
+static bool holds_any(const struct job *job)
+{
+    for (size_t i = 0; i < job->result.count; i++)
+        if (strcmp(verdict(job, &job->result.settings[i]), "not faster than dense") == 0) return true;
+    return false;
+}
+
+static void warn_of_lengths(const struct job *job)
+{
+    const struct calibrate_setting *s = job->chosen;
+    if (s && is_slow_somewhere(s))
+        cli_warn(job->cli, "%s: at %lld tokens it is %.2fx as fast as dense: prompts of that length are better run dense",
+                 s->row->setting, s->slowest_length, s->slowest);
 }
 
 static int run_job(struct job *job)
@@ -202,8 +227,10 @@ static int run_job(struct job *job)
         print_json(job, output);
     else
         print_text(job, output);
+    warn_of_lengths(job);
     if (job->chosen) return CLI_OK;
-    return cli_error(cli, CLI_FAILED, "no setting holds a loss of %g: nothing is chosen", job->bound);
+    return cli_error(cli, CLI_FAILED, "no setting holds a loss of %g%s: nothing is chosen", job->bound,
+                     holds_any(job) ? " and is faster than dense" : "");
 }
 
 static int run(struct cli *cli)
@@ -240,8 +267,9 @@ const struct cli_command cmd_calibrate = {
     .summary = "choose how many tokens a model keeps, and in which layers, by measured answers",
     .description =
         "Read FILE, or stdin for -, the results.csv of examples/quality/run.py, compare each token-sparse setting with dense "
-        "prompt by prompt, and name the fastest whose loss of accuracy stays within a bound. With -o it becomes a spec's "
-        "coverage, ratio or count, and its sparse_layers, with the evidence as comments; all else in the spec stays.",
+        "prompt by prompt, and name the fastest whose loss of accuracy stays within a bound; one that is not faster than dense "
+        "is never chosen. With -o it becomes a spec's coverage, ratio or count, and its sparse_layers, with the evidence as "
+        "comments; all else in the spec stays.",
     .options = options,
     .exits = exits,
     .examples = "tamis calibrate results.csv\n"

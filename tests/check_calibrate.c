@@ -167,9 +167,52 @@ START_TEST(losses_and_speeds)
     ck_assert_double_eq_tol(s->worst, 0.75, 1e-12);
     ck_assert_str_eq(s->worst_row->cases[0], "b");
     ck_assert_double_eq_tol(s->speed, 2.0, 1e-12);
+    ck_assert_double_eq_tol(s->slowest, 1.5, 1e-12);
+    ck_assert_int_eq(s->slowest_length, 100);
     calibrate_free(&result);
     free(rows);
     free(text);
+}
+END_TEST
+
+/* Of prompts that dense takes `ms` for, lengths 100 and 200, a setting that takes 10 and 20. */
+static double speed_of(double short_ms, double long_ms, bool *chosen, double *slowest, long long *length)
+{
+    char rows_text[1024];
+    struct calibrate_result result;
+    struct quality_row *rows;
+    snprintf(rows_text, sizeof rows_text,
+             HEAD "s,a,t,100,,0,1,10,sparse,ratio,0.5,head,128,7,1024,1-3,4\n"
+                  "s,a,t,200,,0,1,20,sparse,ratio,0.5,head,128,7,1024,1-3,4\n"
+                  "dense,a,t,100,,0,1,%g,dense,dense,,head,128,7,1024,,4\n"
+                  "dense,a,t,200,,0,1,%g,dense,dense,,head,128,7,1024,,4\n", short_ms, long_ms);
+    char *text = measure(&result, &rows, rows_text, 0);
+    const double speed = result.settings[0].speed;
+    *chosen = calibrate_choose(&result, 0.0, true, NULL) != NULL;
+    *slowest = result.settings[0].slowest;
+    *length = result.settings[0].slowest_length;
+    calibrate_free(&result);
+    free(rows);
+    free(text);
+    return speed;
+}
+
+/* What costs answers and no less time than dense is no choice, however little it costs. */
+START_TEST(slower_than_dense)
+{
+    bool chosen;
+    double slowest;
+    long long length;
+    ck_assert_double_eq_tol(speed_of(9, 18, &chosen, &slowest, &length), 0.9, 1e-12);
+    ck_assert(!chosen);
+    ck_assert_double_eq_tol(speed_of(10, 20, &chosen, &slowest, &length), 1.0, 1e-12);
+    ck_assert(!chosen);
+    ck_assert_double_eq(speed_of(0, 0, &chosen, &slowest, &length), 0.0);
+    ck_assert(!chosen);
+    ck_assert_double_eq_tol(speed_of(8, 28, &chosen, &slowest, &length), 1.2, 1e-12);
+    ck_assert(chosen);
+    ck_assert_double_eq_tol(slowest, 0.8, 1e-12);
+    ck_assert_int_eq(length, 100);
 }
 END_TEST
 
@@ -208,6 +251,7 @@ Suite *calibrate_suite(void)
     tcase_add_test(csv, too_many_columns);
     tcase_add_test(csv, cut_and_changed);
     tcase_add_test(choice, losses_and_speeds);
+    tcase_add_test(choice, slower_than_dense);
     tcase_add_test(choice, choices);
     suite_add_tcase(suite, csv);
     suite_add_tcase(suite, choice);

@@ -43,6 +43,21 @@ sed '/sparse:coverage=.005/s/,1,,80/,0,,80/' results.csv >bad.csv
 want 1 "$tamis" calibrate bad.csv
 err_has 'no setting holds a loss of 0.01: nothing is chosen'
 out_has 'loses more'
+# What is not faster than dense is not chosen, and at which length what is chosen is slower is said.
+sed '/sparse:coverage=.005/s/,80,sparse/,101,sparse/' results.csv >bad.csv
+want 1 "$tamis" calibrate bad.csv
+err_has 'no setting holds a loss of 0.01 and is faster than dense: nothing is chosen'
+out_has 'not faster than dense'
+{
+    cat results.csv
+    rows dense dense dense '' '' 75 10 | sed 's/,4096,/,8192,/'
+    rows 'sparse:coverage=.005' sparse coverage 0.005 15-30 80 10 | sed 's/,4096,/,8192,/'
+} >mixed.csv
+want 0 "$tamis" calibrate mixed.csv
+err_has 'sparse:coverage=.005: at 8192 tokens it is 0.94x as fast as dense'
+out_has 'coverage: 0.005, sparse_layers: 15-30'
+want 0 "$tamis" calibrate mixed.csv --length 4096
+err_empty
 want 0 "$tamis" calibrate results.csv --json
 json_ok calibrate
 out_has '"setting":"sparse:coverage=.02","policy":"coverage","amount":"0.02","sparse_layers":"14,15,20-31","prompts":10,'
