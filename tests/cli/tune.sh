@@ -190,7 +190,7 @@ err_has 'cannot be written'
 chmod 640 s.html
 ln -s s.html link.html
 cp s.html before.html
-# shellcheck disable=SC3045 # dash and bash have it
+# shellcheck disable=SC2016 # $0 is that shell's
 want 1 sh -c 'trap "" XFSZ; ulimit -f 8; exec "$0" report f.tamis --spec llama-3.1-8b -o link.html' "$tamis"
 err_has 'link.html: cannot be written: File too large'
 same s.html before.html
@@ -336,7 +336,7 @@ err_has nosuch
 want 2 "$tamis" tune
 want 2 "$tamis" tune s.tamis --budget soon
 err_has '5m, 90s or 1h would be one'
-for devices in 0,,1 '' 0, ,0 -1 all,0; do
+for devices in 0,,1 '' '0,' ',0' -1 all,0; do
     want 2 "$tamis" tune s.tamis --devices "$devices"
     err_has "\"$devices\" is neither all nor GPUs' numbers"
 done
