@@ -60,9 +60,9 @@ static tamis_status find_usable(struct tamisi_ranking *out, tamis_store *store, 
         return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no attention kernel with an output map for head_dim %d, %s, %s: run tamis "
                                                "gen on a spec with output_map: true",
                            tamisi_store_path(store), problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", arch);
-    return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s",
+    return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s%s",
                        tamisi_store_path(store), family, problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16",
-                       arch, arch);
+                       arch, arch, tamisi_family_has_blocks(family) ? " on a spec whose tiles have tiles/pattern.yaml" : "");
 }
 
 static void make_bucket(struct tamisi_bucket *out, const char *family, const tamis_problem *problem,

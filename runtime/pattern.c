@@ -109,12 +109,18 @@ tamis_status tamisi_pattern_check(const tamis_pattern *pattern, const tamis_prob
 
 /* ------------------------------------------------------------------------------------------------------------ lists */
 
+static bool makes_lists(const char *family) { return strncmp(family, "pattern", strlen("pattern")) == 0; }
+
+bool tamisi_family_has_blocks(const char *family)
+{
+    return makes_lists(family) || strcmp(family, "blocks") == 0 || strcmp(family, "attend_blocks") == 0;
+}
+
 int tamisi_family_abi(const char *family)
 {
-    const bool makes = strncmp(family, "pattern", strlen("pattern")) == 0;
-    const bool has_blocks = makes || strcmp(family, "blocks") == 0 || strcmp(family, "attend_blocks") == 0;
     if (strcmp(family, TAMISI_MAP_FAMILY) == 0) return TAMIS_KERNEL_ABI + 1000 * TAMIS_MAP_ABI;
-    return TAMIS_KERNEL_ABI + (has_blocks ? 1000 * TAMIS_BLOCK_ABI : 0) + (makes ? 1000000 * TAMIS_PATTERN_ABI : 0);
+    return TAMIS_KERNEL_ABI + (tamisi_family_has_blocks(family) ? 1000 * TAMIS_BLOCK_ABI : 0) +
+           (makes_lists(family) ? 1000000 * TAMIS_PATTERN_ABI : 0);
 }
 
 int tamisi_pattern_tiles(const struct tamisi_facts *facts)

@@ -74,6 +74,7 @@ void tamisi_pattern_describe(struct tamisi_buf *out, const tamis_pattern *patter
 #define TAMISI_MAP_FAMILY "attend_map" /* in place of attend, of plans with an output map */
 /* The interface that a family's kernels are made for, tamisi_variant's abi: kernel_args.h', and that of others where used. */
 int tamisi_family_abi(const char *family);
+bool tamisi_family_has_blocks(const char *family); /* of block patterns: a spec has it by its tiles alone */
 int tamisi_pattern_tiles(const struct tamisi_facts *facts);    /* T */
 /* Entries of a list in the workspace: the most that the pattern ever lists, up to T. 0: lists do not lie there. */
 int tamisi_pattern_row(const tamis_pattern *pattern, int tiles);

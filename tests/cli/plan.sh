@@ -111,6 +111,8 @@ want 2 "$tamis" plan two.tamis --spec qwen3-8b
 err_has 'choose with --arch: two.tamis has kernels for several, as '
 want 1 "$tamis" plan one.tamis --arch sm_90a
 err_has 'no score kernel for head_dim 128, bf16, sm_90a: run tamis gen with --arch sm_90a'
+want 1 "$tamis" plan one.tamis --pattern sliding
+err_has 'run tamis gen with --arch sm_80 on a spec whose tiles have tiles/pattern.yaml'
 # The spec's pattern is told, of a spec as of its store, with its kernels; what is counted is without it.
 want 0 "$tamis" gen llama-3.1-8b-flexprefill -o patterned.tamis --no-compile --arch sm_80 --defaults-only
 want 0 "$tamis" plan llama-3.1-8b-flexprefill --arch sm_80 --explain
