@@ -102,8 +102,8 @@ static const struct schema_key *find_parameter(tamis_pattern_kind kind, const ch
     return NULL;
 }
 
-/* "gamma=0.9" */
-static bool read_parameter(struct spec *spec, const char *text, size_t bytes, char *wrong, size_t wrong_bytes)
+/* "gamma=0.9"; `seen` has a place for each of schema_keys. */
+static bool read_parameter(struct spec *spec, bool *seen, const char *text, size_t bytes, char *wrong, size_t wrong_bytes)
 {
     char pair[80], expected[160];
     if (bytes >= sizeof pair) return snprintf(wrong, wrong_bytes, "a parameter is too long"), false;
@@ -114,6 +114,8 @@ static bool read_parameter(struct spec *spec, const char *text, size_t bytes, ch
     *value++ = '\0';
     const struct schema_key *key = find_parameter(spec->pattern.kind, pair, wrong, wrong_bytes);
     if (!key) return false;
+    if (seen[key - schema_keys]) return snprintf(wrong, wrong_bytes, "%s is given twice", key->key), false;
+    seen[key - schema_keys] = true;
     if (spec_value_set(spec, key, value)) return true;
     schema_expect(expected, sizeof expected, key);
     snprintf(wrong, wrong_bytes, "%s is \"%s\", %s would be right", key->key, value, expected);
@@ -123,6 +125,7 @@ static bool read_parameter(struct spec *spec, const char *text, size_t bytes, ch
 bool spec_pattern_read(tamis_pattern *out, const char *text, char *wrong, size_t wrong_bytes)
 {
     if (strcmp(text, "none") == 0) return *out = (tamis_pattern)TAMIS_PATTERN_INIT, true;
+    bool seen[SCHEMA_MAX_KEYS] = {false};
     struct spec *spec = calloc(1, sizeof *spec);
     if (!spec) return snprintf(wrong, wrong_bytes, "out of memory"), false;
     spec->pattern = (tamis_pattern)TAMIS_PATTERN_INIT;
@@ -130,7 +133,7 @@ bool spec_pattern_read(tamis_pattern *out, const char *text, char *wrong, size_t
     bool ok = read_kind(&spec->pattern, text, bytes, wrong, wrong_bytes);
     for (text += bytes; ok && *text == ','; text += bytes) {
         bytes = strcspn(++text, ",");
-        ok = read_parameter(spec, text, bytes, wrong, wrong_bytes);
+        ok = read_parameter(spec, seen, text, bytes, wrong, wrong_bytes);
     }
     if (ok) *out = spec->pattern;
     free(spec);

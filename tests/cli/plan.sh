@@ -74,6 +74,8 @@ want 1 "$tamis" plan llama-3.1-8b --arch sm_90a --pattern sliding
 err_has 'llama-3.1-8b makes no blocks kernel for sm_90a'
 want 2 "$tamis" plan llama-3.1-8b --arch sm_90a --pattern flexprefill,gamma=2
 err_has gamma
+want 2 "$tamis" plan llama-3.1-8b --arch sm_90a --pattern flexprefill,gamma=0.9,tau=0.1,gamma=0.8
+err_has '--pattern: gamma is given twice'
 
 want 0 "$tamis" plan llama-3.1-8b --arch sm_80 --count 5000 --batch 3 --seq-len 20000 --explain --json
 json_ok plan
