@@ -197,7 +197,9 @@ tamis_status tamisi_store_gc(tamis_store *store, struct tamisi_store_gc_result *
     if (status == TAMIS_OK) status = tamisi_store_compact(store);
     if (status == TAMIS_OK) {
         result->removed = removed;
-        result->freed_bytes = before - file_bytes(store);
+        const long long after = file_bytes(store); /* more than before where another process has written since */
+
+        result->freed_bytes = before > after ? before - after : 0;
     }
     tamisi_store_unlock(store);
     return status;
