@@ -180,6 +180,8 @@ static int read_options(struct job *job)
     if (code == CLI_OK) code = pattern_options_read(cli, &job->base.pattern, &job->base.blocks);
     if (code != CLI_OK) return code;
     if (!cli_given(cli, "pattern")) job->base.pattern.kind = TAMIS_PATTERN_FLEXPREFILL;
+    if (job->base.pattern.kind == TAMIS_PATTERN_NONE)
+        return cli_usage(cli, "--pattern none: there is nothing to compare; 'tamis bench operator' times tokens alone");
     if (!cli_given(cli, "coverage") && !cli_given(cli, "ratios")) {
         job->frame.options.selection.policy = TAMIS_COVERAGE;
         job->frame.options.selection.coverage = DEFAULT_COVERAGE;
@@ -206,7 +208,7 @@ static int bench_all(struct job *job)
 
 static int run(struct cli *cli)
 {
-    struct job job = {.frame = {.cli = cli}, .base = {.structure = STRUCTURED_INIT}};
+    struct job job = {.frame = {.cli = cli}, .base = {.structure = STRUCTURED_INIT, .pattern = TAMIS_PATTERN_INIT}};
     int code = read_options(&job);
     if (code == CLI_OK) code = bench_frame_open(&job.frame);
     if (code == CLI_OK) code = bench_all(&job);
@@ -251,7 +253,7 @@ const struct cli_command cmd_bench_compose = {
         "ERROR is the relative error of sampled rows of three heads against dense attention in double precision, rows that "
         "were dropped left out; KEPT the tokens that are kept; BLOCKS the part of all blocks that the pattern lists where no "
         "token is dropped, and LISTS the part of its MS that making these lists takes, timed alone. DENSE is the dense run's "
-        "time over MS, a backend's column of --peers its own dense time over MS.",
+        "time over MS, a backend's column of --peers its own dense time over MS. Without --pattern it is flexprefill.",
     .options = options,
     .exits = exits,
     .examples = "tamis bench compose llama.tamis --lengths 131072\n"

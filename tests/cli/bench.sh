@@ -241,6 +241,11 @@ err_has absent.npy
 compose 2 --sink -1
 compose 2 --spacing 0
 compose 2 --pattern nonsense
+compose 2 --pattern none
+err_has 'nothing to compare'
+# Without a pattern it is the published one's, with its parameters.
+compose 0
+out_has 'pattern flexprefill, gamma 0.95, tau 0.1, min_tokens 1024'
 
 # ---- ablate: six ways for each ratio
 ablate() { # ablate CODE OPTION...
