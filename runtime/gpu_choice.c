@@ -62,7 +62,8 @@ static tamis_status find_usable(struct tamisi_ranking *out, tamis_store *store, 
                            tamisi_store_path(store), problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16", arch);
     return tamisi_fail(TAMIS_EUNSUPPORTED, "%s: no %s kernel for head_dim %d, %s, %s: run tamis gen with --arch %s%s",
                        tamisi_store_path(store), family, problem->head_dim, problem->dtype == TAMIS_BF16 ? "bf16" : "fp16",
-                       arch, arch, tamisi_family_has_blocks(family) ? " on a spec whose tiles have tiles/pattern.yaml" : "");
+                       arch, arch, tamisi_family_has_blocks(family) ? " on a spec whose tiles have tiles/pattern.yaml"
+                                                                : " on a spec of that head_dim and dtype");
 }
 
 static void make_bucket(struct tamisi_bucket *out, const char *family, const tamis_problem *problem,
