@@ -325,6 +325,8 @@ static int tune_set(struct job *job)
     keep_dtypes(job);
     const tamis_status status =
         tune_build_start(&job->build, job->store, job->set.variants, job->set.count, (int)job->threads);
+    job->build.call_off = stop;
+    job->build.payload = job;
     if (status != TAMIS_OK) code = cli_fail(job->cli, status);
     if (code == CLI_OK && job->dtypes.count == 0) code = tune_dtype(job, own);
     for (int i = 0; i < job->dtypes.count && code == CLI_OK && goes_on(job); i++)

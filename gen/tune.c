@@ -117,7 +117,7 @@ static tamis_status enter(struct contest *contest, size_t i)
     char why[TUNE_WHY] = "";
     int count = 0;
     enum tune_verdict verdict = device->compile(device->payload, variant, resources, &count, why);
-    if (verdict == TUNE_BROKEN) return broken();
+    if (verdict == TUNE_BROKEN) return stopped(contest) ? TAMIS_OK : broken(); /* Ctrl-C calls off the wait for a compiler */
     /* The default is what runs without tuning: it is measured against, whatever the compiler says of it. */
     if (verdict == TUNE_RIGHT && i > 0 && tune_reports_loss(why, resources, count)) verdict = TUNE_REFUSED;
     if (verdict != TUNE_RIGHT) return condemn(contest, i, verdict, why);

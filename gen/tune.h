@@ -51,7 +51,8 @@ struct tune_round {
 
 struct tune_device {
     void *payload;
-    /* Waits for the compiler. The report of each kernel into `resources`, of TAMISI_MAX_ENTRIES. */
+    /* Waits for the compiler, unless stop() says so: TUNE_BROKEN, which is then no failure. The report of each kernel into
+       `resources`, of TAMISI_MAX_ENTRIES. */
     enum tune_verdict (*compile)(void *payload, const struct tamisi_variant *variant, struct tamisi_resource *resources,
                                  int *count, char why[TUNE_WHY]);
     enum tune_verdict (*check)(void *payload, const struct tune_task *task, const struct tamisi_variant *variant,

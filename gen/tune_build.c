@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* build.h's callbacks have no payload where they are asked to stop: one build of this kind runs in a process. */
 static struct tune_build *running;
@@ -137,13 +138,28 @@ size_t tune_build_left(struct tune_build *build)
 
 /* ---- waiting */
 
+#define ASK_MS 50 /* whether to go on waiting */
+
+/* Lock held. False: what is waited for will not be there, or not in time. */
+static bool wait_for_change(struct tune_build *build)
+{
+    struct timespec until;
+    if (build->over || (build->call_off && build->call_off(build->payload))) return false;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += ASK_MS * 1000000l;
+    until.tv_sec += until.tv_nsec / 1000000000l;
+    until.tv_nsec %= 1000000000l;
+    pthread_cond_timedwait(&build->changed, &build->lock, &until);
+    return true;
+}
+
 /* Lock held on return: the job of a variant when its outcome is final, NULL where it never will be. */
 static const struct build_job *await(struct tune_build *build, const struct tamisi_variant *variant)
 {
     for (size_t i = 0; i < build->build.count; i++) {
         const size_t first = build->build.jobs[i].same_as;
         if (!tamisi_hash_equal(&build->build.jobs[i].variant->variant.source, &variant->source)) continue;
-        while (!build->finished[first] && !build->over) pthread_cond_wait(&build->changed, &build->lock);
+        while (!build->finished[first] && wait_for_change(build)) continue;
         return build->finished[first] ? &build->build.jobs[first] : NULL;
     }
     return NULL;

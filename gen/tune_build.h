@@ -19,6 +19,8 @@ struct tune_build {
     bool started;
     tamis_status status; /* of the build as a whole, with */
     char error[256];     /* its message */
+    bool (*call_off)(void *payload); /* asked while someone waits: is it in vain? NULL: never */
+    void *payload;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -33,7 +35,10 @@ tamis_status tune_build_start(struct tune_build *out, tamis_store *store, const 
 void tune_build_stop(struct tune_build *build); /* what is being compiled is finished */
 size_t tune_build_left(struct tune_build *build); /* kernels that are not compiled yet */
 
-/* Wait for a variant, and for the defaults that its plan takes beside it: struct tune_device's compile. */
+/*
+ * Wait for a variant, and for the defaults that its plan takes beside it: struct tune_device's compile. TUNE_BROKEN too where
+ * the wait was called off.
+ */
 enum tune_verdict tune_build_wait(struct tune_build *build, const struct tamisi_variant *variant,
                                   struct tamisi_resource *resources, int *count, char why[TUNE_WHY]);
 

@@ -264,6 +264,16 @@ want 0 "$tamis" cache verify c.tamis
 want 0 "$tamis" cache ls c.tamis
 [ "$(grep -c '^timing' out)" -gt 0 ] || fail "nothing was saved at Ctrl-C"
 
+# While the first candidates are compiled too: it does not wait for all that a plan takes.
+want 0 "$tamis" gen llama-3.1-8b -o w.tamis --arch sm_90a --no-compile
+# shellcheck disable=SC2086 # words
+FAKE_NVRTC_MS=400 want 130 timeout --foreground --preserve-status -s INT 1 "$tamis" tune w.tamis $short -j 1
+err_has 'interrupted: the best so far is saved'
+err_lacks 'is not compiled'
+want 0 "$tamis" cache ls w.tamis
+[ "$(grep -c '^cubin' out)" -le 3 ] || fail "$(grep -c '^cubin' out) kernels were compiled within a second of 0.4 s each"
+rm w.tamis
+
 # ---- kill -9 at random moments: the store is sound, what was finished stays, the rest follows
 export FAKE_TUNE_US=500
 kills=${TAMIS_TUNE_KILLS:-20}
