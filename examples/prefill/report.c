@@ -137,7 +137,7 @@ void report_print(const struct report *report, bool json)
 {
     if (json) print_json(report);
     else print_text(report);
-    if (fflush(stdout) != 0) die("stdout: %s", strerror(errno));
+    if (fflush(stdout) != 0 || ferror(stdout)) die("stdout: %s", strerror(errno));
 }
 
 void report_drift(const struct report *report, const char *path)
