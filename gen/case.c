@@ -5,6 +5,7 @@
 #include "case.h"
 
 #include "error.h"
+#include "nearest.h"
 #include "spec.h"
 #include "spec_reader.h"
 #include "spec_yaml.h"
@@ -174,7 +175,27 @@ static tamis_status check_dtype(const struct case_yaml *read, const yaml_node_t 
                           spec_dtype_name(read->problem->dtype));
 }
 
-/* One key. Others than these are the case's own notes. */
+/* What read_key() takes. Others are the case's own notes, unless they are next to one of these. */
+static const char *const keys[] = {"batch",    "q_heads", "kv_heads", "seq_len", "head_dim", "dtype", "scope",
+                                   "scale",    "window",  "pool",     "count",   "coverage", "ratio", "min_tokens"};
+#define KEYS ((int)(sizeof keys / sizeof *keys))
+
+/* `seen`: a bit each of the keys before this one. */
+static tamis_status check_key(const struct case_yaml *read, const yaml_node_t *node, unsigned *seen)
+{
+    const char *key = text_of(node);
+    int at = 0;
+    while (at < KEYS && strcmp(keys[at], key) != 0) at++;
+    if (at < KEYS) {
+        if (*seen >> at & 1u) return spec_yaml_fail(read->yaml, node, "%s is given twice, once would be right", key);
+        *seen |= 1u << at;
+        return TAMIS_OK;
+    }
+    const char *meant = nearest_name(key, keys, KEYS);
+    return meant ? spec_yaml_fail(read->yaml, node, "unknown key \"%s\", did you mean \"%s\"?", key, meant) : TAMIS_OK;
+}
+
+/* One of the keys. */
 static tamis_status read_key(struct case_yaml *read, const char *key, const yaml_node_t *node)
 {
     tamis_selection *selection = &read->problem->selection;
@@ -208,8 +229,12 @@ static tamis_status read_mapping(struct case_yaml *read)
     const yaml_node_t *root = spec_yaml_root(read->yaml);
     if (root->type != YAML_MAPPING_NODE)
         return spec_yaml_fail(read->yaml, root, "no mapping, lines like \"window: 128\" would be right");
-    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++)
-        TAMIS_TRY(read_key(read, text_of(spec_yaml_node(read->yaml, pair->key)), spec_yaml_node(read->yaml, pair->value)));
+    unsigned seen = 0;
+    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *key = spec_yaml_node(read->yaml, pair->key);
+        TAMIS_TRY(check_key(read, key, &seen));
+        TAMIS_TRY(read_key(read, text_of(key), spec_yaml_node(read->yaml, pair->value)));
+    }
     return TAMIS_OK;
 }
 

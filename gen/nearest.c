@@ -30,7 +30,7 @@ static int edit_distance(const char *a, const char *b)
     return rows[lines % 3][columns];
 }
 
-void nearest_describe(char *out, size_t out_bytes, const char *wrong, const char *const *names, int count)
+const char *nearest_name(const char *wrong, const char *const *names, int count)
 {
     const size_t length = strlen(wrong);
     int best = length < MAX_NAME && length / 3 > 1 ? (int)length / 3 : 1;
@@ -42,6 +42,12 @@ void nearest_describe(char *out, size_t out_bytes, const char *wrong, const char
             nearest = names[i];
         }
     }
+    return nearest;
+}
+
+void nearest_describe(char *out, size_t out_bytes, const char *wrong, const char *const *names, int count)
+{
+    const char *nearest = nearest_name(wrong, names, count);
     if (nearest) {
         snprintf(out, out_bytes, "did you mean \"%s\"?", nearest);
         return;

@@ -238,8 +238,12 @@ cp "$reference/gqa_d128/k.npy" broken/k.npy
 broken k.npy 'would be right'
 cp "$short/output.npy" broken/q.npy
 broken q.npy 'is float32, uint16'
-echo 'window: 0x40' >>broken/case.yaml
-broken case.yaml: ''
+sed -i 's/^window:.*/window: 0x40/' broken/case.yaml
+broken case.yaml: 'is "0x40", an integer'
+echo 'window: 64' >>broken/case.yaml
+broken case.yaml: 'window is given twice'
+sed -i 's/^coverage:/coverge:/' broken/case.yaml
+broken case.yaml: 'unknown key "coverge", did you mean "coverage"?'
 sed -i 's/seq_len: 1024/seq_len: 1025/' broken/case.yaml
 broken case.yaml:5: '1024 as in the arrays'
 echo 'ratio: 0.5' >>broken/case.yaml
