@@ -35,4 +35,10 @@ int arch_list_read(struct cli *cli, struct arch_list *out)
     return count ? CLI_OK : cli_usage(cli, "--arch: the list is empty");
 }
 
+int arch_list_read_one(struct cli *cli, const char **out)
+{
+    *out = cli_value(cli, "arch");
+    return !*out || is_in(spec_archs, *out) ? CLI_OK : unknown_arch(cli, *out);
+}
+
 bool arch_list_has(const struct arch_list *list, const char *arch) { return !list->names[0] || is_in(list->names, arch); }

@@ -12,6 +12,8 @@ struct arch_list {
 
 /* Where --arch is not given the list is empty. An unknown name, or a list of none, is CLI_USAGE. */
 int arch_list_read(struct cli *cli, struct arch_list *out);
+/* Of a command that takes one alone: NULL where it is not given. */
+int arch_list_read_one(struct cli *cli, const char **out);
 bool arch_list_has(const struct arch_list *list, const char *arch); /* an empty one has all */
 
 #endif

@@ -4,6 +4,7 @@
  * or run. The numbers are explain.c's.
  */
 #define _GNU_SOURCE
+#include "arch_list.h"
 #include "cmd.h"
 #include "compile.h"
 #include "data.h"
@@ -148,9 +149,8 @@ static int choose_arch(struct job *job)
         return CLI_OK;
     }
     if (!arch) return only_arch(job);
-    int known = 0;
-    while (spec_archs[known] && strcmp(spec_archs[known], arch) != 0) known++;
-    if (!spec_archs[known]) return cli_usage(job->cli, "--arch: \"%s\" is no architecture, sm_90a would be one", arch);
+    const int code = arch_list_read_one(job->cli, &arch);
+    if (code != CLI_OK) return code;
     snprintf(job->arch, sizeof job->arch, "%s", arch);
     return CLI_OK;
 }

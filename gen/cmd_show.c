@@ -3,6 +3,7 @@
  * sources are expanded anew; from a store they are what it holds, to the byte.
  */
 #define _GNU_SOURCE
+#include "arch_list.h"
 #include "build.h"
 #include "cmd.h"
 #include "data.h"
@@ -43,12 +44,14 @@ struct show {
 
 static bool wanted(const char *asked, const char *value) { return !asked || strcmp(asked, value) == 0; }
 
+static bool is_asked_for(const struct show *show, const struct tamisi_variant *variant)
+{
+    return wanted(show->variant, variant->name) && wanted(show->arch, variant->arch) && wanted(show->spec_name, variant->spec);
+}
+
 static tamis_status add_shown(struct show *show, const struct shown *one)
 {
-    const struct tamisi_variant *variant = one->variant;
-    if (!wanted(show->variant, variant->name) || !wanted(show->arch, variant->arch) ||
-        !wanted(show->spec_name, variant->spec))
-        return TAMIS_OK;
+    if (!is_asked_for(show, one->variant)) return TAMIS_OK;
     struct shown *grown = realloc(show->shown, (show->count + 1) * sizeof *grown);
     if (!grown) return tamisi_fail(TAMIS_ENOMEM, "out of memory for the variants");
     show->shown = grown;
@@ -61,7 +64,7 @@ static tamis_status add_shown(struct show *show, const struct shown *one)
 static int load_store(struct show *show, const char *path)
 {
     const tamis_store_options options = {sizeof options, TAMIS_STORE_READ, cli_log, show->cli};
-    const struct tamisi_variant_query query = {.arch = show->arch, .dtype = -1, .head_dim = -1};
+    const struct tamisi_variant_query query = {.dtype = -1, .head_dim = -1};
     tamis_status status = tamis_store_open(&show->store, path, &options);
     if (status == TAMIS_OK) status = tamisi_store_find_variants(&show->stored, &show->stored_count, show->store, &query);
     for (size_t i = 0; i < show->stored_count && status == TAMIS_OK; i++) {
@@ -69,7 +72,7 @@ static int load_store(struct show *show, const char *path)
         struct shown one = {.variant = variant, .reason = ""};
         struct tamisi_cubin cubin;
         char text[TAMISI_OPTIONS_SIZE];
-        if (!wanted(show->variant, variant->name)) continue;
+        if (!is_asked_for(show, variant)) continue;
         tamisi_compile_options(text, variant->arch);
         if (tamisi_store_get_cubin(&cubin, show->store, &variant->source, variant->arch, text, NULL) == TAMIS_OK) {
             memcpy(one.resources, cubin.resources, sizeof one.resources);
@@ -148,24 +151,58 @@ static int load_spec(struct show *show, const char *operand)
 
 /* ---- printing */
 
-/* No variant is left: says whether the name is known at all, and which is near. */
+/* The i-th of all variants, asked for or not. */
+static const struct tamisi_variant *any_variant(const struct show *show, size_t i)
+{
+    return show->store ? &show->stored[i] : &show->space.variants[i].variant;
+}
+
+enum part { NAME, ARCH, SPEC };
+
+/* What the variants are called, for what they are, or of which spec: each once, and as many as a message chooses from. */
+static int list_parts(const char *out[MAX_NAMES], const struct show *show, enum part part)
+{
+    const size_t all = show->store ? show->stored_count : show->space.variant_count;
+    int count = 0;
+    for (size_t i = 0; i < all && count < MAX_NAMES; i++) {
+        const struct tamisi_variant *variant = any_variant(show, i);
+        const char *text = part == NAME ? variant->name : part == ARCH ? variant->arch : variant->spec;
+        int at = 0;
+        while (at < count && strcmp(out[at], text) != 0) at++;
+        if (at == count) out[count++] = text;
+    }
+    return count;
+}
+
+static bool is_among(const char *const *names, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+/* No variant is left: says which of the things asked for there is none of, and what there is. */
 static int none_found(struct show *show)
 {
     const char *names[MAX_NAMES];
     char advice[4096];
-    int count = 0;
-    for (size_t i = 0; i < show->stored_count && count < MAX_NAMES; i++) names[count++] = show->stored[i].name;
-    for (size_t i = 0; i < show->space.variant_count && count < MAX_NAMES; i++)
-        names[count++] = show->space.variants[i].variant.name;
     for (size_t i = 0; i < show->space.rejection_count && show->variant; i++)
         if (strcmp(show->space.rejections[i].name, show->variant) == 0)
             return cli_error(show->cli, CLI_FAILED, "%s cannot be built for %s: %s", show->variant,
                              show->space.rejections[i].arch, show->space.rejections[i].reason);
-    if (!show->variant || count == 0)
-        return cli_error(show->cli, CLI_FAILED, "no variant%s%s", show->arch ? " for " : "", show->arch ? show->arch : "");
-    nearest_describe(advice, sizeof advice, show->variant, names, count);
-    return cli_error(show->cli, CLI_FAILED, "no variant %s%s%s: %s", show->variant, show->arch ? " for " : "",
-                     show->arch ? show->arch : "", advice);
+    int count = list_parts(names, show, SPEC);
+    if (count == 0) return cli_error(show->cli, CLI_FAILED, "%s has no variants: tamis gen puts them", show->cli->operands[0]);
+    nearest_describe(advice, sizeof advice, show->spec_name ? show->spec_name : "", names, count);
+    if (show->spec_name && !is_among(names, count, show->spec_name))
+        return cli_error(show->cli, CLI_FAILED, "no variants of spec %s: %s", show->spec_name, advice);
+    count = list_parts(names, show, ARCH);
+    nearest_describe(advice, sizeof advice, "", names, count);
+    if (show->arch && !is_among(names, count, show->arch))
+        return cli_error(show->cli, CLI_FAILED, "no variant for %s: %s", show->arch, advice);
+    count = list_parts(names, show, NAME);
+    nearest_describe(advice, sizeof advice, show->variant ? show->variant : "", names, count);
+    return cli_error(show->cli, CLI_FAILED, "no variant %s%s%s: %s", show->variant ? show->variant : "of these",
+                     show->arch ? " for " : "", show->arch ? show->arch : "", advice);
 }
 
 static int print_list(struct show *show)
@@ -246,12 +283,16 @@ static void show_free(struct show *show)
 
 static int run(struct cli *cli)
 {
-    struct show show = {.cli = cli, .variant = cli_value(cli, "variant"), .arch = cli_value(cli, "arch"),
-                        .spec_name = cli_value(cli, "spec")};
+    struct show show = {.cli = cli, .variant = cli_value(cli, "variant"), .spec_name = cli_value(cli, "spec")};
     const bool source = cli_given(cli, "source") || (show.variant && !cli_given(cli, "list"));
     if (source && !show.variant)
         return cli_usage(cli, "--source needs --variant NAME: 'tamis show %s' lists them", cli->operands[0]);
-    int code = data_is_store(cli->operands[0]) ? load_store(&show, cli->operands[0]) : load_spec(&show, cli->operands[0]);
+    const bool store = data_is_store(cli->operands[0]);
+    if (store && (cli_given(cli, "compile") || cli_given(cli, "all")))
+        return cli_usage(cli, "--%s is for a spec, and %s is a store", cli_given(cli, "all") ? "all" : "compile",
+                         cli->operands[0]);
+    int code = arch_list_read_one(cli, &show.arch);
+    if (code == CLI_OK) code = store ? load_store(&show, cli->operands[0]) : load_spec(&show, cli->operands[0]);
     if (code == CLI_OK && show.count == 0)
         code = none_found(&show);
     else if (code == CLI_OK)

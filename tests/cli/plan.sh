@@ -147,7 +147,7 @@ wrong() { # wrong WORDS OPTION...
     out_empty
 }
 wrong 'choose with --arch'
-wrong '"sm_42" is no architecture' --arch sm_42
+wrong '"sm_42" is none of sm_80, sm_86' --arch sm_42
 wrong '--spec chooses from a store' --spec x --arch sm_80
 wrong '--ratio and --dense' --ratio 0.5 --dense --arch sm_80
 wrong '--seq-len' --seq-len 0 --arch sm_80

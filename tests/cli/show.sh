@@ -62,10 +62,20 @@ want 1 "$tamis" show llama-3.1-8b --arch sm_80 --variant "${variant}x"
 err_has "did you mean \"$variant\"?"
 out_empty
 want 1 "$tamis" show s.tamis --arch sm_120
-err_has 'no variant for sm_120'
+err_has 'no variant for sm_120: there are: '
+err_has 'sm_80'
 want 1 "$tamis" show s.tamis --spec absent
-want 3 "$tamis" show llama-3.1-8b --arch sm_81
-err_has 'sm_81'
+err_has 'no variants of spec absent: there are: '
+want 1 "$tamis" show s.tamis --spec qwen3-8
+err_has 'no variants of spec qwen3-8: did you mean "qwen3-8b"?'
+for where in llama-3.1-8b s.tamis; do
+    want 2 "$tamis" show $where --arch sm_81
+    err_has '"sm_81" is none of sm_80, sm_86'
+done
+for option in --all --compile; do
+    want 2 "$tamis" show s.tamis $option
+    err_has "$option is for a spec, and s.tamis is a store"
+done
 want 1 "$tamis" show absent
 err_has 'no spec absent'
 
