@@ -126,7 +126,7 @@ double cli_seconds(void); /* monotonic */
 
 /*
  * cli_file.c: `text` as the file `path`, as a whole or not at all: what was there stays until it is. Rights stay, and a link
- * still points to it. A pipe or a terminal is written as it is. The exit code, the message printed.
+ * still points to it. A pipe or a terminal is written as it is; a store is never replaced. The exit code, the message printed.
  */
 int cli_write_file(struct cli *cli, const char *path, const struct tamisi_buf *text);
 

@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "cli.h"
 
+#include "data.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -59,6 +61,7 @@ int cli_write_file(struct cli *cli, const char *path, const struct tamisi_buf *t
     struct stat info;
     if (stat(path, &info) == 0) {
         if (!S_ISREG(info.st_mode)) return write_through(cli, path, text);
+        if (data_is_store(path)) return cli_error(cli, CLI_FAILED, "%s: is a store, which stays: name another file", path);
         /* What a link points to changes, and not the link; what may not be written stays, in whosever folder it is. */
         const bool done = realpath(path, place) && access(place, W_OK) == 0 && replace(place, info.st_mode & 07777, text);
         return done ? CLI_OK : fail(cli, path);

@@ -130,6 +130,14 @@ static tamis_status write_files(const struct job *job, const char *folder)
     return npy_write(path, NPY_F32, 3, rows, job->result.lse);
 }
 
+/* What is a case there has a reference of the same names, which no one could make again. */
+static bool is_the_case(const struct cli *cli)
+{
+    struct stat input, output;
+    return case_has_yaml(cli_value(cli, "input")) && stat(cli_value(cli, "input"), &input) == 0 &&
+           stat(cli_value(cli, "output"), &output) == 0 && input.st_dev == output.st_dev && input.st_ino == output.st_ino;
+}
+
 static int write_results(const struct job *job)
 {
     const char *folder = cli_value(job->cli, "output");
@@ -251,6 +259,7 @@ static int run(struct cli *cli)
     struct job job = {.cli = cli, .pattern = TAMIS_PATTERN_INIT};
     if (!cli_value(cli, "input")) return cli_usage(cli, "--input DIR is missing");
     if (!cli_value(cli, "output")) return cli_usage(cli, "--output DIR is missing");
+    if (is_the_case(cli)) return cli_usage(cli, "--output: is the case itself, whose reference the results would replace");
     int code = device_open(&job.device, cli);
     if (code == CLI_OK) code = read_input(&job);
     if (code == CLI_OK) code = compute(&job);

@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "new_store.h"
 
+#include "data.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +19,10 @@ static int check_place(struct cli *cli, const char *path)
     char journal[PATH_MAX + 16];
     struct stat info;
     if (strlen(path) >= PATH_MAX) return cli_error(cli, CLI_FAILED, "%s: the name is too long", path);
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return cli_error(cli, CLI_FAILED, "%s: is not a regular file", path);
+    const bool there = stat(path, &info) == 0;
+    if (there && !S_ISREG(info.st_mode)) return cli_error(cli, CLI_FAILED, "%s: is not a regular file", path);
+    if (there && info.st_size > 0 && !data_is_store(path))
+        return cli_error(cli, CLI_FAILED, "%s: is there and no store, so it stays: remove it, or name another file", path);
     snprintf(journal, sizeof journal, "%s-journal", path);
     if (access(journal, F_OK) != 0) return CLI_OK;
     return cli_error(cli, CLI_FAILED,

@@ -158,6 +158,14 @@ rm kept.tamis-journal
 mkdir folder.tamis
 want 1 "$tamis" export s.tamis -o folder.tamis --sources-only
 err_has 'is not a regular file'
+# What is no store is not taken for an older bundle.
+echo 'name: mine' >spec.yaml
+cp spec.yaml spec.kept
+for command in export merge; do
+    want 1 "$tamis" $command s.tamis -o spec.yaml
+    err_has 'spec.yaml: is there and no store, so it stays'
+    same spec.yaml spec.kept
+done
 want 1 "$tamis" export s.tamis -o nowhere/c.tamis --sources-only
 want 0 "$tamis" export s.tamis -o s.tamis --sources-only --arch sm_80
 want 0 "$tamis" cache verify s.tamis

@@ -214,6 +214,13 @@ want 2 "$tamis" run --input bare --output o --coverage 1
 want 2 "$tamis" run --input bare --output o --ratio 0
 absent o
 
+cp -R "$short" itself
+ln -s itself alias
+want 2 "$tamis" run --input itself --output ./alias/
+err_has '--output: is the case itself'
+same itself/output.npy "$short/output.npy"
+same itself/kept.npy "$short/kept.npy"
+
 # ---- input that is wrong: exit 1, its file by name, and nothing written
 broken() { # broken FILE MESSAGE, of the folder broken
     want 1 "$tamis" run --input broken --output o

@@ -186,6 +186,10 @@ want 1 "$tamis" report nosuch.tamis -o n.html
 want 2 "$tamis" report s.tamis
 want 1 "$tamis" report s.tamis -o none/s.html
 err_has 'cannot be written'
+cp s.tamis kept.tamis
+want 1 "$tamis" report s.tamis -o s.tamis
+err_has 's.tamis: is a store, which stays'
+same s.tamis kept.tamis
 # A page that does not fit leaves the one that was there, and nothing beside it; a link stays one, and rights stay.
 chmod 640 s.html
 ln -s s.html link.html
