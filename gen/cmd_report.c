@@ -32,23 +32,29 @@ static tamis_status find_archs(struct archs *out, tamis_store *store, const char
     return TAMIS_OK;
 }
 
-/* The sections of an architecture's GPUs; `sections` counts them. */
+/* The section of a GPU and dtype, where there is something to tell; `sections` counts them. */
+static tamis_status write_section(struct tamisi_buf *page, tamis_store *store, const char *spec, const char *arch,
+                                  tamis_dtype dtype, const struct tamisi_gpu_identity *gpu, int *sections)
+{
+    struct report report;
+    TAMIS_TRY(report_make(&report, store, spec, arch, dtype, gpu));
+    if (report_has_dtype(&report)) {
+        report_page_section(page, &report, store);
+        ++*sections;
+    }
+    report_free(&report);
+    return TAMIS_OK;
+}
+
 static tamis_status write_arch(struct tamisi_buf *page, tamis_store *store, const char *spec, const char *arch, int *sections)
 {
     struct tamisi_gpu_identity *gpus;
     size_t count;
     TAMIS_TRY(report_gpus(&gpus, &count, store, spec, arch));
     tamis_status status = TAMIS_OK;
-    for (size_t i = 0; i < count && status == TAMIS_OK; i++) {
-        struct report report;
-        status = report_make(&report, store, spec, arch, &gpus[i]);
-        if (status != TAMIS_OK) break;
-        if (report.bucket_count > 0) {
-            report_page_section(page, &report, store);
-            ++*sections;
-        }
-        report_free(&report);
-    }
+    for (size_t i = 0; i < count && status == TAMIS_OK; i++)
+        for (int dtype = TAMIS_BF16; dtype <= TAMIS_FP16 && status == TAMIS_OK; dtype++)
+            status = write_section(page, store, spec, arch, (tamis_dtype)dtype, &gpus[i], sections);
     free(gpus);
     return status;
 }
@@ -104,9 +110,9 @@ const struct cli_command cmd_report = {
     .operand_max = 1,
     .summary = "write a page on what tuning has found",
     .description =
-        "Write one page of HTML with what 'tamis tune' has left in STORE, for each GPU: time and speed over lengths, dense and "
-        "by each ratio, where a call's time goes, each candidate beside the best, what plans take and what resources that has. "
-        "The page needs no network and no other file.",
+        "Write one page of HTML with what 'tamis tune' has left in STORE, for each GPU and dtype: time and speed over lengths, "
+        "dense and by each ratio, where a call's time goes, each candidate beside the best, what plans take and what resources "
+        "that has. The page needs no network and no other file.",
     .options = options_table,
     .exits = NULL,
     .examples = "tamis report llama.tamis -o llama.html\n",

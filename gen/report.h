@@ -23,9 +23,9 @@ struct report_bucket {
 
 struct report {
     char spec[64], arch[16];
-    tamis_problem problem;
+    tamis_problem problem; /* the spec's, of this dtype */
     struct tamisi_gpu_identity gpu;
-    struct tamisi_variant *variants; /* owned, by rank; of the spec's first dtype */
+    struct tamisi_variant *variants; /* owned, by rank; those of the dtype */
     size_t variant_count;
     struct tamisi_timing *timings; /* owned; by family, bucket and then variant's rank */
     size_t timing_count;
@@ -37,8 +37,10 @@ struct report {
 /* report_data.c. The GPUs that a store has timings of, for a spec; free(). */
 tamis_status report_gpus(struct tamisi_gpu_identity **out, size_t *count, tamis_store *store, const char *spec,
                          const char *arch);
-tamis_status report_make(struct report *out, tamis_store *store, const char *spec, const char *arch,
+/* Of the store's timings those of the spec's own heads and selection: another of its specs may share the kernels. */
+tamis_status report_make(struct report *out, tamis_store *store, const char *spec, const char *arch, tamis_dtype dtype,
                          const struct tamisi_gpu_identity *gpu);
+bool report_has_dtype(const struct report *report); /* a kernel of the dtype was timed, not only those that all dtypes share */
 void report_free(struct report *report);
 /* Of a block pattern's bucket what tells it from others: "0.25 listed", "flexprefill"; else "". */
 void report_name_lists(char out[32], const struct tamisi_bucket *bucket);

@@ -70,6 +70,24 @@ static const struct tamisi_variant *variant_of(const struct report *report, cons
     return NULL;
 }
 
+/* Is a bucket one that the spec's problems have? */
+static bool is_of_spec(const struct report *report, const struct tamisi_timing *timing)
+{
+    const struct tamisi_bucket *bucket = &timing->bucket;
+    tamis_problem problem = report->problem;
+    struct tamisi_bucket expected = *bucket;
+    problem.seq_len = bucket->seq_len;
+    problem.batch = bucket->batch;
+    if (tamisi_family_has_lists(timing->family)) {
+        expected.dtype = (int)problem.dtype;
+        expected.q_heads = problem.q_heads;
+        expected.kv_heads = problem.kv_heads;
+    } else {
+        tamisi_bucket_make(&expected, timing->family, &problem, bucket->kept, bucket->dense);
+    }
+    return tamisi_bucket_equal(&expected, bucket);
+}
+
 static tamis_status add_family(struct report *report, tamis_store *store, int family)
 {
     struct tamisi_timing *timings = NULL;
@@ -79,7 +97,7 @@ static tamis_status add_family(struct report *report, tamis_store *store, int fa
     if (grown) report->timings = grown;
     for (size_t i = 0; i < found && grown; i++)
         if (timings[i].state != TAMISI_STARTED && tamisi_gpu_equal(&timings[i].gpu, &report->gpu) &&
-            variant_of(report, &timings[i]))
+            is_of_spec(report, &timings[i]) && variant_of(report, &timings[i]))
             grown[report->timing_count++] = timings[i];
     free(timings);
     return grown ? TAMIS_OK : tamisi_fail(TAMIS_ENOMEM, "out of memory for the report");
@@ -158,11 +176,13 @@ static tamis_status fill(struct report *report, tamis_store *store)
 {
     struct tamisi_spec_row row;
     TAMIS_TRY(tamisi_store_get_spec(&row, store, report->spec));
+    const tamis_dtype dtype = report->problem.dtype;
     report->problem = row.problem;
+    report->problem.dtype = dtype;
     tamisi_spec_row_free(&row);
     const struct tamisi_variant_query query = {.spec = report->spec,
                                                .arch = report->arch,
-                                               .dtype = (int)report->problem.dtype,
+                                               .dtype = (int)dtype,
                                                .head_dim = report->problem.head_dim};
     TAMIS_TRY(tamisi_store_find_variants(&report->variants, &report->variant_count, store, &query));
     for (int family = 0; family < TAMISI_ALL_FAMILIES; family++) TAMIS_TRY(add_family(report, store, family));
@@ -170,15 +190,22 @@ static tamis_status fill(struct report *report, tamis_store *store)
     return make_buckets(report);
 }
 
-tamis_status report_make(struct report *out, tamis_store *store, const char *spec, const char *arch,
+tamis_status report_make(struct report *out, tamis_store *store, const char *spec, const char *arch, tamis_dtype dtype,
                          const struct tamisi_gpu_identity *gpu)
 {
-    *out = (struct report){.gpu = *gpu};
+    *out = (struct report){.gpu = *gpu, .problem.dtype = dtype};
     snprintf(out->spec, sizeof out->spec, "%s", spec);
     snprintf(out->arch, sizeof out->arch, "%s", arch);
     const tamis_status status = fill(out, store);
     if (status != TAMIS_OK) report_free(out);
     return status;
+}
+
+bool report_has_dtype(const struct report *report)
+{
+    for (size_t i = 0; i < report->timing_count; i++)
+        if (variant_of(report, &report->timings[i])->dtype == (int)report->problem.dtype) return true;
+    return false;
 }
 
 void report_free(struct report *report)

@@ -207,11 +207,11 @@ void report_page_section(struct tamisi_buf *out, const struct report *report, ta
     tamisi_buf_puts(out, "<h2>");
     report_escape(out, report->gpu.name);
     tamisi_buf_printf(out, "</h2>\n<p>Compute capability %d.%d, %d multiprocessors, %lld MiB of L2, driver for CUDA %d; "
-                           "kernels for %s. %d query heads, %d KV heads, head dim %d. Times are medians; each candidate was "
-                           "checked before it was timed. Made ",
+                           "kernels for %s. %d query heads, %d KV heads, head dim %d, %s. Times are medians; each candidate "
+                           "was checked before it was timed. Made ",
                       report->gpu.cc / 10, report->gpu.cc % 10, report->gpu.sm_count, (long long)report->gpu.l2_bytes >> 20,
                       report->gpu.driver_major, report->arch, report->problem.q_heads, report->problem.kv_heads,
-                      report->problem.head_dim);
+                      report->problem.head_dim, report->problem.dtype == TAMIS_BF16 ? "bf16" : "fp16");
     write_date(out, report->first);
     tamisi_buf_puts(out, " to ");
     write_date(out, report->last);

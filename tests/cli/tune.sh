@@ -182,6 +182,21 @@ for part in 'Candidates of attend_blocks' 'Candidates of pattern_heads' '16K, 0.
     '<td>attend_blocks, 0.25 listed<td' '<td>pattern_lines, flexprefill<td'; do
     grep -qF "$part" f.html || fail "the report lacks $part"
 done
+# A spec's page has its own heads' times, in a store of two that share their kernels; and those of each dtype.
+want 0 "$tamis" gen llama-3.1-8b llama-3.1-70b -o pair.tamis --no-compile --arch sm_90a
+for spec in llama-3.1-8b llama-3.1-70b; do
+    # shellcheck disable=SC2086 # words
+    want 0 "$tamis" tune pair.tamis --spec $spec $short
+done
+# shellcheck disable=SC2086 # words
+want 0 "$tamis" tune pair.tamis --spec llama-3.1-8b $short --dtypes fp16
+want 0 "$tamis" report pair.tamis --spec llama-3.1-70b -o pair.html
+[ "$(grep -c '^<h2>' pair.html)" -eq 1 ] || fail "the page has another GPU than the one that tuned the spec"
+[ "$(grep -c '<td>attend, dense<td class="n">8192<' pair.html)" -eq 1 ] || fail "the page has another spec's times"
+want 0 "$tamis" report pair.tamis --spec llama-3.1-8b -o pair.html
+[ "$(grep -c '<td>attend, dense<td class="n">8192<' pair.html)" -eq 2 ] || fail "the page lacks a dtype"
+[ "$(grep -c 'attend[a-z_]*_fp16_[^<]*</tr>' pair.html)" -eq 4 ] || fail "fp16 has not two lengths, dense and not"
+grep -q 'head dim 128, fp16\.' pair.html || fail "the page does not say of which dtype it tells"
 want 1 "$tamis" report nosuch.tamis -o n.html
 want 2 "$tamis" report s.tamis
 want 1 "$tamis" report s.tamis -o none/s.html
