@@ -130,7 +130,7 @@ static bool check_operands(struct cli *cli)
 {
     const struct cli_command *command = cli->command;
     if (cli->operand_count < command->operand_min)
-        return cli_usage(cli, "%s is missing", command->operands), false;
+        return cli_usage(cli, "%.*s is missing", (int)strcspn(command->operands, " ."), command->operands), false;
     if (command->operand_max >= 0 && cli->operand_count > command->operand_max)
         return cli_usage(cli, "\"%s\" is one argument too many", cli->operands[command->operand_max]), false;
     return true;

@@ -261,7 +261,7 @@ static const struct cli_exit_text exits[] = {{CLI_SPEC, "the results or the spec
 
 const struct cli_command cmd_calibrate = {
     .name = "calibrate",
-    .operands = "FILE",
+    .operands = "FILE [option...]",
     .operand_min = 1,
     .operand_max = 1,
     .summary = "choose how many tokens a model keeps, and in which layers, by measured answers",

@@ -196,7 +196,7 @@ static const struct cli_exit_text exits[] = {
 
 const struct cli_command cmd_layers = {
     .name = "layers",
-    .operands = "FILE",
+    .operands = "FILE [option...]",
     .operand_min = 1,
     .operand_max = 1,
     .summary = "choose a model's sparse layers by how little they move its tokens",

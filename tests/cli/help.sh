@@ -100,7 +100,9 @@ err_has 'unknown option -x'
 want 2 "$tamis" gen llama-3.1-8b
 err_has 'STORE is missing'
 want 2 "$tamis" gen -o y
-err_has 'SPEC'
+err_has 'error: SPEC is missing'
+want 2 "$tamis" import
+err_has 'error: BUNDLE is missing'
 want 2 "$tamis" gen x -o
 err_has '-o needs a value'
 want 2 "$tamis" gen x --output
