@@ -129,6 +129,11 @@ double cli_seconds(void); /* monotonic */
  * still points to it. A pipe or a terminal is written as it is; a store is never replaced. The exit code, the message printed.
  */
 int cli_write_file(struct cli *cli, const char *path, const struct tamisi_buf *text);
+/*
+ * All of a file or pipe, or of stdin for "-", behind what `out` holds, with a zero at its end. More than `most` bytes are
+ * TAMIS_EINVAL, "path: is larger than `most_text`"; else TAMIS_ENOTFOUND, TAMIS_EIO or TAMIS_ENOMEM.
+ */
+tamis_status cli_read_file(struct tamisi_buf *out, const char *path, size_t most, const char *most_text);
 
 /* Ctrl-C: the first only sets the flag, the second ends the process. */
 void cli_catch_interrupt(void);

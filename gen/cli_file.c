@@ -1,10 +1,11 @@
 /*
- * cli_file.c: files that a command writes in the user's place, as a whole or not at all. See cli.h.
+ * cli_file.c: files that a command reads, and those that it writes in the user's place, as a whole or not at all. See cli.h.
  */
 #define _GNU_SOURCE
 #include "cli.h"
 
 #include "data.h"
+#include "error.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,4 +68,20 @@ int cli_write_file(struct cli *cli, const char *path, const struct tamisi_buf *t
         return done ? CLI_OK : fail(cli, path);
     }
     return errno == ENOENT && replace(path, 0, text) ? CLI_OK : fail(cli, path);
+}
+
+tamis_status cli_read_file(struct tamisi_buf *out, const char *path, size_t most, const char *most_text)
+{
+    char block[65536];
+    size_t bytes;
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rbe");
+    if (!file) return tamisi_fail(errno == ENOENT ? TAMIS_ENOTFOUND : TAMIS_EIO, "%s: %s", path, strerror(errno));
+    tamisi_buf_puts(out, "");
+    while (out->size <= most && !out->failed && (bytes = fread(block, 1, sizeof block, file)) > 0)
+        tamisi_buf_append(out, block, bytes);
+    const int reason = ferror(file) ? errno : 0;
+    if (file != stdin) fclose(file);
+    if (reason) return tamisi_fail(TAMIS_EIO, "%s: cannot read: %s", path, strerror(reason));
+    if (out->failed) return tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", path);
+    return out->size <= most ? TAMIS_OK : tamisi_fail(TAMIS_EINVAL, "%s: is larger than %s", path, most_text);
 }

@@ -12,13 +12,12 @@
 #include "spec_edit.h"
 #include "spec_yaml.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RESULTS_MAX_BYTES (256L * 1024 * 1024)
+#define RESULTS_MAX_BYTES ((size_t)256 << 20)
 #define EVIDENCE_LINES 3
 
 struct job {
@@ -41,18 +40,8 @@ struct job {
 
 static tamis_status read_results(struct job *job, const char *path)
 {
-    char block[65536];
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!file) return tamisi_fail(errno == ENOENT ? TAMIS_ENOTFOUND : TAMIS_EIO, "%s: %s", path, strerror(errno));
-    for (size_t bytes; (long)job->text.size <= RESULTS_MAX_BYTES && (bytes = fread(block, 1, sizeof block, file)) > 0;)
-        tamisi_buf_append(&job->text, block, bytes);
-    tamis_status status = ferror(file) ? tamisi_fail(TAMIS_EIO, "%s: cannot read: %s", path, strerror(errno)) : TAMIS_OK;
-    if (file != stdin) fclose(file);
-    if (status != TAMIS_OK) return status;
-    if (job->text.failed) return tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", path);
-    if ((long)job->text.size > RESULTS_MAX_BYTES)
-        return tamisi_fail(TAMIS_EINVAL, "%s: is larger than %ld MiB", path, RESULTS_MAX_BYTES >> 20);
-    return quality_csv_read(&job->rows, &job->count, path, job->text.data ? job->text.data : block, job->text.size);
+    TAMIS_TRY(cli_read_file(&job->text, path, RESULTS_MAX_BYTES, "256 MiB"));
+    return quality_csv_read(&job->rows, &job->count, path, job->text.data, job->text.size);
 }
 
 /* The spec that is compared, and that gets the setting: --spec, else what -o names, which is there then. */

@@ -13,8 +13,6 @@
 #include "spec_edit.h"
 #include "spec_yaml.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,18 +35,7 @@ struct job {
 static tamis_status read_drifts(struct job *job, const char *path)
 {
     struct tamisi_buf text = TAMISI_BUF_INIT;
-    char block[16384];
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!file) return tamisi_fail(errno == ENOENT ? TAMIS_ENOTFOUND : TAMIS_EIO, "%s: %s", path, strerror(errno));
-    for (size_t bytes; text.size <= DRIFT_CSV_BYTES && (bytes = fread(block, 1, sizeof block, file)) > 0;)
-        tamisi_buf_append(&text, block, bytes);
-    tamis_status status = TAMIS_OK;
-    if (ferror(file)) status = tamisi_fail(TAMIS_EIO, "%s: cannot read: %s", path, strerror(errno));
-    if (file != stdin) fclose(file);
-    if (status == TAMIS_OK && text.failed) status = tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", path);
-    if (status == TAMIS_OK && text.size > DRIFT_CSV_BYTES)
-        status = tamisi_fail(TAMIS_EINVAL, "%s: is larger than %d KiB, a short line a layer would be right", path,
-                             DRIFT_CSV_BYTES / 1024);
+    tamis_status status = cli_read_file(&text, path, DRIFT_CSV_BYTES, "256 KiB, a short line a layer would be right");
     if (status == TAMIS_OK) status = drift_csv_read(job->drifts, &job->layers, path, text.data, text.size);
     tamisi_buf_free(&text);
     return status;

@@ -9,29 +9,9 @@
 #include "error.h"
 #include "spec_import.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A pipe is as good as a file. */
-static tamis_status read_file(struct tamisi_buf *out, const char *path)
-{
-    char block[16384];
-    FILE *file = fopen(path, "rb");
-    if (!file) return tamisi_fail(errno == ENOENT ? TAMIS_ENOTFOUND : TAMIS_EIO, "%s: %s", path, strerror(errno));
-    size_t bytes;
-    while ((bytes = fread(block, 1, sizeof block, file)) > 0 && out->size <= SPEC_IMPORT_MAX_BYTES)
-        tamisi_buf_append(out, block, bytes);
-    const int reason = ferror(file) ? errno : 0;
-    fclose(file);
-    tamisi_buf_puts(out, "");
-    if (reason) return tamisi_fail(TAMIS_EIO, "%s: cannot read: %s", path, strerror(reason));
-    if (out->failed) return tamisi_fail(TAMIS_ENOMEM, "%s: out of memory", path);
-    if (out->size <= SPEC_IMPORT_MAX_BYTES) return TAMIS_OK;
-    return tamisi_fail(TAMIS_EINVAL, "%s: is larger than %d KiB, a model's configuration is of a few", path,
-                       SPEC_IMPORT_MAX_BYTES / 1024);
-}
 
 /* The name of the folder that the file is in. */
 static void name_by_folder(char out[64], const char *path)
@@ -109,7 +89,8 @@ static int run_import(struct cli *cli)
     double coverage = 0.005;
     if (!cli_real(cli, "coverage", 0, 1, &coverage)) return CLI_USAGE;
     if (coverage >= 1) return cli_usage(cli, "--coverage: 1 would drop all tokens, less would be right");
-    tamis_status status = read_file(&text, cli->operands[0]);
+    tamis_status status = cli_read_file(&text, cli->operands[0], SPEC_IMPORT_MAX_BYTES,
+                                        "1024 KiB, a model's configuration is of a few");
     if (status == TAMIS_OK) status = spec_import_read(&import, cli->operands[0], text.data, text.size);
     tamisi_buf_free(&text);
     if (status != TAMIS_OK) return cli_fail_as(cli, status == TAMIS_EINVAL ? CLI_SPEC : CLI_FAILED);
@@ -132,8 +113,8 @@ const struct cli_command cmd_spec_import = {
     .operand_max = 1,
     .summary = "print the spec of a model by its Hugging Face config.json",
     .description =
-        "Read CONFIG, the config.json of a Hugging Face model, and print a spec of the model's geometry, ready for gen: "
-        "default selection, all architectures, shared tile lists. Of attention that the kernels do not have, such as "
+        "Read CONFIG, or stdin for -, the config.json of a Hugging Face model, and print a spec of the model's geometry, ready "
+        "for gen: default selection, all architectures, shared tile lists. Of attention that the kernels do not have, such as "
         "sliding windows, capped logits and sinks, it warns, and the spec says it in comments.",
     .options = options,
     .exits = exits,

@@ -161,4 +161,10 @@ head -c 1100000 /dev/zero | tr '\0' ' ' >large.json
 bad_file 3 'is larger than 1024 KiB' large.json
 bad_file 1 'No such file' absent.json
 bad_file 1 'cannot read' "$work"
+# Standard input, whose name tells none of the model.
+printf '{"num_attention_heads": 8, "head_dim": 64, "num_hidden_layers": 2}' >piped.json
+"$tamis" spec import - --name piped <piped.json >out 2>err || fail "standard input is not read"
+out_has 'name: piped'
+"$tamis" spec import - <piped.json >out 2>err && fail "a spec without a name"
+err_has '--name would'
 finish
