@@ -139,6 +139,12 @@ static void *work(void *payload)
     return NULL;
 }
 
+int build_threads(const struct build *build)
+{
+    const int most = build->threads < MAX_THREADS ? build->threads : MAX_THREADS;
+    return build->waiting < (size_t)most ? (int)build->waiting : most;
+}
+
 tamis_status build_run(struct build *build)
 {
     struct crew crew = {.build = build};
@@ -146,10 +152,8 @@ tamis_status build_run(struct build *build)
     int started = 0;
     TAMIS_TRY(tamisi_nvrtc_get(&crew.nvrtc));
     pthread_mutex_init(&crew.lock, NULL);
-    const size_t wanted = build->waiting < MAX_THREADS ? build->waiting : MAX_THREADS;
-    while (started + 1 < build->threads && (size_t)started + 1 < wanted &&
-           pthread_create(&threads[started], NULL, work, &crew) == 0)
-        started++;
+    const int wanted = build_threads(build);
+    while (started + 1 < wanted && pthread_create(&threads[started], NULL, work, &crew) == 0) started++;
     work(&crew); /* threads that the system refuses are done without */
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
     pthread_mutex_destroy(&crew.lock);

@@ -44,6 +44,7 @@ struct build {
 tamis_status build_add(struct build *build, const struct space *space);
 /* Take what the store has, by this compiler or, NULL, by any. */
 void build_look_up(struct build *build, const char *nvrtc_identity);
+int build_threads(const struct build *build); /* how many build_run() works with: no more than there are jobs for, nor 64 */
 /* Compile what waits. A job's failure is the job's; TAMIS_OK but for TAMIS_ECOMPILE where there is no NVRTC. */
 tamis_status build_run(struct build *build);
 void build_free(struct build *build);

@@ -180,7 +180,7 @@ static int compile_all(struct generation *gen)
         return CLI_OK;
     }
     cli_note(gen->cli, "compiling %zu of %zu variants with NVRTC %d.%d on %d threads", build->waiting, build->count,
-             nvrtc->major, nvrtc->minor, build->threads);
+             nvrtc->major, nvrtc->minor, build_threads(build));
     build->stop = cli_interrupted;
     build->progress = on_progress;
     build->payload = gen->cli;

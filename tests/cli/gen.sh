@@ -225,6 +225,14 @@ json_ok kernel
 # Eight at once fill one cold store: eight successes, one cubin a variant. By a compiler of fiction, which takes its time and
 # no core's.
 if [ -n "${TAMIS_FAKE_CUDA:-}" ]; then
+    # As many threads are told of as there are: no more than kernels.
+    for jobs in 1 4 1000; do
+        want 0 env TAMIS_LIBNVRTC="$TAMIS_FAKE_CUDA" "$tamis" gen llama-3.1-8b -o "jobs$jobs.tamis" --arch sm_80 \
+            --defaults-only -j $jobs
+        count=$(sed -n 's/.*compiling \([0-9]*\) of .* on [0-9]* threads.*/\1/p' err)
+        [ "$count" -lt 64 ] || fail "$count default kernels of one architecture"
+        err_has "on $((jobs < count ? jobs : count)) threads"
+    done
     crowded() { # MILLISECONDS STORE
         env TAMIS_LIBNVRTC="$TAMIS_FAKE_CUDA" FAKE_NVRTC_MS="$1" \
             "$tamis" gen llama-3.1-8b -o "$2" --arch sm_80 --defaults-only -j 1
