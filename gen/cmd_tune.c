@@ -8,6 +8,7 @@
 #include "spec_pattern.h"
 #include "tune_book.h"
 #include "tune_build.h"
+#include "tune_lock.h"
 #include "tune_print.h"
 #include "tune_set.h"
 #include "tune_worker.h"
@@ -420,8 +421,11 @@ static int run(struct cli *cli)
     job.worker.store = cli->operands[0];
     tune_print_begin(&job.table);
     const tamis_status status = tamis_store_open(&job.store, cli->operands[0], &create);
-    int code = CLI_OK;
+    int code = CLI_OK, lock = -1;
     if (status != TAMIS_OK) code = cli_fail(cli, status);
+    else if (!tune_lock_take(&lock, cli->operands[0]))
+        code = cli_error(cli, CLI_FAILED, "%s: another tamis tune is at work on it, and two would disturb each other's times",
+                         cli->operands[0]);
     if (code == CLI_OK) {
         tune_book_open(&job.book, job.store, &job.journal);
         code = finish(&job, tune_devices(&job));
@@ -430,6 +434,7 @@ static int run(struct cli *cli)
     tune_worker_stop(&job.worker);
     cli_table_free(&job.table);
     tamis_store_free(job.store);
+    tune_lock_release(lock);
     return code;
 }
 
@@ -474,7 +479,7 @@ const struct cli_command cmd_tune = {
         "run in a process of their own: one that breaks or "
         "hangs it is not tried again.\n"
         "What is in STORE already is not timed again, unless more rigor is asked for: an interrupted run is continued by "
-        "the same command, and a new tile size costs only itself.",
+        "the same command, and a new tile size costs only itself. A store is tuned by one process at a time.",
     .options = options,
     .exits = exits,
     .examples = "tamis tune llama.tamis --budget 5m\n"

@@ -283,6 +283,19 @@ want 0 "$tamis" cache verify c.tamis
 want 0 "$tamis" cache ls c.tamis
 [ "$(grep -c '^timing' out)" -gt 0 ] || fail "nothing was saved at Ctrl-C"
 
+# Two at once: the second says so and changes nothing, by whatever name; when the first is gone, it has its turn.
+ln -s c.tamis same.tamis
+# shellcheck disable=SC2086 # words
+FAKE_TUNE_US=20000 "$tamis" tune c.tamis $short --again -q >first 2>&1 &
+tuner=$!
+sleep 0.5
+# shellcheck disable=SC2086 # words
+want 1 "$tamis" tune same.tamis $short
+err_has 'same.tamis: another tamis tune is at work on it'
+kill -9 $tuner
+wait $tuner 2>/dev/null
+# shellcheck disable=SC2086 # words
+FAKE_TUNE_US=0 want 0 "$tamis" tune same.tamis $short
 # While the first candidates are compiled too: it does not wait for all that a plan takes.
 want 0 "$tamis" gen llama-3.1-8b -o w.tamis --arch sm_90a --no-compile
 # shellcheck disable=SC2086 # words
