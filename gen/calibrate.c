@@ -129,8 +129,11 @@ static const struct quality_row *later(const struct quality_row *a, const struct
 }
 
 /* What makes rows no comparison; they are sorted. */
-static tamis_status check(const char *name, const struct quality_row *rows, size_t count, size_t dense)
+static tamis_status check(const char *name, const struct quality_row *rows, size_t count, size_t dense, long long length)
 {
+    if (dense == 0 && length > 0)
+        return tamisi_fail(TAMIS_EINVAL, "%s: has no dense prompts of length %lld to compare with: another would be right", name,
+                           length);
     if (dense == 0)
         return tamisi_fail(TAMIS_EINVAL, "%s: has no dense prompts to compare with: run the setting dense too", name);
     for (size_t i = 1; i < count; i++) {
@@ -168,7 +171,7 @@ tamis_status calibrate_measure(struct calibrate_result *out, const char *name, s
     count = keep_length(rows, count, length);
     if (count > 1) qsort(rows, count, sizeof *rows, compare_rows);
     while (dense < count && rows[dense].dense) dense++;
-    TAMIS_TRY(check(name, rows, count, dense));
+    TAMIS_TRY(check(name, rows, count, dense, length));
     out->prompts = (int)dense;
     out->settings = calloc(count, sizeof *out->settings); /* at most one a row */
     if (!out->settings) return tamisi_fail(TAMIS_ENOMEM, "out of memory for %zu settings", count);

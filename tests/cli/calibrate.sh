@@ -24,7 +24,7 @@ rows() { # rows SETTING METHOD POLICY AMOUNT LAYERS MS RIGHT: ten prompts of two
 
 # ---- the choice
 want 3 "$tamis" calibrate results.csv --length 100
-err_has 'has no dense prompts to compare with'
+err_has 'has no dense prompts of length 100'
 want 0 "$tamis" calibrate results.csv
 grep -q '^sparse:ratio=.25  *10  *0.7000  *0.3000  *0.1528  *0.6000  *common 4096  *2.50x  *loses more$' out ||
     fail "the row of ratio"
