@@ -143,7 +143,7 @@ static enum tune_verdict compile(void *payload, const struct tamisi_variant *var
         cli_progress(job->cli, (long long)job->done, (long long)job->all, what);
     }
     const enum tune_verdict verdict = tune_build_wait(&job->build, variant, resources, count, why);
-    if (verdict == TUNE_BROKEN) job->code = CLI_COMPILE;
+    if (verdict == TUNE_BROKEN && job->build.broken == TAMIS_ECOMPILE) job->code = CLI_COMPILE;
     return verdict;
 }
 

@@ -177,6 +177,14 @@ static void await_defaults(struct tune_build *build)
     }
 }
 
+/* The job whose failure ended the build before its time, as by a full disk; NULL: none did. */
+static const struct build_job *find_culprit(const struct build *build)
+{
+    for (size_t i = 0; i < build->count; i++)
+        if (build->jobs[i].state == BUILD_FAILED && build->jobs[i].status != TAMIS_ECOMPILE) return &build->jobs[i];
+    return NULL;
+}
+
 enum tune_verdict tune_build_wait(struct tune_build *build, const struct tamisi_variant *variant,
                                   struct tamisi_resource *resources, int *count, char why[TUNE_WHY])
 {
@@ -184,11 +192,13 @@ enum tune_verdict tune_build_wait(struct tune_build *build, const struct tamisi_
     pthread_mutex_lock(&build->lock);
     await_defaults(build);
     const struct build_job *job = await(build, variant);
+    if (!job && build->over) job = find_culprit(&build->build);
     if (!job || job->state == BUILD_FAILED) {
         const char *error = job && job->error ? job->error : *build->error ? build->error : "compiling was cut short";
         snprintf(why, TUNE_WHY, "%.*s", TUNE_WHY - 1, error);
         verdict = job && job->status == TAMIS_ECOMPILE ? TUNE_REFUSED : TUNE_BROKEN;
-        tamisi_fail(job ? job->status : TAMIS_ECOMPILE, "%s is not compiled: %s", variant->name, error);
+        build->broken = job ? job->status : TAMIS_ECOMPILE;
+        tamisi_fail(build->broken, "%s is not compiled: %s", variant->name, error);
     } else {
         *count = job->resource_count;
         memcpy(resources, job->resources, (size_t)job->resource_count * sizeof *resources);

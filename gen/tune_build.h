@@ -19,6 +19,7 @@ struct tune_build {
     bool started;
     tamis_status status; /* of the build as a whole, with */
     char error[256];     /* its message */
+    tamis_status broken; /* of the last wait that ended by TUNE_BROKEN: TAMIS_ECOMPILE, or what was wrong with the machine */
     bool (*call_off)(void *payload); /* asked while someone waits: is it in vain? NULL: never */
     void *payload;
     pthread_t thread;

@@ -395,6 +395,16 @@ want 2 "$tamis" tune s.tamis --pattern flexprefil
 err_has flexprefill
 TAMIS_LIBNVRTC=$work/none want 5 "$tamis" tune n.tamis --spec llama-3.1-8b --lengths 8192
 err_has 'is not compiled'
+# A full disk is not a compiler that lacks: it is said, whichever kernel is waited for, and what is in the store stays whole.
+want 0 "$tamis" gen llama-3.1-8b -o full.tamis --arch sm_90a --no-compile
+limited() { (trap '' XFSZ && ulimit -f $(($(stat -c %s full.tamis) / 1024 + room)) && "$@"); }
+for room in 64 400; do
+    cp full.tamis filled.tamis
+    # shellcheck disable=SC2086 # words
+    want 1 limited "$tamis" tune filled.tamis $short
+    err_has 'filled.tamis: cannot write: '
+    want 0 "$tamis" cache verify filled.tamis
+done
 TAMIS_TUNE_WORKER=$work/none want 1 "$tamis" tune s.tamis
 err_has 'cannot start'
 TAMIS_TUNE_WORKER=/bin/true want 1 "$tamis" tune s.tamis
