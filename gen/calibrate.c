@@ -132,8 +132,8 @@ static const struct quality_row *later(const struct quality_row *a, const struct
 static tamis_status check(const char *name, const struct quality_row *rows, size_t count, size_t dense, long long length)
 {
     if (dense == 0 && length > 0)
-        return tamisi_fail(TAMIS_EINVAL, "%s: has no dense prompts of length %lld to compare with: another would be right", name,
-                           length);
+        return tamisi_fail(TAMIS_EINVAL, "%s: has no dense prompts of length %lld to compare with, another would be right",
+                           name, length);
     if (dense == 0)
         return tamisi_fail(TAMIS_EINVAL, "%s: has no dense prompts to compare with: run the setting dense too", name);
     for (size_t i = 1; i < count; i++) {

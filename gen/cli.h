@@ -111,6 +111,9 @@ int cli_fail(struct cli *cli, tamis_status status);    /* the thread's last erro
 int cli_fail_as(struct cli *cli, int code);            /* the same with a given code */
 void cli_log(void *cli, tamis_log_level level, const char *message); /* a tamis_log_fn */
 
+/* What would move a terminal's cursor or end a line, of names and of files' content, becomes a question mark. */
+void cli_make_plain(char *text);
+
 const char *cli_bold(const struct cli *cli);  /* for stdout; "" without colour */
 const char *cli_plain(const struct cli *cli); /* ends it */
 

@@ -14,14 +14,23 @@ static const char *color(bool on, const char *code) { return on ? code : ""; }
 const char *cli_bold(const struct cli *cli) { return color(cli->color_out, "\033[1m"); }
 const char *cli_plain(const struct cli *cli) { return color(cli->color_out, "\033[0m"); }
 
+void cli_make_plain(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f) *text = '?';
+}
+
 /* One line to stderr: "tamis: <label> text". */
 static void say(struct cli *cli, const char *label, const char *code, const char *text)
 {
+    char *line = strdup(text);
+    if (line) cli_make_plain(line);
     pthread_mutex_lock(&cli->lock);
     cli_progress_clear(cli);
     const bool colored = cli->color_err && *label;
-    fprintf(stderr, "tamis: %s%s%s%s\n", color(colored, code), label, color(colored, "\033[0m"), text);
+    fprintf(stderr, "tamis: %s%s%s%s\n", color(colored, code), label, color(colored, "\033[0m"), line ? line : "out of memory");
     pthread_mutex_unlock(&cli->lock);
+    free(line);
 }
 
 /* Several lines, indented. */

@@ -28,6 +28,7 @@ void cli_table_add(struct cli_table *table, const char *format, ...)
     if (vasprintf(&cell, format, arguments) < 0) cell = NULL;
     va_end(arguments);
     table->failed = table->failed || !cell;
+    if (cell) cli_make_plain(cell);
     table->cells[table->count++] = cell;
 }
 

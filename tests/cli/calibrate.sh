@@ -157,4 +157,9 @@ want 1 "$tamis" calibrate results.csv --spec llama-3.1-8b -o no/such/folder.yaml
 err_has 'folder.yaml: cannot be written'
 [ -z "$(find . -name '*.tmp')" ] || fail "a temporary file is left"
 
+# A setting's name with an escape in it is shown without.
+sed 's/sparse:coverage=.005/two\x1b[2J/' results.csv >escape.csv
+want 0 "$tamis" calibrate escape.csv
+out_has 'two?[2J '
+
 finish

@@ -159,4 +159,14 @@ want 1 "$tamis" layers llama.csv --spec llama-3.1-8b -o no/such/folder.yaml
 err_has 'folder.yaml: cannot be written'
 [ -z "$(find . -name '*.tmp')" ] || fail "a temporary file is left"
 
+# ---- what a file holds does not reach the terminal as it is: a message is one line, without its escapes; JSON has it all
+escape=$(printf '\033')
+printf '0,0.5%s[2J\n' "$escape" >escape.csv
+want 3 "$tamis" layers escape.csv --json
+err_has 'the drift is "0.5?[2J"'
+out_has '0.5\u001b[2J'
+want 1 "$tamis" layers llama.csv --spec llama-3.1-8b -o "$(printf 'two\nlines')/my.yaml"
+err_has 'two?lines/my.yaml: cannot be written'
+[ "$(wc -l <err)" -eq 1 ] || fail "a message of two lines"
+
 finish
