@@ -89,25 +89,49 @@ static bool run(const std::string &command, std::string &message, const std::str
     return false;
 }
 
+static std::string header_texts()
+{
+    std::string texts;
+    for (const char *header : headers) texts += read_file(std::string(EMULATE_HEADERS) + "/" + header);
+    return texts;
+}
+
+static std::string compiler() { return quoted(EMULATE_CXX) + compile_flags() + " -I " + quoted(EMULATE_HEADERS) + " "; }
+
+/*
+ * What every kernel includes, as g++ has read it once, which is a fifth of a kernel's compilation: a header that g++ finds
+ * precompiled beside it. Where it was not, or another compiler does not look for that, it is read as any other.
+ */
+static std::string device_header()
+{
+    const std::string path = cache_folder() + "/device-" + key_of(EMULATE_CXX + compile_flags() + header_texts()) + ".hpp";
+    const std::string own = path + "." + std::to_string(getpid()) + ".hpp";
+    std::string ignored;
+    if (access(path.c_str(), R_OK) == 0) return path;
+    write_file(own, "#include \"device.hpp\"\n");
+    if (run(compiler() + "-x c++-header " + quoted(own) + " -o " + quoted(own + ".gch"), ignored, own + ".log"))
+        rename((own + ".gch").c_str(), (path + ".gch").c_str());
+    unlink((own + ".log").c_str());
+    rename(own.c_str(), path.c_str());
+    return path;
+}
+
 /* A name of this process alone, until it is whole. */
 static bool compile(const std::string &source, const std::string &arch, const std::string &path, std::string &message)
 {
-    const std::string own = path + "." + std::to_string(getpid()), log = path + ".log", cxx = EMULATE_CXX;
+    const std::string own = path + "." + std::to_string(getpid()), log = path + ".log";
     write_file(own + ".cu", source);
-    if (!run(quoted(cxx) + " -E -w -x c++ -std=c++17 -D__CUDACC__ -D__CUDACC_RTC__ -D__CUDA_ARCH__=" + arch_number(arch) + " " +
+    if (!run(quoted(EMULATE_CXX) + " -E -w -x c++ -std=c++17 -D__CUDACC__ -D__CUDACC_RTC__ -D__CUDA_ARCH__=" + arch_number(arch) + " " +
                  quoted(own + ".cu") + " -o " + quoted(own + ".ii"),
              message, log))
         return false;
     try {
-        write_file(own + ".cpp", "#include \"device.hpp\"\n" + translate(read_file(own + ".ii")));
+        write_file(own + ".cpp", "#include \"" + device_header() + "\"\n" + translate(read_file(own + ".ii")));
     } catch (const CannotTranslate &error) {
         message = error.what();
         return false;
     }
-    if (!run(quoted(cxx) + compile_flags() + " -I " + quoted(EMULATE_HEADERS) + " " + quoted(own + ".cpp") + " -o " +
-                 quoted(own + ".so"),
-             message, log))
-        return false;
+    if (!run(compiler() + quoted(own + ".cpp") + " -o " + quoted(own + ".so"), message, log)) return false;
     rename((own + ".cpp").c_str(), (path + ".cpp").c_str()); /* for a debugger */
     unlink((own + ".cu").c_str());
     unlink((own + ".ii").c_str());
@@ -123,9 +147,7 @@ static void show_own_symbols()
 
 void *open_library(const std::string &source, const std::string &arch, std::string &message)
 {
-    std::string content = source + arch + EMULATE_CXX + compile_flags();
-    for (const char *header : headers) content += read_file(std::string(EMULATE_HEADERS) + "/" + header);
-    const std::string path = cache_folder() + "/" + key_of(content);
+    const std::string path = cache_folder() + "/" + key_of(source + arch + EMULATE_CXX + compile_flags() + header_texts());
     if (access((path + ".so").c_str(), R_OK) != 0 && !compile(source, arch, path, message)) return nullptr;
     show_own_symbols();
     void *library = dlopen((path + ".so").c_str(), RTLD_NOW | RTLD_LOCAL);
