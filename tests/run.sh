@@ -100,8 +100,6 @@ check_warnings() {
 
 # ---- kernels
 
-archs=sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120
-
 # A member of the summary that gen prints with --json.
 summary() { sed -n 's/.*"type":"gen".*"'"$2"'":\([0-9]*\).*/\1/p' "$1"; }
 
@@ -117,18 +115,33 @@ generate() {
     "$build/tamis" cache verify "$build/specs.tamis"
 }
 
-# All specs for all architectures. Those that the quickstart has compiled are not compiled again.
+# Names of the variants of an architecture, of a summary's kernels.
+variants() { sed -n 's/.*"type":"kernel".*"variant":"\([^"]*\)","arch":"'"$2"'".*/\1/p' "$1" | sort -u; }
+
+# All specs for all architectures. Those that the quickstart has compiled are not compiled again. For sm_89, whose kernels and
+# registers are those of sm_86, it is enough that they are the same, and that one spec with kernels of every family compiles.
 generate_specs() {
     local specs=(specs/*.yaml)
     [ ${#specs[@]} -ge 7 ]
     cp "$build/llama-3.1-8b.tamis" "$build/specs.tamis"
-    generate "$build/specs.json" "${specs[@]}" --arch "$archs"
+    generate "$build/specs.json" "${specs[@]}" --arch sm_80,sm_86,sm_90a,sm_100,sm_120
+    generate "$build/ada.json" specs/llama-3.1-8b-flexprefill.yaml --arch sm_89
+    rm -f "$build/alike.tamis"
+    "$build/tamis" gen "${specs[@]}" -o "$build/alike.tamis" --arch sm_86,sm_89 --no-compile --json >"$build/alike.json"
+    [ "$(variants "$build/alike.json" sm_86 | wc -l)" -gt 50 ]
+    diff <(variants "$build/alike.json" sm_86) <(variants "$build/alike.json" sm_89)
 }
 
-# Block patterns at the head dims that no model's spec has them for: on the oldest architecture, on one of little shared
-# memory, and on the one with kernels of its own.
+# Block patterns at the head dims that no model's spec has them for: on the architecture with kernels of its own, and in bf16,
+# whose text differs from that of fp16 in names of types alone, on the oldest one and on one of little shared memory.
 generate_patterns() {
-    generate "$build/patterns.json" tests/gpu/specs/pattern_*.yaml --arch sm_80,sm_90a,sm_120
+    local spec
+    generate "$build/patterns.json" tests/gpu/specs/pattern_*.yaml --arch sm_90a
+    mkdir -p "$build/patterns"
+    for spec in tests/gpu/specs/pattern_*.yaml; do
+        sed 's/^dtypes: .*/dtypes: [bf16]/' "$spec" >"$build/patterns/$(basename "$spec")"
+    done
+    generate "$build/patterns_bf16.json" "$build"/patterns/*.yaml --arch sm_80,sm_120
 }
 
 # Kind, name, architecture, key and size of all that a store holds.
