@@ -79,10 +79,12 @@ out_lacks attend_map
 sed 's/^name: .*/name: mapped/' "$source_dir/tests/gpu/specs/output_map_d128.yaml" >mapped.yaml
 gen mapped.yaml -o mapped.tamis --arch sm_80,sm_90a --defaults-only
 want 0 "$tamis" export --c mapped.tamis -o mapped
-launch mapped "$c11" 0 128 8 0 sm_80
+build mapped "$c11"
+launch 0 128 8 0 sm_80
 out_has 'attend tamis_attend_bf16'
 out_has 'attend_map tamis_attend_bf16'
-launch mapped "$cpp17" 0 128 9 0 sm_90a
+build mapped "$cpp17"
+launch 0 128 9 0 sm_90a
 out_has 'attend_map_tma tamis_attend_wgmma_bf16'
 
 # A driver that lacks a function, as one before CUDA 12 does, is none, and is let go of.
