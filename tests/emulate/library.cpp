@@ -121,8 +121,8 @@ static bool compile(const std::string &source, const std::string &arch, const st
 {
     const std::string own = path + "." + std::to_string(getpid()), log = path + ".log";
     write_file(own + ".cu", source);
-    if (!run(quoted(EMULATE_CXX) + " -E -w -x c++ -std=c++17 -D__CUDACC__ -D__CUDACC_RTC__ -D__CUDA_ARCH__=" + arch_number(arch) + " " +
-                 quoted(own + ".cu") + " -o " + quoted(own + ".ii"),
+    if (!run(quoted(EMULATE_CXX) + " -E -w -x c++ -std=c++17 -D__CUDACC__ -D__CUDACC_RTC__ -D__CUDA_ARCH__=" +
+                 arch_number(arch) + " " + quoted(own + ".cu") + " -o " + quoted(own + ".ii"),
              message, log))
         return false;
     try {
