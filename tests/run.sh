@@ -255,7 +255,8 @@ if [ -z "$quick" ]; then
     after "fuzz.build fuzz.seeds" fuzz.fuzz_npy fuzz fuzz_npy $(((fuzz_seconds + 3) / 4))
     queue valgrind.suites memcheck "$build/tests/check_tamis" base plan npy
     # But for the largest case, which goes through the lines that the others go through.
-    cases=(tests/reference/{dense_*,gqa_d64_*,mha_*,min_*}/)
+    cases=()
+    for folder in tests/reference/*/; do [ "$folder" = tests/reference/gqa_d128/ ] || cases+=("$folder"); done
     queue valgrind.verify memcheck "$build/tamis" verify --device cpu "${cases[@]}"
     queue valgrind.double memcheck "$build/tamis" verify --device cpu --precision fp64 "${cases[@]}"
     queue valgrind.run memcheck "$build/tamis" run --device cpu --input tests/reference/gqa_d64_batch2 \
