@@ -417,15 +417,17 @@ START_TEST(step_arguments)
     w.blocks.bits = NULL, MAKES(TAMIS_EINVAL, "blocks.bits: is NULL");
 #undef MAKES
     name_blocks(&w, TAMIS_BLOCKS_LISTS); /* as they have just been made */
-    q = &a->q, k = &a->k;
-    const tamis_tensor *v = &a->v, *output = &a->output;
+    const tamis_tensor compact_k = {w.c.k, a->k.batch_stride, 0, DIM}; /* of Hq heads, which share one's rows */
+    const tamis_tensor compact_v = {w.c.v, a->v.batch_stride, 0, DIM};
+    const tamis_tensor *v = &compact_v, *output = &a->output;
+    q = &a->q, k = &compact_k;
     tamis_tensor wrong = a->output;
 #define ATTENDS(wanted, words) \
     expect_words(tamis_attend_blocks(w.plan, q, k, v, kept, &w.blocks, output, NULL, work, bytes, NULL), wanted, words)
     ATTENDS(TAMIS_OK, "");
     q = NULL, ATTENDS(TAMIS_EINVAL, "compact_q: is NULL"), q = &a->q;
-    k = NULL, ATTENDS(TAMIS_EINVAL, "compact_k: is NULL"), k = &a->k;
-    v = NULL, ATTENDS(TAMIS_EINVAL, "compact_v: is NULL"), v = &a->v;
+    k = NULL, ATTENDS(TAMIS_EINVAL, "compact_k: is NULL"), k = &compact_k;
+    v = NULL, ATTENDS(TAMIS_EINVAL, "compact_v: is NULL"), v = &compact_v;
     kept = NULL, ATTENDS(TAMIS_EINVAL, "kept: is NULL"), kept = all;
     output = NULL, ATTENDS(TAMIS_EINVAL, "compact_output: is NULL"), output = &wrong;
     wrong.head_stride = DIM, ATTENDS(TAMIS_EINVAL, "compact_output: its strides put several rows in one place");
