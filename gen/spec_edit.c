@@ -27,15 +27,16 @@ struct edit {
     const char *before, *after;
 };
 
-/* libyaml counts characters; texts are bytes of UTF-8. A byte order mark is no character of a line. */
+/*
+ * libyaml counts characters; texts are bytes of UTF-8. Its lines are no help: they end by more than \n. A byte order mark does
+ * not count.
+ */
 static size_t offset_of(const char *text, size_t bytes, yaml_mark_t mark)
 {
-    size_t at = 0;
-    for (size_t line = 0; line < mark.line && at < bytes; at++) line += text[at] == '\n';
-    if (at == 0 && bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) at = 3;
-    for (size_t column = 0; at < bytes; at++) {
+    size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    for (size_t index = 0; at < bytes; at++) {
         if (((unsigned char)text[at] & 0xc0) == 0x80) continue;
-        if (column++ == mark.column) break;
+        if (index++ == mark.index) break;
     }
     return at;
 }

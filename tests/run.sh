@@ -171,7 +171,8 @@ fuzz() { # TARGET SECONDS
     local target=$1 folder=$root/build-fuzz corpus=$root/build-fuzz/corpus/$1
     export TAMIS_SOURCE_DIR=$root
     cd specs # where the tile lists are that specs name
-    "$folder/tests/$target" -max_total_time="$2" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+    # Of its own accord it ends with 77 where it has found something, which would say here that there was nothing to run.
+    "$folder/tests/$target" -max_total_time="$2" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -error_exitcode=1 \
         -artifact_prefix="$folder/$target-" "$corpus"
 }
 

@@ -116,6 +116,10 @@ edits 'layers: 40\nsparse_layers: 15-30 # by hand\n' "layers: 40\nsparse_layers:
 edits 'sparse_layers:   [1, 2,\n   3] # old\nlayers: 40\n' "sparse_layers:   $list # old\nlayers: 40\n"
 edits 'sparse_layers:\n- 1\n- 5-9\n# of the model\nlayers: 40\n' "sparse_layers: $list\n# of the model\nlayers: 40\n"
 edits 'sparse_layers: "3" \nlayers: 40\r\n' "sparse_layers: $list \nlayers: 40\r\n"
+# Lines of YAML end by more than a newline.
+edits '# old\rlayers: 40\n' "# old\rlayers: 40\nsparse_layers: $list\n"
+separator=$(printf '\342\200\250')
+edits "# old${separator}layers: 40\n" "# old${separator}layers: 40\nsparse_layers: $list\n"
 # One run of layers is no list; a spec without a newline at its end, one behind blanks, and one within braces.
 printf '%s\nname: x' 'attention: {q_heads: 8, kv_heads: 2, head_dim: 64}
 selection: {ratio: 0.5}
