@@ -159,6 +159,13 @@ static const struct tamisi_variant *any_variant(const struct show *show, size_t 
 
 enum part { NAME, ARCH, SPEC };
 
+static bool is_among(const char *const *names, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
 /* What the variants are called, for what they are, or of which spec: each once, and as many as a message chooses from. */
 static int list_parts(const char *out[MAX_NAMES], const struct show *show, enum part part)
 {
@@ -167,18 +174,9 @@ static int list_parts(const char *out[MAX_NAMES], const struct show *show, enum 
     for (size_t i = 0; i < all && count < MAX_NAMES; i++) {
         const struct tamisi_variant *variant = any_variant(show, i);
         const char *text = part == NAME ? variant->name : part == ARCH ? variant->arch : variant->spec;
-        int at = 0;
-        while (at < count && strcmp(out[at], text) != 0) at++;
-        if (at == count) out[count++] = text;
+        if (!is_among(out, count, text)) out[count++] = text;
     }
     return count;
-}
-
-static bool is_among(const char *const *names, int count, const char *name)
-{
-    for (int i = 0; i < count; i++)
-        if (strcmp(names[i], name) == 0) return true;
-    return false;
 }
 
 /* No variant is left: says which of the things asked for there is none of, and what there is. */
