@@ -7,6 +7,7 @@
 #include "bench.h"
 #include "compile.h"
 #include "plan.h"
+#include "spec.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -211,7 +212,7 @@ void report_page_section(struct tamisi_buf *out, const struct report *report, ta
                            "was checked before it was timed. Made ",
                       report->gpu.cc / 10, report->gpu.cc % 10, report->gpu.sm_count, (long long)report->gpu.l2_bytes >> 20,
                       report->gpu.driver_major, report->arch, report->problem.q_heads, report->problem.kv_heads,
-                      report->problem.head_dim, report->problem.dtype == TAMIS_BF16 ? "bf16" : "fp16");
+                      report->problem.head_dim, spec_dtype_name(report->problem.dtype));
     write_date(out, report->first);
     tamisi_buf_puts(out, " to ");
     write_date(out, report->last);
