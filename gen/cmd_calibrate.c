@@ -114,13 +114,18 @@ static const tamis_selection *spec_selection(const struct job *job)
     return job->spec_path[0] ? &job->spec.problem.selection : NULL;
 }
 
+static bool is_like_spec(const struct job *job, const struct calibrate_setting *setting)
+{
+    const tamis_selection *like = spec_selection(job);
+    return !like || calibrate_alike(&setting->row->selection, like);
+}
+
 /* Why a setting is not chosen, or that it is. */
 static const char *verdict(const struct job *job, const struct calibrate_setting *setting)
 {
-    const tamis_selection *like = spec_selection(job);
     if (setting == job->chosen) return "chosen";
     if (setting->prompts != job->result.prompts) return "prompts are missing";
-    if (like && !calibrate_alike(&setting->row->selection, like)) return "the spec selects otherwise";
+    if (!is_like_spec(job, setting)) return "the spec selects otherwise";
     if (!calibrate_holds(&job->result, setting, job->bound, job->each)) return "loses more";
     return calibrate_pays(setting) ? "slower" : "not faster than dense";
 }
@@ -181,11 +186,13 @@ static void print_json(const struct job *job, const char *output)
     }
 }
 
-/* Is there one that speed alone speaks against? */
+/* Where none is chosen: is there one that speed alone speaks against? */
 static bool holds_any(const struct job *job)
 {
     for (size_t i = 0; i < job->result.count; i++)
-        if (strcmp(verdict(job, &job->result.settings[i]), "not faster than dense") == 0) return true;
+        if (is_like_spec(job, &job->result.settings[i]) &&
+            calibrate_holds(&job->result, &job->result.settings[i], job->bound, job->each))
+            return true;
     return false;
 }
 
